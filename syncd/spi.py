@@ -1,0 +1,301 @@
+"""The plugin contract: what syncd asks of a source, a sink and a queue.
+
+A plugin is one class, found by entry point (`syncd.sources`, `syncd.sinks`, `syncd.queues`) or in `plugin_paths`. It is
+made with `Plugin(options, context)`, where `options` is an instance of its own `Options` (a pydantic model, which is
+also its validation, its JSON Schema and its docs). An instance lives in one process and one thread, from `open` to `close`;
+the engine makes more instances for more of either. Every method raises the errors of `syncd.errors` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from syncd.model import (
+    ChangeBatch,
+    Checkpoint,
+    Chunk,
+    Finding,
+    Head,
+    Hop,
+    KeyValue,
+    Lane,
+    Message,
+    Position,
+    SchemaChange,
+    Stored,
+    TableId,
+    TableSchema,
+    Target,
+    TargetPlan,
+)
+
+Event = ChangeBatch | SchemaChange | Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a plugin is told about where it runs. `name` is "job" or "job/sink"; `directory` is its own and durable.
+
+    `policy` is the job's (`zero_date`, `ddl`, ...); `throttle` its limits; `log` takes one event name and its fields.
+    """
+
+    name: str
+    directory: Path
+    policy: Mapping[str, str] = field(default_factory=dict)
+    throttle: Mapping[str, float] = field(default_factory=dict)
+    log: Callable[..., None] = lambda event, **fields: None
+
+
+# -------------------------------------------------------------------------------------------------------- source
+
+
+class Found(NamedTuple):
+    """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why."""
+
+    schema: TableSchema
+    rows: int
+    bytes: int
+    refusals: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+class Source(Protocol):
+    Options: ClassVar[type[Any]]
+
+    def open(self) -> None:
+        """Connect. TransientError: unreachable; FatalError: refused (password, grant), named."""
+
+    def close(self) -> None:
+        """Give everything back; called once, also after an error."""
+
+    def check(self) -> Sequence[Finding]:
+        """Everything about the server that a job needs: version, grants, log settings, retention, ids in use."""
+
+    def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
+        """The wanted tables as they are now; each schema's version is the seq of a head() with no DDL after it."""
+
+    def head(self, epoch: int) -> Head:
+        """A low watermark of the log (see `Head`). `epoch` (0..255) becomes the top bits of every seq."""
+
+    def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:
+        """Key ranges of about `chunk_bytes`, in key order, found as they are asked for; goes on behind `after`.
+
+        Together they cover the whole key space: the last chunk has no upper bound.
+        """
+
+    def scan(self, schema: TableSchema, chunk: Chunk, seq: int) -> Iterator[ChangeBatch]:
+        """The rows of the chunk as they are now, op READ, all with `seq`. Not locked, not one moment.
+
+        FatalError names a table that is gone or no longer has `schema`'s columns.
+        """
+
+    def read(self, schema: TableSchema, keys: pa.RecordBatch, epoch: int) -> ChangeBatch:
+        """REFRESH: the rows with these keys (key columns in schema order) as they are now, read after a head().
+
+        op READ or, where no row is there, DELETE; all with that head's seq.
+        """
+
+    def stream(
+        self, position: Position, epoch: int, schemas: Mapping[TableId, TableSchema], wanted: Callable[[TableId], bool]
+    ) -> Iterator[Event]:
+        """The log from `position` on, without end. `schemas` hold at `position`.
+
+        Row changes come as batches, per table in log order, without a promise between tables; a SchemaChange comes
+        after all batches before it and before all batches behind it. A Checkpoint follows each group of batches that
+        ends on a transaction boundary, and comes at least each heartbeat when the source is idle. A CREATE TABLE that
+        is wanted comes as SchemaChange. When no bytes are waiting at the source, everything decoded has been given out.
+        TransientError: the connection broke, call again from the last Checkpoint. PositionLost, Unsupported: by name.
+        Unsupported with `table` set concerns that table alone: call again without it.
+        """
+
+    def ack(self, position: Position) -> None:
+        """Everything before `position` is durable in the queue; the source may let go of its log up to there."""
+
+
+# ---------------------------------------------------------------------------------------------------------- sink
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """scope: "any process", or "one process": then one process hosts the sink and all others reach it through that one.
+
+    versioned: an older seq never replaces a newer one, in whatever order they arrive; so lanes may share a write.
+    transactional: `write` stores `Mark`s in the transaction of the rows, and `marks` reads them back.
+    """
+
+    scope: Literal["any process", "one process"]
+    versioned: bool
+    transactional: bool
+
+
+class Mark(NamedTuple):
+    """How far a lane has been written. `seqs`: source name -> last seq applied; `incarnation`: the queue's."""
+
+    offset: int
+    incarnation: str
+    seqs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What goes with a write: who writes, under which fencing epoch, and which lanes' marks it moves.
+
+    `owner` is "job/sink" or, for chunks, "job/sink/chunk"; `epoch` is its lease's; `number` counts the owner's writes.
+    A transactional sink refuses (FencedError) an epoch below the largest that it has seen for the owner.
+    """
+
+    owner: str
+    epoch: int
+    number: int
+    marks: Mapping[Lane, Mark] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    Options: ClassVar[type[Any]]
+
+    def traits(self) -> Traits:
+        """Known from the options alone, before `open`."""
+
+    def open(self) -> None:
+        """Connect. TransientError: unreachable; FatalError: refused, named."""
+
+    def close(self) -> None:
+        """Give everything back; called once, also after an error."""
+
+    def check(self) -> Sequence[Finding]:
+        """Everything about the target that a job needs: version, grants, settings."""
+
+    def plan(self, target: Target) -> TargetPlan:
+        """DDL, type of each column, what is lossy, what is refused (level "error"). Reads, never writes."""
+
+    def prepare(self, target: Target) -> None:
+        """The table is there and fits `target`: created if absent. FatalError names a column that differs."""
+
+    def fence(self, owner: str, epoch: int) -> None:
+        """From the return on, no write of `owner` with a smaller epoch changes anything; running ones have ended."""
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        """All rows and the ticket's marks are durable on return; at most one row per key and seq order kept.
+
+        The same call again changes nothing. TransientError: nothing is known, call again with the same arguments.
+        BatchError: those rows were refused, all others and the marks are durable. FatalError: the table halts.
+        """
+
+    def marks(self, owner: str) -> Mapping[Lane, Mark]:
+        """What the sink itself remembers; empty where it is not transactional."""
+
+    def apply(self, target: Target, change: SchemaChange) -> None:
+        """A barrier's act (CREATE, ADD_COLUMN, TRUNCATE, DROP); `target` is the table after it.
+
+        Harmless when done twice or late: it touches only what is older than `change.seq`.
+        """
+
+    def scan(
+        self,
+        target: Target,
+        lower: tuple[KeyValue, ...] | None,
+        upper: tuple[KeyValue, ...] | None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The live rows with lower < key <= upper (identity columns' values), with `target`'s columns and types."""
+
+    def expire(self, target: Target, below: int) -> None:
+        """Tombstones with a seq below `below` are needed by nobody any more and may go."""
+
+
+# --------------------------------------------------------------------------------------------------------- queue
+
+
+class Lease(NamedTuple):
+    """The right to write as `name`. `epoch` grows with every change of owner; every write carries it."""
+
+    name: str
+    owner: str
+    epoch: int
+    ttl: float
+
+
+class LeaseState(NamedTuple):
+    """`age`: seconds since it was last renewed; `live`: not yet run out."""
+
+    lease: Lease
+    age: float
+    live: bool
+
+
+class Queue(Protocol):
+    """Durable lanes, leases and a small key-value store (`state`), all under one commit.
+
+    A call that takes a lease raises FencedError, and stores nothing, once the lease has passed to another.
+    State keys are paths ("table/shop/..."); a value of None deletes.
+    """
+
+    Options: ClassVar[type[Any]]
+
+    def open(self) -> None:
+        """Make or join the queue. StateError: damaged, or written by a newer syncd."""
+
+    def close(self) -> None:
+        """Give everything back; called once, also after an error."""
+
+    def incarnation(self) -> str:
+        """A name given at creation; a restored or recreated queue has another one, or older offsets."""
+
+    def acquire(self, name: str, owner: str, ttl: float) -> Lease | None:
+        """A new epoch of `name`, or None while another owner's lease is live."""
+
+    def renew(self, lease: Lease) -> None:
+        """Live for another ttl."""
+
+    def release(self, lease: Lease) -> None:
+        """Free at once for the next owner. Not an error when it has passed on already."""
+
+    def leases(self, prefix: str) -> Sequence[LeaseState]: ...
+
+    def publish(
+        self, lease: Lease, topic: str, messages: Sequence[Message], state: Mapping[str, bytes | None]
+    ) -> Sequence[int]:
+        """All messages and the state, or nothing; durable on return. The offset of each message."""
+
+    def subscribe(self, group: str, topic: str, tags: Collection[str] | None) -> None:
+        """Register a group, or change its tags (None: all): from now on retention keeps what it has not finished."""
+
+    def unsubscribe(self, group: str) -> None: ...
+
+    def lanes(self, group: str) -> Mapping[Lane, tuple[int, int]]:
+        """Each lane of the group's topic and tags: (the offset to read from, the end: one past its last message)."""
+
+    def poll(self, topic: str, lane: Lane, offset: int, max_bytes: int) -> Sequence[Stored]:
+        """The messages from `offset` on, in order, at least one if there is one."""
+
+    def wait(self, topic: str, timeout: float) -> bool:
+        """Sleep until something may have been published since this instance's last `poll` or `lanes`."""
+
+    def commit(
+        self,
+        lease: Lease,
+        group: str,
+        offsets: Mapping[Lane, int],
+        state: Mapping[str, bytes | None],
+        hops: Sequence[Hop],
+    ) -> None:
+        """Offsets (of the next message to read), state and hops in one step; durable on return."""
+
+    def hops(self, topic: str, trace: int) -> Sequence[Hop]: ...
+
+    def put(self, lease: Lease, state: Mapping[str, bytes | None]) -> None:
+        """Durable on return."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def scan(self, prefix: str) -> Mapping[str, bytes]: ...
+
+    def trim(self) -> int:
+        """Retention: bytes given back to the disk. Never touches what a registered group has not finished."""
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes held, and the limit at which `publish` answers QueueFull."""
