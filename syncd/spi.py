@@ -2,8 +2,9 @@
 
 A plugin is one class, found by entry point (`syncd.sources`, `syncd.sinks`, `syncd.queues`) or in `plugin_paths`. It is
 made with `Plugin(options, context)`, where `options` is an instance of its own `Options` (a pydantic model, which is
-also its validation, its JSON Schema and its docs). An instance lives in one process and one thread, from `open` to `close`;
-the engine makes more instances for more of either. Every method raises the errors of `syncd.errors` and nothing else.
+also its validation, its JSON Schema and its docs). An instance lives in one process and one thread, from `open` to
+`close`; the engine makes more instances for more of either. Every method raises the errors of `syncd.errors` and
+nothing else.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ from syncd.model import (
 Event = ChangeBatch | SchemaChange | Checkpoint
 
 
+def _silent(event: str, **fields: object) -> None:
+    """No log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a plugin is told about where it runs. `name` is "job" or "job/sink"; `directory` is its own and durable.
@@ -48,7 +53,7 @@ class Context:
     directory: Path
     policy: Mapping[str, str] = field(default_factory=dict)
     throttle: Mapping[str, float] = field(default_factory=dict)
-    log: Callable[..., None] = lambda event, **fields: None
+    log: Callable[..., None] = _silent
 
 
 # -------------------------------------------------------------------------------------------------------- source

@@ -1,0 +1,291 @@
+"""Every error code: what it means and what to do. `syncd explain CODE` and docs/errors.md are made of it.
+
+C1xx are faults of a file, E1xx everything else. A code is never used again for something else.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Final, NamedTuple
+
+
+class Entry(NamedTuple):
+    """`title` is one short line, `meaning` says when it happens, `todo` what to do then."""
+
+    code: str
+    title: str
+    meaning: str
+    todo: str
+
+
+_ENTRIES: Final = (
+    Entry(
+        "C100",
+        "A fault in a file",
+        "A setting is wrong in a way that has no code of its own.",
+        "Mend the place that the message names.",
+    ),
+    Entry(
+        "C101",
+        "The file cannot be read",
+        "It is not there, is no file, may not be read, or is not UTF-8.",
+        "Check the path and its permissions; save the file as UTF-8.",
+    ),
+    Entry(
+        "C102",
+        "Not YAML",
+        "The text breaks a rule of YAML: a bracket or quote that is not closed, a tab, an alias without an anchor.",
+        "Mend the line; a text with `: `, `#`, `{` or `*` in it goes into quotes. Indent with spaces.",
+    ),
+    Entry(
+        "C103",
+        "A key is there twice",
+        "A mapping has the same key two times. YAML readers keep either one; syncd keeps neither.",
+        "Take one of the two out.",
+    ),
+    Entry(
+        "C104",
+        "The file is no mapping",
+        "It is empty, a list, one single value, or holds several documents.",
+        "Write `setting: value` lines, one job in one file.",
+    ),
+    Entry(
+        "C105",
+        "Unknown key",
+        "No setting or sink has this name at this place. Nothing unknown is ever ignored.",
+        "Take the name of the hint, or one of docs/configuration.md.",
+    ),
+    Entry("C106", "A setting is missing", "A setting without a default is not there.", "Add it."),
+    Entry(
+        "C107",
+        "Unknown mask",
+        "The word is not one of the masks: hash, null, partial, redact.",
+        'Use one of them. `hash` is keyed by `mask_salt`; the word "null" needs quotes in YAML.',
+    ),
+    Entry(
+        "C108",
+        "A value of the wrong type",
+        "A text where a number belongs, or the like. `yes`, `no`, `on` and `off` are texts in YAML 1.2.",
+        "Write the value as the message says: true or false, 10s, 64MiB, a list in [ ].",
+    ),
+    Entry(
+        "C109",
+        "A value that is not allowed",
+        "The value is of the right type, but not in the range or not one of the words of this setting.",
+        "Take one of the words, or a value in the range, that the message names.",
+    ),
+    Entry(
+        "C110",
+        "Ambiguous YAML",
+        "A number with a leading zero, which some programs read as octal, or a YAML tag (`!name`).",
+        "Write the number without the zero, or in quotes if it is a text; leave the tag out.",
+    ),
+    Entry(
+        "C111",
+        "A secret is not there",
+        "A `${env:NAME}` or `${file:/path}` leads to a variable that is not set or a file that cannot be read.",
+        "Set the variable for the process that runs syncd, or let its user read the file.",
+    ),
+    Entry(
+        "C112",
+        "Not a reference",
+        "`${...}` is neither `${env:NAME}` nor `${file:/path}`.",
+        "Write one of the two, or `$${` where `${` itself is meant.",
+    ),
+    Entry(
+        "C113",
+        "No plugin, or two",
+        "A source, sink or queue names exactly one plugin, as in `source: {mysql: {...}}`.",
+        "Name one; `syncd plugins` lists them.",
+    ),
+    Entry(
+        "C114",
+        "Neither a setting nor a plugin",
+        "In a source, sink or queue every key is a setting of syncd or the name of a plugin; this one is neither.",
+        "Take the name of the hint; put the plugin's own settings under the plugin's name.",
+    ),
+    Entry(
+        "C115",
+        "The plugin cannot be loaded",
+        "The plugin is known, but its driver is not installed, or its code fails when it is loaded.",
+        "Run the command of the hint.",
+    ),
+    Entry(
+        "C116",
+        "Not a table pattern",
+        "A key of `tables` is neither `database.table`, nor a glob, nor a regular expression.",
+        'Write "shop.users", "shop.*" or \'shop_(\\d+).users\', in quotes if it has * or \\ in it.',
+    ),
+    Entry(
+        "C117",
+        "No such group",
+        "`\\1` in `to` or `add` stands for a group ( ) of the pattern, and the pattern has not that many.",
+        "Put the part of the name that is meant into parentheses.",
+    ),
+    Entry(
+        "C118",
+        "Two patterns fit a table alike",
+        "The exact name wins, then the pattern with the most literal characters; here two are equal.",
+        "Name the table itself, or make one of the patterns more specific.",
+    ),
+    Entry(
+        "C119",
+        "Not a subscription",
+        "`tags` is `*`, or names joined by `||`.",
+        'Write it as in "orders || users".',
+    ),
+    Entry(
+        "C120",
+        "Not a filter",
+        "`where` is no SQL condition, or goes beyond the subset that syncd answers exactly as the server would.",
+        "See the list of what filters take in docs/configuration.md.",
+    ),
+    Entry(
+        "C121",
+        "Settings that contradict each other",
+        "Two settings are given of which only one can hold, as `start` in a mode other than cdc.",
+        "Keep one of them.",
+    ),
+    Entry("C122", "A job name is taken", "Two job files have one job name; their state would be one.", "Rename one."),
+    Entry(
+        "C123",
+        "Columns that contradict each other",
+        "A column is included and excluded, masked and excluded, or two columns get one name.",
+        "Keep one of the settings.",
+    ),
+    Entry(
+        "C124",
+        "Unknown column",
+        "A rule names a column that the table does not have.",
+        "Take the name of a column that is there; rules use the source's names.",
+    ),
+    Entry(
+        "C125",
+        "A key column must stay as it is",
+        "Key columns cannot be left out or masked, and the key cannot be exchanged: rows are found, compared and read "
+        "again by it.",
+        "Leave the key as it is. Where a key itself is private, leave the table out or give it another key.",
+    ),
+    Entry(
+        "C126",
+        "A text comparison that is not exact",
+        "A filter compares texts in a way that depends on a collation which syncd cannot follow exactly.",
+        "Write `column COLLATE utf8mb4_0900_bin = '...'` for a comparison by code point, or compare another column.",
+    ),
+    Entry(
+        "C130",
+        "Not there yet",
+        "The file is right, and this version of syncd cannot do it yet. It is refused, since it must not be ignored.",
+        "Take it out for now.",
+    ),
+    Entry(
+        "C140",
+        "The file contradicts the saved state",
+        "A job's state was made under other settings than the file now has.",
+        "Put the setting back, or start the job anew.",
+    ),
+    Entry("E100", "An error", "Something went wrong in a way that has no code of its own.", "Read the message."),
+    Entry(
+        "E110",
+        "A driver is not installed",
+        "The plugin is part of syncd or of a package, but a module that it needs is not there.",
+        "Run the command of the hint.",
+    ),
+    Entry("E111", "A plugin that is to come", "The plugin is planned.", "Use another one for now: `syncd plugins`."),
+    Entry("E112", "Unknown plugin", "No entry point and no file in `plugin_paths` has this name.", "`syncd plugins`."),
+    Entry(
+        "E113",
+        "A broken plugin",
+        "The plugin's code fails when it is loaded, or its class lacks what the contract asks for.",
+        "Mend the plugin (docs/plugin-guide.md), or install it again.",
+    ),
+    Entry(
+        "E114",
+        "A plugin folder is not there",
+        "A folder of `plugin_paths` does not exist.",
+        "Create it, or take it out of the service file.",
+    ),
+    Entry(
+        "E120",
+        "A passing fault",
+        "A server or a network did not answer. Nothing is lost; the same call is made again.",
+        "Nothing, unless it lasts: then look at the other side.",
+    ),
+    Entry(
+        "E121",
+        "The queue is full",
+        "The queue has reached its limit, since a sink does not keep up. Capture waits; nothing was stored.",
+        "Look at `syncd status` for the sink that lags; give the queue more room.",
+    ),
+    Entry(
+        "E130",
+        "Rows were refused",
+        "A sink refused some rows, each with its reason; all others of the batch are written.",
+        "Look at the reasons.",
+    ),
+    Entry(
+        "E140",
+        "Taken over",
+        "Another process owns this work now. This one stops, and nothing that it tried was stored.",
+        "Nothing: this is how two owners are kept apart. If it comes often, look for frozen or starved processes.",
+    ),
+    Entry(
+        "E150",
+        "A halt",
+        "Something that only a person can mend. The table, or the job, stands at its checkpoint.",
+        "Do what the message says, then `syncd resume`.",
+    ),
+    Entry(
+        "E151",
+        "The position is lost",
+        "The source no longer has its log at the saved position.",
+        "Resync the tables. Keep the source's log for longer than the longest stop.",
+    ),
+    Entry(
+        "E152",
+        "Not understood",
+        "A type, event, collation or statement that syncd does not understand. It is never skipped.",
+        "Leave the column or table out, or change it at the source; then resync the table.",
+    ),
+    Entry(
+        "E153",
+        "The saved state cannot be used",
+        "It is damaged, made by a newer syncd, or contradicts the job file.",
+        "Use the syncd that made it, or start the job anew.",
+    ),
+    Entry(
+        "E170",
+        "A filter cannot decide",
+        "A value with letters beyond ASCII meets a filter on a column whose collation syncd cannot follow for them.",
+        "Write `column COLLATE utf8mb4_0900_bin = '...'` in the filter, then resync the table.",
+    ),
+    Entry(
+        "E171",
+        "A filter leaves the range",
+        "The arithmetic of a filter goes beyond 64 bits for some row.",
+        "Compare the columns without arithmetic.",
+    ),
+)
+
+CATALOGUE: Final[dict[str, Entry]] = {entry.code: entry for entry in _ENTRIES}
+
+
+def explain(code: str) -> str:
+    """What `syncd explain CODE` prints. KeyError with a hint for a code that is not there."""
+    entry = CATALOGUE.get(code.strip().strip("[]").upper())
+    if entry is None:
+        close = difflib.get_close_matches(code.upper(), CATALOGUE, 1)
+        raise KeyError(f"no error has the code {code}" + (f"; did you mean {close[0]}?" if close else ""))
+    return f"{entry.code}  {entry.title}\n\n{entry.meaning}\n\nWhat to do: {entry.todo}\n"
+
+
+def page() -> str:
+    """docs/errors.md."""
+    head = (
+        "# Error codes\n\n"
+        "Every message ends with a code. `syncd explain CODE` prints what stands here. C1xx are faults of a file,\n"
+        "E1xx all others. This page is made by `python -m syncd.config.docs`.\n"
+    )
+    parts = [f"\n## {e.code} {e.title}\n\n{e.meaning}\n\nWhat to do: {e.todo}\n" for e in CATALOGUE.values()]
+    return head + "".join(parts)
+

@@ -1,0 +1,363 @@
+"""The command line. Every command calls `syncd.control` and prints the answer, for people or with --json for programs.
+
+Exit codes: 0 right, 1 something differs, 2 a fault of configuration, 3 an end cannot be reached, 4 halted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from syncd import __version__, control, logs, plugins
+from syncd import config as configuration
+from syncd.catalogue import explain as explain_code
+from syncd.config import Faults, Job, Service
+from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
+from syncd.model import Finding, TableId
+from syncd.ops.reconcile import Result
+from syncd.progress import Progress
+
+RIGHT, DIFFERS, CONFIG, UNREACHABLE, HALTED = 0, 1, 2, 3, 4
+
+app = typer.Typer(
+    help="syncd keeps copies of your data right, in other systems.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+jobs_app = typer.Typer(help="Pause, resume or stop jobs, tables and sinks.", no_args_is_help=True)
+app.add_typer(jobs_app, name="jobs")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ServicePath = Annotated[Path | None, typer.Option("--service", help="The service file (default: ./syncd.yaml).")]
+DataPath = Annotated[Path | None, typer.Option("--data", help="The data directory, before the service file's.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+JobFile = Annotated[Path, typer.Argument(help="A job file.")]
+JobName = Annotated[str, typer.Argument(help="A job's name.")]
+
+
+def main() -> None:
+    """The `syncd` command."""
+    logs.configure()
+    try:
+        app()
+    except Faults as faults:
+        for fault in faults.faults:
+            err.print(str(fault), markup=False)
+        sys.exit(CONFIG)
+    except SyncdError as error:
+        err.print(str(error), markup=False)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: SyncdError) -> int:
+    if isinstance(error, ConfigError | PluginError):
+        return CONFIG
+    return UNREACHABLE if isinstance(error, TransientError) else HALTED
+
+
+def _job(path: Path, service: Service) -> Job:
+    return control.jobs([path], service)[0]
+
+
+def _print_findings(findings: Iterable[Finding]) -> bool:
+    """Whether none is an error."""
+    good = True
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[red]error[/]"}
+    for finding in findings:
+        out.print(marks[finding.level], end=" ")
+        todo = f" -> {finding.todo}" if finding.todo else ""
+        out.print(f"{finding.subject}: {finding.text}{todo}", markup=False)
+        good &= finding.level != "error"
+    return good
+
+
+def version_asked(asked: bool) -> None:
+    if asked:
+        out.print(f"syncd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version_asked, is_eager=True, help="Print it.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: Annotated[str, typer.Option(help="auto, text or json.")] = "auto",
+) -> None:
+    """Options of all commands."""
+    if log_level not in {"debug", "info", "warning", "error"}:
+        raise ConfigError(f"--log-level {log_level}", hint="debug, info, warning or error", code="C109")
+    logs.configure(log_level, log_format)
+
+
+# -- files
+
+
+@app.command()
+def init(
+    source: Annotated[str, typer.Argument(help="mysql://user:password@host:port/database")],
+    sink: Annotated[str, typer.Argument(help="http://host:8123/database or chdb:///path/database")],
+) -> None:
+    """Print a job file for two addresses."""
+    sys.stdout.write(configuration.skeleton(source, sink))
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[Path], typer.Argument(help="Job files or folders.")], service: ServicePath = None
+) -> None:
+    """Find all faults of job files, without connecting to anything."""
+    found = control.jobs(paths, control.service(service))
+    for job in found:
+        _print_findings(job.findings)
+        out.print(f"{job.path}: job {job.name} is valid", markup=False)
+
+
+@app.command()
+def schema(what: Annotated[str, typer.Argument(help="job or service")] = "job") -> None:
+    """Print the JSON Schema of a file, for editors."""
+    out.print_json(control.as_json(configuration.json_schema(what)))
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="A code such as C107.")]) -> None:
+    """Say what an error code means and what to do."""
+    out.print(explain_code(code), markup=False)
+
+
+@app.command("plugins")
+def list_plugins(service: ServicePath = None, as_json: Json = False) -> None:
+    """List sources, sinks and queues."""
+    found = plugins.available(control.service(service).plugin_paths)
+    if as_json:
+        for plugin in found:
+            print(control.as_json({name: getattr(plugin, name) for name in plugin.__slots__}))  # noqa: T201
+        return
+    table = Table("kind", "name", "version", "state", "hint")
+    for plugin in found:
+        table.add_row(plugin.kind, plugin.name, plugin.version, plugin.state, plugin.hint)
+    out.print(table)
+
+
+# -- looking before running
+
+
+@app.command()
+def check(path: JobFile, service: ServicePath = None) -> None:
+    """Try connections, grants and server settings."""
+    loaded = control.service(service)
+    findings = [*control.check(_job(path, loaded), loaded)]
+    good = _print_findings(findings)
+    raise typer.Exit(RIGHT if good else UNREACHABLE)
+
+
+@app.command()
+def plan(path: JobFile, service: ServicePath = None) -> None:
+    """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
+    loaded = control.service(service)
+    refused = False
+    for table in control.plan(_job(path, loaded), loaded):
+        schema = table.found.schema
+        out.print(f"[bold]{schema.table}[/]  about {table.found.rows:,} rows, {table.found.bytes:,} bytes")
+        for reason in table.refusals:
+            refused = True
+            out.print(f"  refused: {reason}", markup=False)
+        _print_findings(table.found.findings)
+        for name, target in table.sinks.items():
+            grid = Table("column", "source", name, "note", box=None, padding=(0, 2))
+            for line in target.columns:
+                grid.add_row(*line)
+            out.print(grid)
+            refused |= not _print_findings(target.findings)
+            for statement in target.ddl:
+                out.print(statement, markup=False, style="dim")
+    raise typer.Exit(CONFIG if refused else RIGHT)
+
+
+# -- running
+
+
+@app.command()
+def run(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Job files or folders (default: the service's).")] = None,
+    service: ServicePath = None,
+    data: DataPath = None,
+) -> None:
+    """Run jobs in the foreground until they end or a signal comes."""
+    loaded = control.service(service, data)
+    jobs = control.jobs(paths or [], loaded)
+    with Progress(out, sys.stdout.isatty()) as progress:
+        runners = control.run(jobs, loaded, progress.show)
+    failures = [runner.failed for runner in runners if runner.failed is not None]
+    for failure in failures:
+        err.print(str(failure), markup=False)
+    if failures:
+        raise typer.Exit(exit_code(failures[0]))
+
+
+@app.command()
+def status(service: ServicePath = None, data: DataPath = None, as_json: Json = False) -> None:
+    """Say where every job stands, how that is known and how old it is."""
+    for job in control.status(control.service(service, data)):
+        if as_json:
+            print(control.as_json(control.status_facts(job)))  # noqa: T201
+            continue
+        _print_status(job)
+
+
+def _print_status(job: control.JobStatus) -> None:
+    age = "never" if job.source_age is None else f"{job.source_age:.1f} s ago"
+    lag = "unknown" if job.lag is None else f"{job.lag:.1f} s"
+    out.print(f"[bold]{job.job}[/] {job.state}")
+    out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}", markup=False)
+    out.print(f"  queue: {job.queue_bytes:,} of {job.queue_limit:,} bytes")
+    for worker in job.workers:
+        state = "running" if worker.running else "SILENT"
+        out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})", markup=False)
+    for table, reason in job.halted.items():
+        out.print(f"  {table} HALTED at capture: {reason}", markup=False)
+    grid = Table("table", "sink", "state", "chunks", "rows loaded", "waiting", "reason", box=None, padding=(0, 2))
+    for row in job.tables:
+        record = row.record
+        chunks = f"{row.chunks_done}/{row.chunks}"
+        grid.add_row(
+            str(record.table), record.sink, record.phase, chunks, f"{row.rows:,}", str(row.waiting), record.reason
+        )
+    out.print(grid)
+
+
+def _wish(change: Callable[..., object], service: Path | None, data: Path | None, job: str, **part: str) -> None:
+    change(control.service(service, data), job, **part)
+    out.print("saved; a running daemon follows within a second")
+
+
+TableOption = Annotated[str, typer.Option("--table", help="database.table")]
+SinkOption = Annotated[str, typer.Option("--sink", help="A sink's name.")]
+
+
+@jobs_app.command()
+def pause(
+    job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
+) -> None:
+    """Let a job, a table or a sink stand still; the queue keeps what comes."""
+    _wish(control.pause, service, data, job, table=table, sink=sink)
+
+
+@jobs_app.command()
+def resume(
+    job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
+) -> None:
+    """Go on, also with tables that halted."""
+    _wish(control.resume, service, data, job, table=table, sink=sink)
+
+
+@jobs_app.command()
+def stop(job: JobName, service: ServicePath = None, data: DataPath = None) -> None:
+    """Drain a job and keep it stopped until it is resumed."""
+    _wish(control.stop, service, data, job)
+
+
+# -- proof
+
+
+@app.command()
+def reconcile(
+    job: JobName,
+    full: Annotated[bool, typer.Option("--full", help="Every value of every row, at both ends.")] = False,
+    tables: Annotated[list[str] | None, typer.Option("--table", help="Only these.")] = None,
+    service: ServicePath = None,
+    data: DataPath = None,
+    as_json: Json = False,
+) -> None:
+    """Compare source and sinks."""
+    if not full:
+        raise ConfigError("reconcile by digests is not there yet", hint="give --full", code="C130")
+    loaded = control.service(service, data)
+    results = control.reconcile(loaded, control.saved_job(loaded, job), tables or [])
+    print_results(results, as_json)
+    raise typer.Exit(RIGHT if all(result.right for result in results) else DIFFERS)
+
+
+def print_results(results: Iterable[Result], as_json: bool = False) -> None:
+    if as_json:
+        for result in results:
+            print(control.as_json(control.result_facts(result)))  # noqa: T201
+        return
+    grid = Table("table", "sink", "rows", "missing", "extra", "different", box=None, padding=(0, 2))
+    for result in results:
+        grid.add_row(
+            str(result.table),
+            result.sink,
+            *(f"{n:,}" for n in (result.rows, result.missing, result.extra, result.different)),
+        )
+    out.print(grid)
+    for result in results:
+        for key in result.missing_keys:
+            out.print(f"{result.table} {_key(key)} is missing at {result.sink}", markup=False)
+        for key in result.extra_keys:
+            out.print(f"{result.table} {_key(key)} is extra at {result.sink}", markup=False)
+        for sample in result.samples:
+            for column, (left, right) in sample.columns.items():
+                out.print(
+                    f"{result.table} {_key(sample.key)} {column}: source {left!r}, {result.sink} {right!r}",
+                    markup=False,
+                )
+
+
+def _key(key: tuple[object, ...]) -> str:
+    return repr(key[0]) if len(key) == 1 else repr(key)
+
+
+@app.command()
+def trace(
+    job: JobName,
+    table: Annotated[str, typer.Argument(help="database.table")],
+    key: Annotated[str, typer.Argument(help='The key; several columns as JSON: [1, "a"]')],
+    service: ServicePath = None,
+    data: DataPath = None,
+    as_json: Json = False,
+) -> None:
+    """Follow one row: each retained change of its key, and every operator that it passed."""
+    loaded = control.service(service, data)
+    database, _, name = table.partition(".")
+    changes = control.trace(loaded, control.saved_job(loaded, job), TableId(database, name), key)
+    for change in changes:
+        if as_json:
+            print(control.as_json(control.change_facts(change)))  # noqa: T201
+            continue
+        lane = f"{change.lane.tag}/{change.lane.queue}"
+        out.print(f"{change.op.name} seq {change.seq}", markup=False)
+        out.print(f"  source   committed {control.when(change.committed)}", markup=False)
+        out.print(f"  capture  {control.when(change.captured)}, trace {change.trace}", markup=False)
+        out.print(f"  queue    lane {lane} offset {change.offset}", markup=False)
+        for hop in change.hops:
+            out.print(
+                f"  {hop.operator}  {control.when(hop.at)}, took {hop.took / 1000:.1f} ms, {hop.outcome}", markup=False
+            )
+        if not change.hops:
+            out.print("  no sink has applied it yet", markup=False)
+    if not changes:
+        out.print(f"no change of {table} {key} is retained", markup=False)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(help="How long the writer keeps changing the shop.")] = 20.0,
+    rows: Annotated[int, typer.Option(help="Rows in the sample shop before the run.")] = 50_000,
+    corrupt: Annotated[bool, typer.Option(help="Change one value at the sink before the comparison.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Keep everything in this folder.")] = None,
+) -> None:
+    """A private database, a shop that changes, a live copy in ClickHouse, and the proof that it is right."""
+    from syncd import demo as shop_demo
+
+    raise typer.Exit(shop_demo.run(out, seconds=seconds, rows=rows, corrupt=corrupt, keep=keep))

@@ -1,0 +1,60 @@
+"""What docs/configuration.md says before the tables."""
+
+HEAD = """# Configuration
+
+This page is made from the types that validate the files: `python -m syncd.config.docs`. The same types make the JSON
+Schemas in [schema/](schema/), which editors understand. Runnable jobs are in `configs/`.
+
+Files are YAML 1.2 in UTF-8: `yes`, `no`, `on` and `off` are texts, a number does not begin with 0, a key is there once.
+Anchors, aliases and `<<` work; keys of the top level that begin with `x-` are a place for them. Nothing unknown is
+ignored: `syncd validate` tells all faults of a file at once, each with its line and column, and `syncd explain CODE`
+says more about one.
+
+Sizes are bytes or texts like `64MiB` and `8MB`; durations are seconds or texts like `500ms`, `10s`, `5m`, `2h`, `1d`.
+
+## Secrets
+
+`${env:NAME}` and `${file:/path}` stand in any text, `$${` for a plain `${`. They are put in by the process that runs
+the job, when it loads it; a relative path counts from the file. What they hold is shown nowhere: not in messages, logs,
+`explain`, nor in the saved state. A password in the clear works and is warned of.
+
+## Table patterns
+
+| pattern | read as | when |
+|---|---|---|
+| `shop.users` | this table | it has no special character |
+| `shop.*`, `*.log_?` | glob: `*` any run, `?` one character, within a name | it has `*` or `?` |
+| `shop_(\\d+).orders` | a Python regular expression for all of `database.table` | it has a special character |
+
+Special characters are <code>\\ ( ) [ ] { } &#124; + ^</code>.
+
+The exact name wins, then the pattern with the most literal characters (letters, digits and `_` outside of classes and
+escapes); two that are equal are a fault when a table fits both. The winner says all about the table: patterns are not
+merged. In `to` and `add`, `\\1` is the first group of a regular expression.
+
+## Masks
+
+| mask | gives |
+|---|---|
+| `hash` | BLAKE2b-256 of the value's text, keyed by `mask_salt`, as 64 hex digits |
+| `null` | NULL; in YAML the word needs quotes |
+| `partial` | `****` and the last four characters; `****` alone for texts shorter than eight |
+| `redact` | `***` |
+
+NULL stays NULL. Masks work in capture and in snapshot readers, before anything is written anywhere, on old values too.
+A key column cannot be masked: its rows could never be read again at the source.
+
+## Filters
+
+`where` takes a part of MySQL's SQL: columns, texts, numbers, `TRUE`, `FALSE`, `NULL`, `DATE '...'`; `=`, `<>`, `<`,
+`<=`, `>`, `>=`, `<=>`, `AND`, `OR`, `NOT`, `XOR`, `IN`, `BETWEEN`, `LIKE`, `IS NULL`, `IS TRUE`, `IS FALSE`; `+`, `-`,
+`*`, `DIV`, `%` and parentheses. Like is compared with like: no text with a number. What could not be answered exactly
+as the server would is refused by name, before anything runs:
+
+- Texts are equal or alike as the column's collation says, for constants of printable ASCII. Where a value beyond ASCII
+  meets one and only the server could judge, the table halts. `column COLLATE utf8mb4_0900_bin = '...'` compares by code
+  point, with any constant, and has no such case; `<`, `>` and `BETWEEN` on texts need it.
+- A `TIMESTAMP` is compared with a time that has a zone: `'2026-05-01 00:00:00+00:00'`.
+
+A row that stops matching is deleted at the sinks, one that starts matching is written.
+"""

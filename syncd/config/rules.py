@@ -1,0 +1,85 @@
+"""Checks across settings: patterns and their groups, tags, filters, columns that a rule names twice, mode and start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from syncd import tags
+from syncd.config.document import Document, Key
+from syncd.config.spec import SinkBlock, TableSpec
+from syncd.config.tables import check_group_use, check_pattern
+from syncd.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def check_rules(document: Document, data: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Faults that one setting alone does not show. Parts that are faulty in themselves are passed over."""
+    for text, value in _items(data.get("tables")):
+        yield from _table(document, text, {} if value is None else value)
+    for name, value in _items(data.get("sinks")):
+        sink = _valid(SinkBlock, value)
+        if sink is not None:
+            yield from _tags(document, ("sinks", name, "tags"), sink.tags)
+            yield from _where(document, ("sinks", name, "where"), sink.where)
+    mode = data.get("mode", "snapshot+cdc")
+    if data.get("start") is not None and mode != "cdc":
+        what = f"`start` is for mode cdc, and the mode is {mode}"
+        yield document.fault(("start",), what, code="C121", hint="take one of the two out", of_key=True)
+
+
+def _table(document: Document, text: str, value: object) -> Iterator[ConfigError]:
+    pattern, faults = check_pattern(document, text)
+    yield from faults
+    table = _valid(TableSpec, value)
+    if table is None:
+        return
+    if pattern is not None:
+        yield from check_group_use(document, pattern, table)
+    yield from _columns(document, ("tables", text), table)
+    yield from _where(document, ("tables", text, "where"), table.where)
+
+
+def _items(value: object) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _valid(model: type[M], value: object) -> M | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None  # the whole file is validated beside this; that is where the fault is told
+
+
+def _tags(document: Document, key: Key, expression: str) -> Iterator[ConfigError]:
+    try:
+        tags.parse(expression)
+    except ValueError as error:
+        what = str(error).rpartition(": ")[2].partition(";")[0]
+        yield document.fault(key, what, code="C119", hint="write `*`, or names joined by `||`")
+
+
+def _where(document: Document, key: Key, condition: str | None) -> Iterator[ConfigError]:
+    """Syntax only: which columns there are, and of what type, is known when the job is planned."""
+    if condition is None:
+        return
+    # sqlglot is slow to load: only who filters pays for it.
+    from syncd.transforms.where import parse
+
+    try:
+        parse(condition)
+    except ConfigError as error:
+        yield document.fault(key, error.what, code=error.code, hint=error.hint)
+
+
+def _columns(document: Document, key: Key, table: TableSpec) -> Iterator[ConfigError]:
+    for name in table.mask:
+        if name in table.columns.exclude:
+            hint = "take one of the two out"
+            yield document.fault((*key, "mask", name), "the column is excluded", code="C123", hint=hint)
+    for name in table.add:
+        if name in table.columns.rename.values():
+            yield document.fault((*key, "add", name), "a column is renamed to this name", code="C123")

@@ -1,0 +1,79 @@
+"""A job file to begin with, from two URLs: `syncd init`."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from syncd.config.faults import did_you_mean
+from syncd.errors import ConfigError
+
+SOURCES = {"mysql": "mysql", "mariadb": "mysql"}
+SINKS = {"http": "clickhouse", "https": "clickhouse", "clickhouse": "clickhouse", "chdb": "clickhouse"}
+
+_TEXT = """\
+# A syncd job: what goes where. Try it with `syncd validate`, `syncd plan`, `syncd run`.
+# All settings: docs/configuration.md, or `syncd explain CODE` for what a message means.
+job: {job}
+
+source:
+  {source}:
+    url: "{source_url}"
+{source_password}
+# A table, a glob ("shop.*") or a regular expression; the most specific pattern wins.
+tables:
+  "{pattern}": {{}}
+  # "{database}.secrets": {{skip: true}}
+  # "{database}.users": {{mask: {{email: hash}}, where: "country = 'DE'", columns: {{exclude: [notes]}}}}
+
+sinks:
+  copy:
+    {sink}:
+      url: "{sink_url}"
+{sink_password}
+# What to do in cases that have more than one right answer.
+# policy: {{ddl: apply, zero_date: refuse}}
+"""
+
+
+def skeleton(source_url: str, sink_url: str) -> str:
+    """A commented job that validates. A password in a URL becomes a reference: `${env:SOURCE_PASSWORD}`."""
+    source, sink = _split(source_url, SOURCES, "source"), _split(sink_url, SINKS, "sink")
+    database = source.path.strip("/")
+    source_plugin, sink_plugin = SOURCES[source.scheme], SINKS[sink.scheme]
+    sink_scheme = "http" if sink.scheme == "clickhouse" else sink.scheme
+    return _TEXT.format(
+        job=re.sub(r"[^A-Za-z0-9_-]+", "-", database).strip("-_") or "copy",
+        source=source_plugin,
+        source_url=_quoted(_without_password(source._replace(scheme="mysql", path=""))),
+        source_password=_password("    ", "SOURCE_PASSWORD", source),
+        pattern=f"{database or '*'}.*",
+        database=database or "shop",
+        sink=sink_plugin,
+        sink_url=_quoted(_without_password(sink._replace(scheme=sink_scheme))),
+        sink_password=_password("      ", "SINK_PASSWORD", sink),
+    )
+
+
+def _split(url: str, schemes: dict[str, str], kind: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not (parts.netloc or parts.path):
+        what = f"'{parts.scheme}' is not the scheme of a {kind}" if parts.scheme else f"not the URL of a {kind}"
+        raise ConfigError(what, hint=did_you_mean(parts.scheme, [f"{s}://" for s in schemes]), code="C109")
+    return parts
+
+
+def _without_password(parts: SplitResult) -> str:
+    user, at, host = parts.netloc.rpartition("@")
+    url = urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}"))
+    # urlunsplit leaves the empty host of chdb:///path out.
+    return url if "://" in url else url.replace(":", "://", 1)
+
+
+def _password(indent: str, name: str, parts: SplitResult) -> str:
+    given = parts.password is not None
+    return f'{indent}{"" if given else "# "}password: "${{env:{name}}}"\n'
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

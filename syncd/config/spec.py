@@ -1,0 +1,273 @@
+"""The settings of a job file. The types are the validation, the JSON Schema and docs/configuration.md in one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from syncd.config.values import (
+    Bytes,
+    Flag,
+    Name,
+    Seconds,
+    Section,
+    empty_as_mapping,
+    kind_of,
+    one_of,
+    refuse,
+)
+from syncd.transforms.masks import MASKS, SYNONYMS
+
+Mask = Annotated[
+    str,
+    one_of("a mask", lambda: MASKS, code="C107", synonyms=SYNONYMS),
+    Field(json_schema_extra={"enum": sorted(MASKS)}),
+]
+
+
+def _constant(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        refuse(f"expected a text, a number, true or false, got {kind_of(value)}", code="C108")
+    return value
+
+
+Constant = Annotated[
+    Any, BeforeValidator(_constant), Field(json_schema_extra={"type": ["string", "number", "boolean"]})
+]
+
+
+def word(*words: str) -> BeforeValidator:
+    return one_of("a value of this setting", lambda: words, code="C109")
+
+
+class Columns(Section):
+    """Which columns go along, and under which names. Masks and filters use the source's names."""
+
+    include: list[str] | None = None
+    """Only these columns; the key columns must be among them."""
+    exclude: list[str] = Field(default_factory=list)
+    """All columns but these; key columns cannot be left out."""
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Old name: new name."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Columns:
+        if self.include is not None and self.exclude:
+            refuse("both include and exclude are given", code="C123", hint="keep one of the two")
+        new = list(self.rename.values())
+        double = sorted({name for name in new if new.count(name) > 1})
+        if double:
+            refuse(f"two columns are renamed to '{double[0]}'", code="C123")
+        return self
+
+
+class TableSpec(Section):
+    """What holds for the tables that a pattern names."""
+
+    skip: Flag = False
+    """Leave these tables out: for exceptions to a wider pattern."""
+    to: str | None = None
+    """Name at the sinks, `database.table` or `table`; `\\1` stands for the first group of a regular expression."""
+    add: dict[str, Constant] = Field(default_factory=dict)
+    """Columns with one value each, added to every row; `\\1` stands for the first group of a regular expression."""
+    key: list[str] | None = Field(default=None, min_length=1)
+    """The columns that identify a row, where the table itself does not say so or several tables become one."""
+    kind: Annotated[Literal["upsert", "append"], word("upsert", "append")] = "upsert"
+    """`upsert`: the copy holds the current rows. `append`: rows are only ever added."""
+    keyless: Annotated[Literal["refuse", "row-hash", "append"], word("refuse", "row-hash", "append")] = "refuse"
+    """What to do with a table without a primary key or a unique index without NULLs."""
+    columns: Columns = Field(default_factory=Columns)
+    """Which columns go along, and under which names."""
+    mask: dict[str, Mask] = Field(default_factory=dict)
+    """Column: mask. Values are masked at the source, before they are written anywhere."""
+    where: str | None = None
+    """Only rows for which this SQL condition holds; a row that stops matching is deleted at the sinks."""
+    sinks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Sink name: the sink plugin's own settings for these tables (ClickHouse: `partition_by`)."""
+
+
+class Start(Section):
+    """Where change capture begins when there is no snapshot to say so. Exactly one of the settings."""
+
+    position: str | None = None
+    """A place in the source's log, as the source writes it (MySQL: `binlog.000012:4711`)."""
+    gtid: str | None = None
+    """The GTID set that is already at the sinks."""
+    timestamp: str | None = None
+    """The first transaction committed at or after this time (ISO 8601 with time zone)."""
+
+    @field_validator("timestamp")
+    @classmethod
+    def _iso(cls, value: str | None) -> str | None:
+        from datetime import datetime
+
+        try:
+            parsed = datetime.fromisoformat(value) if value is not None else None
+        except ValueError:
+            refuse("expected a time like 2026-05-01T00:00:00+00:00", code="C108")
+        if parsed is not None and parsed.tzinfo is None:
+            refuse("the time has no time zone", code="C109", hint="end it with Z or +00:00")
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Start:
+        if sum(value is not None for value in (self.position, self.gtid, self.timestamp)) != 1:
+            refuse("exactly one of position, gtid and timestamp is needed", code="C121")
+        return self
+
+
+class Block(Section):
+    """A mapping that names one plugin: `mysql: {url: ...}`. Every key that is no setting is a plugin's name."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class SourceBlock(Block):
+    """Where the data comes from: the name of a source plugin and its settings."""
+
+
+class QueueBlock(Block):
+    """The durable queue between source and sinks: its layout, and the name of a queue plugin and its settings."""
+
+    queues: int = Field(default=8, ge=1, le=1024)
+    """Into how many queues the keys of a table are spread; each has one order and one writer at a time."""
+    tag: Annotated[Literal["table"], word("table")] = "table"
+    """What sinks subscribe by: `table` gives every table its own tag, its name."""
+
+
+class Batch(Section):
+    """When a sink writes: as soon as one of the limits is reached."""
+
+    rows: int = Field(default=100_000, ge=1)
+    """Rows in one write."""
+    bytes: Bytes = 64 * 1024 * 1024
+    """Bytes in one write."""
+    seconds: Seconds = 0.1
+    """How long a row may wait for others."""
+
+
+class SinkBlock(Block):
+    """Where the data goes: the name of a sink plugin and its settings, and what this sink takes."""
+
+    tags: str = "*"
+    """The tags that this sink takes: `*`, or names joined by `||`."""
+    deletes: Annotated[Literal["apply", "soft", "ignore"], word("apply", "soft", "ignore")] = "apply"
+    """`apply` removes the row, `soft` keeps it and marks it as deleted, `ignore` drops the delete."""
+    where: str | None = None
+    """Only rows for which this SQL condition holds, at this sink."""
+    batch: Batch = Field(default_factory=Batch)
+    """When this sink writes."""
+
+
+class Policy(Section):
+    """What to do in cases that have more than one right answer."""
+
+    ddl: Annotated[Literal["apply", "ignore", "halt"], word("apply", "ignore", "halt")] = "apply"
+    """A schema change at the source: bring it to the sinks, leave them as they are, or halt the table."""
+    position_lost: Annotated[
+        Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
+    ] = "fail"
+    """The source has deleted the log that syncd still needs: halt, load again, or compare and repair."""
+    lost_transactions: Annotated[Literal["fail", "refresh"], word("fail", "refresh")] = "fail"
+    """A failed-over source lacks transactions that were copied: halt, or read their rows again."""
+    zero_date: Annotated[Literal["refuse", "null"], word("refuse", "null")] = "refuse"
+    """A date that no calendar has (0000-00-00): refuse the row, or write NULL. The word "null" needs quotes."""
+
+
+class Exponential(Section):
+    """Waits that grow by a factor up to a limit."""
+
+    first: Seconds = 10
+    """The first wait."""
+    factor: float = Field(default=2, ge=1)
+    """How much longer each wait is than the one before."""
+    cap: Seconds = 7200
+    """The longest wait."""
+    times: int = Field(default=16, ge=1)
+    """How many tries."""
+
+
+class Retry(Section):
+    """What happens to a row that a sink refuses."""
+
+    steps: Literal["rocketmq"] | list[Seconds] | Exponential = "rocketmq"
+    """Waits between tries: `rocketmq` (16 steps, 10s to 2h), a list (`[10s, 1m]`) or `{first, factor, cap, times}`."""
+    then: Annotated[Literal["halt", "park"], word("halt", "park")] = "halt"
+    """After the last try: halt the table, or park the row's key and put the row among the dead letters."""
+
+
+class Reconcile(Section):
+    """Comparing source and sinks, and mending what differs."""
+
+    cron: str | None = None
+    """When: five fields, minute hour day month weekday."""
+    repair: Annotated[Literal["off", "dry-run", "apply"], word("off", "dry-run", "apply")] = "dry-run"
+    """What to do with differences: report them, report what a repair would do, or repair."""
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str | None) -> str | None:
+        import re
+
+        part = r"(\*|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?"
+        fields = (value or "").split()
+        if value is not None and (len(fields) != 5 or not all(re.fullmatch(f"{part}(,{part})*", f) for f in fields)):
+            refuse(f"'{value}' is not a cron expression", code="C109", hint='five fields, as in "0 3 * * *"')
+        return value
+
+
+class Throttle(Section):
+    """Limits that keep the source at ease; what is not given is not limited."""
+
+    rows_per_s: float | None = Field(default=None, gt=0)
+    """Rows read by the snapshot in a second, all readers together."""
+    bytes_per_s: Bytes | None = None
+    """Bytes read by the snapshot in a second, all readers together."""
+    source_threads_running: int | None = Field(default=None, ge=1)
+    """Readers wait while the source runs more threads than this."""
+
+
+class Snapshot(Section):
+    """How the tables are loaded."""
+
+    readers: int | None = Field(default=None, ge=1, le=256)
+    """How many read at once; by default as the service file says."""
+    chunk_bytes: Bytes = 32 * 1024 * 1024
+    """About how much one chunk holds; a chunk is what is read, resumed and repeated as a whole."""
+
+
+Tables = Annotated[dict[str, Annotated[TableSpec, BeforeValidator(empty_as_mapping)]], Field(min_length=1)]
+
+
+class JobSpec(Section):
+    """A job file: one flow from one source to one or more sinks."""
+
+    job: Name
+    """The job's name: letters, digits, `_` and `-`. Its state is kept under this name."""
+    mode: Annotated[Literal["snapshot", "cdc", "snapshot+cdc"], word("snapshot", "cdc", "snapshot+cdc")] = (
+        "snapshot+cdc"
+    )
+    """Load the tables, follow their changes, or first the one and then the other."""
+    start: Start | None = None
+    """Where to begin, for `mode: cdc` only."""
+    source: SourceBlock
+    """Where the data comes from."""
+    tables: Tables
+    """Pattern: settings. The most specific pattern that fits a table says all about it."""
+    queue: QueueBlock = Field(default_factory=QueueBlock)
+    """The durable queue between source and sinks."""
+    sinks: Annotated[dict[Name, SinkBlock], Field(min_length=1)]
+    """Name: sink. Each has its own place in the queue."""
+    policy: Policy = Field(default_factory=Policy)
+    """What to do in cases that have more than one right answer."""
+    snapshot: Snapshot = Field(default_factory=Snapshot)
+    """How the tables are loaded."""
+    retry: Retry | None = None
+    """What happens to a row that a sink refuses; without it the table halts."""
+    reconcile: Reconcile | None = None
+    """Comparing source and sinks, and mending what differs."""
+    throttle: Throttle = Field(default_factory=Throttle)
+    """Limits that keep the source at ease."""
+    mask_salt: SecretStr | None = None
+    """The key of the `hash` mask. The same value gives the same hash in all jobs with the same salt."""

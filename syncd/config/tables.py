@@ -1,0 +1,160 @@
+"""Table patterns: which rule of a job holds for a table.
+
+exact    `shop.users`            no special character
+glob     `shop.*`, `*.log_?`     `*` any run, `?` one character, within a database's or a table's name
+regex    `shop_(\\d+).orders`     one of \\ ( ) [ ] { } | + ^ in it: a Python regular expression for all of the name
+
+The exact one wins; then the pattern with the most literal characters; two with the same number are a fault that names
+both. Names are compared with their case. `\\1` in `to` and `add` is the first group of a regular expression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import SecretStr
+
+from syncd.config.document import Document, Key
+from syncd.config.spec import TableSpec
+from syncd.errors import ConfigError
+from syncd.model import TableId
+
+_REGEX = re.compile(r"[\\()\[\]{}|+^]")
+_GROUP = re.compile(r"\\(\d+)")
+_NOT_LITERAL = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|\(\?[^)]*\)|[^\w]")
+
+
+@dataclass(frozen=True, slots=True)
+class TableRule:
+    """What a job says of one table, with all groups filled in. `pattern` is the job file's key for it.
+
+    `to` is the table's name at the sinks: the source's own where the job gives none (`to_given` tells). `options`:
+    sink name -> that sink's settings for this table. `salt` is the key of the `hash` mask.
+    """
+
+    table: TableId
+    pattern: str
+    to: TableId
+    to_given: bool = False
+    kind: str = "upsert"
+    keyless: str = "refuse"
+    key: tuple[str, ...] | None = None
+    add: Mapping[str, Any] = field(default_factory=dict)
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    mask: Mapping[str, str] = field(default_factory=dict)
+    where: str | None = field(default=None, repr=False)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    salt: SecretStr | None = None
+
+
+class Pattern:
+    """One key of `tables`. ValueError says what is wrong with it, and how to write it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.kind = "regex" if _REGEX.search(text) else "glob" if re.search(r"[*?]", text) else "exact"
+        if self.kind == "regex":
+            try:
+                self.regex = re.compile(text, re.DOTALL)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        else:
+            database, dot, name = text.partition(".")
+            if not (database and dot and name):
+                raise ValueError("a table is written database.table")
+            self.regex = re.compile(_glob(database) + r"\." + _glob(name), re.DOTALL)
+        self.literals = len(_NOT_LITERAL.sub("", text))
+
+    @property
+    def groups(self) -> int:
+        return self.regex.groups
+
+    def match(self, table: TableId) -> re.Match[str] | None:
+        return self.regex.fullmatch(str(table))
+
+
+def _glob(name: str) -> str:
+    return "".join({"*": r"[^.]*", "?": r"[^.]"}.get(c, re.escape(c)) for c in name)
+
+
+def fill(text: str, match: re.Match[str]) -> str:
+    """`\\1` -> the first group; a group that took no part is empty."""
+    return _GROUP.sub(lambda m: match[int(m[1])] or "", text)
+
+
+class TableMap:
+    """All patterns of a job."""
+
+    def __init__(self, specs: Mapping[str, TableSpec], document: Document, salt: SecretStr | None = None) -> None:
+        self._document = document
+        self._salt = salt
+        self._rules = [(Pattern(text), spec) for text, spec in specs.items()]
+
+    def match(self, table: TableId) -> TableRule | None:
+        """The rule for a table, None for a table that the job does not want. ConfigError: two patterns fit alike."""
+        found = [(p, s, m) for p, s in self._rules if (m := p.match(table))]
+        if not found:
+            return None
+        found.sort(key=lambda f: (f[0].kind == "exact", f[0].literals), reverse=True)
+        best = found[0]
+        if best[0].kind != "exact" and len(found) > 1 and found[1][0].literals == best[0].literals:
+            raise self._tie(table, best[0], found[1][0])
+        return None if best[1].skip else self._rule(table, *best)
+
+    def _tie(self, table: TableId, one: Pattern, other: Pattern) -> ConfigError:
+        return self._document.fault(
+            ("tables", other.text),
+            f"'{one.text}' and '{other.text}' fit {table} equally well",
+            code="C118",
+            hint=f"name {table} itself, or make one of them more specific",
+            of_key=True,
+        )
+
+    def _rule(self, table: TableId, pattern: Pattern, spec: TableSpec, match: re.Match[str]) -> TableRule:
+        return TableRule(
+            table=table,
+            pattern=pattern.text,
+            to=_target(table, fill(spec.to, match) if spec.to is not None else ""),
+            to_given=spec.to is not None,
+            kind=spec.kind,
+            keyless=spec.keyless,
+            key=None if spec.key is None else tuple(spec.key),
+            add={name: fill(value, match) if isinstance(value, str) else value for name, value in spec.add.items()},
+            include=None if spec.columns.include is None else tuple(spec.columns.include),
+            exclude=tuple(spec.columns.exclude),
+            rename=spec.columns.rename,
+            mask=spec.mask,
+            where=spec.where,
+            options=spec.sinks,
+            salt=self._salt,
+        )
+
+
+def _target(table: TableId, text: str) -> TableId:
+    database, dot, name = text.rpartition(".")
+    return TableId(database, name) if dot else TableId(table.database, text or table.name)
+
+
+def check_pattern(document: Document, text: str) -> tuple[Pattern | None, list[ConfigError]]:
+    """The pattern of a key of `tables`, or the fault that it has."""
+    try:
+        return Pattern(text), []
+    except ValueError as error:
+        hint = f'for all tables of a database: "{text}.*"' if re.fullmatch(r"\w+", text) else ""
+        return None, [document.fault(("tables", text), str(error), code="C116", hint=hint, of_key=True)]
+
+
+def check_group_use(document: Document, pattern: Pattern, spec: TableSpec) -> Iterator[ConfigError]:
+    """Groups in `to` and `add` that the pattern does not have."""
+    key: Key = ("tables", pattern.text)
+    uses: list[tuple[Key, Any]] = [((*key, "to"), spec.to), *(((*key, "add", n), v) for n, v in spec.add.items())]
+    for place, value in uses:
+        for number in _GROUP.findall(value) if isinstance(value, str) else ():
+            if not 1 <= int(number) <= pattern.groups:
+                hint = f"'{pattern.text}' has {pattern.groups or 'no'} group{'' if pattern.groups == 1 else 's'}"
+                yield document.fault(place, f"\\{number} is not a group", code="C117", hint=hint)

@@ -1,0 +1,444 @@
+"""Every verb of syncd once. The CLI only calls these and prints what they answer; so will every other face.
+
+What concerns a running daemon goes through the saved state, so that it is valid while the daemon is down, too.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from syncd import plugins
+from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
+from syncd.engine import trace as engine_trace
+from syncd.engine.build import Parts, clock
+from syncd.engine.daemon import Daemon
+from syncd.engine.job import JobRunner
+from syncd.errors import ConfigError, FatalError, StateError, TransientError
+from syncd.model import Finding, Head, TableId, TargetPlan
+from syncd.ops import reconcile as ops_reconcile
+from syncd.ops.reconcile import Result
+from syncd.spi import Context, Found, Lease, LeaseState, Queue, Sink, Source
+from syncd.state import Phase, State, TableRecord, Wish
+
+HEARTBEATS = 3
+"""A worker that has not been heard for this many heartbeats is not shown as running."""
+
+
+# -- files
+
+
+def service(path: Path | None, data: Path | None = None) -> Service:
+    """The service file (default: `syncd.yaml` here, if there is one); `data` goes before its data directory."""
+    found = path or (Path("syncd.yaml") if Path("syncd.yaml").exists() else None)
+    loaded = load_service(found)
+    return loaded if data is None else loaded.model_copy(update={"data": data.absolute()})
+
+
+def jobs(paths: Sequence[Path], service: Service) -> list[Job]:
+    """The jobs of files and folders. Faults: everything wrong with all of them."""
+    found: list[Job] = []
+    faults: list[ConfigError] = []
+    for path in paths or [service.jobs]:
+        try:
+            if path.is_dir():
+                found += load_directory(path, service.plugin_paths)
+            else:
+                found.append(load_job(path, service.plugin_paths))
+        except Faults as error:
+            faults += error.faults
+    for job in found:
+        faults += not_yet(job)
+    names = [job.name for job in found]
+    for job in found:
+        if names.count(job.name) > 1:
+            faults.append(job.fault(("job",), f"the job name '{job.name}' is taken", code="C122"))
+    if faults:
+        raise Faults(faults)
+    return found
+
+
+# -- looking before running
+
+
+def check(job: Job, service: Service) -> Iterator[Finding]:
+    """Connections, grants and settings of every end, one finding each; never stops at the first."""
+    parts = Parts(job, service)
+    yield from job.findings
+    ends: list[tuple[str, Source | Sink]] = [
+        ("source", parts.make_source()),
+        *((f"sink {name}", parts.make_sink(name)) for name in job.sinks),
+    ]
+    for name, end in ends:
+        try:
+            end.open()
+        except (TransientError, FatalError) as error:
+            yield Finding("error", name, str(error))
+            continue
+        try:
+            yield Finding("ok", name, "connected")
+            yield from end.check()
+        finally:
+            end.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """One table as a run would copy it: what is at the source, and per sink what it becomes."""
+
+    found: Found
+    refusals: tuple[str, ...]
+    sinks: dict[str, TargetPlan]
+
+
+def plan(job: Job, service: Service) -> list[TablePlan]:
+    """What a run would do, for every wanted table. Reads both ends, writes nothing."""
+    parts = Parts(job, service)
+    source = parts.make_source()
+    source.open()
+    try:
+        found = source.tables(parts.wants)
+    finally:
+        source.close()
+    sinks = {name: parts.make_sink(name) for name in job.sinks}
+    plans = []
+    for sink in sinks.values():
+        sink.open()
+    try:
+        for table in found:
+            refusals = (*table.refusals, *parts.refusals(table.schema))
+            targets: dict[str, TargetPlan] = {}
+            if not refusals:
+                published = parts.transform(table.schema).schema
+                for name in parts.sinks_of(table.schema.table):
+                    targets[name] = sinks[name].plan(parts.target(name, published))
+            plans.append(TablePlan(table, refusals, targets))
+    finally:
+        for sink in sinks.values():
+            sink.close()
+    return plans
+
+
+# -- running
+
+
+def run(
+    jobs: Sequence[Job],
+    service: Service,
+    watch: Callable[[Sequence[JobRunner]], None] = lambda _: None,
+    until: Callable[[Sequence[JobRunner]], bool] = lambda _: False,
+) -> list[JobRunner]:
+    """Host the jobs in the foreground until they end or a signal comes. The runners say how each ended."""
+    daemon = Daemon([Parts(job, service) for job in jobs], watch)
+    daemon.run(until)
+    return daemon.runners
+
+
+# -- asking
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """`heard`: seconds since its lease was last renewed."""
+
+    name: str
+    owner: str
+    heard: float
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """`waiting`: messages in the table's lanes that are not applied yet."""
+
+    record: TableRecord
+    chunks: int
+    chunks_done: int
+    rows: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then."""
+
+    job: str
+    state: str
+    position: str
+    source_age: float | None
+    lag: float | None
+    workers: tuple[WorkerStatus, ...]
+    tables: tuple[TableStatus, ...]
+    halted: dict[str, str]
+    queue_bytes: int
+    queue_limit: int
+
+
+@contextmanager
+def opened_queue(service: Service) -> Iterator[Queue]:
+    """The queue of a data directory, without a job file."""
+    directory = service.data / "queue"
+    if not directory.exists():
+        raise StateError(f"{service.data} holds no syncd data", hint="give the daemon's --data", code="E166")
+    cls = plugins.load("queue", "embedded", service.plugin_paths)
+    queue: Queue = cls(cls.Options(), Context("", directory))
+    queue.open()
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def job_names(queue: Queue) -> list[str]:
+    return sorted(key.split("/")[1] for key in queue.scan("job/") if key.endswith("/meta"))
+
+
+def status(service: Service) -> list[JobStatus]:
+    """Every job of the data directory, from its saved state: valid whether the daemon runs or not."""
+    with opened_queue(service) as queue:
+        return [_status(service, queue, name) for name in job_names(queue)]
+
+
+def _status(service: Service, queue: Queue, job: str) -> JobStatus:
+    state = State(queue, job)
+    heard = HEARTBEATS * service.heartbeat
+    workers = tuple(_worker(lease, heard) for lease in queue.leases(f"job/{job}/"))
+    record = state.source()
+    age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
+    lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
+    used, limit = queue.usage()
+    return JobStatus(
+        job,
+        _job_state(workers, state.wish(), state.mode(), age, heard),
+        "" if record is None else record.position,
+        age,
+        lag,
+        workers,
+        tuple(_table(queue, state, job, table) for table in state.tables()),
+        {str(table): halt.reason for table, halt in state.halts().items()},
+        used,
+        limit,
+    )
+
+
+def _worker(state: LeaseState, heard: float) -> WorkerStatus:
+    return WorkerStatus(state.lease.name, state.lease.owner, state.age, state.live and state.age <= heard)
+
+
+def _job_state(workers: Sequence[WorkerStatus], wish: Wish, mode: str, age: float | None, heard: float) -> str:
+    """RUNNING only when the supervisor, and capture where the job has one, were heard within three heartbeats."""
+    running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
+    if wish.stopped:
+        return "STOPPED"
+    if "run" not in running:
+        return "DOWN"
+    if "" in wish.paused:
+        return "PAUSED"
+    if "cdc" in mode and age is not None and ("capture" not in running or age > heard):
+        return "STALLED"
+    return "RUNNING"
+
+
+def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableStatus:
+    done = state.done(record.sink, record.table)
+    tag = f"{record.table}"
+    lanes = queue.lanes(f"{job}/{record.sink}")
+    waiting = sum(end - start for lane, (start, end) in lanes.items() if lane.tag == tag)
+    chunks = len(state.chunks(record.sink, record.table))
+    return TableStatus(record, chunks, len(done), sum(d.rows for d in done.values()), waiting)
+
+
+# -- telling
+
+
+def wish(service: Service, job: str, change: Callable[[Wish], Wish]) -> Wish:
+    """Change what is asked of a job; the daemon sees it within a second, or at its next start."""
+    with opened_queue(service) as queue, _held(queue, f"job/{job}/wish") as lease:
+        state = State(queue, job)
+        if state.meta() is None:
+            known = ", ".join(job_names(queue)) or "none"
+            raise StateError(f"no job '{job}' in {service.data}", hint=f"there is: {known}", code="E167")
+        after = change(state.wish())
+        queue.put(lease, state.wish_item(after))
+        return after
+
+
+def pause(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
+    return wish(service, job, lambda w: replace(w, paused=tuple(sorted({*w.paused, _part(table, sink)}))))
+
+
+def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
+    """Takes the pause back; tables that halted go on from where they stopped."""
+    part = _part(table, sink)
+    after = wish(service, job, lambda w: Wish(tuple(p for p in w.paused if p != part), stopped=False))
+    with opened_queue(service) as queue, _held(queue, f"job/{job}/wish") as lease:
+        state = State(queue, job)
+        for record in state.tables(sink):
+            if record.phase is Phase.HALTED and record.resume and table in ("", str(record.table)):
+                again = replace(record, phase=record.resume, resume=None, reason="", since=clock())
+                queue.put(lease, state.table_item(again))
+    return after
+
+
+def stop(service: Service, job: str) -> Wish:
+    return wish(service, job, lambda w: replace(w, stopped=True))
+
+
+def _part(table: str, sink: str) -> str:
+    return f"table:{table}" if table else f"sink:{sink}" if sink else ""
+
+
+@contextmanager
+def _held(queue: Queue, name: str) -> Iterator[Lease]:
+    end = time.monotonic() + 5
+    while (lease := queue.acquire(name, "command", 5.0)) is None:
+        if time.monotonic() > end:
+            raise TransientError("another syncd command is changing this job", hint="try again", code="E168")
+        time.sleep(0.05)
+    try:
+        yield lease
+    finally:
+        queue.release(lease)
+
+
+def saved_job(service: Service, name: str) -> Job:
+    """The job as its last run had it."""
+    with opened_queue(service) as queue:
+        meta = State(queue, name).meta()
+        if meta is None:
+            known = ", ".join(job_names(queue)) or "none"
+            raise StateError(f"no job '{name}' in {service.data}", hint=f"there is: {known}", code="E167")
+    return parse_job(str(meta["text"]), str(meta["path"]), service.plugin_paths)
+
+
+def trace(service: Service, job: Job, table: TableId, key: str) -> list[engine_trace.Change]:
+    """The retained changes of one key, oldest first, with their hops."""
+    with opened_queue(service) as queue:
+        return list(engine_trace.trace(Parts(job, service), queue, table, key))
+
+
+def reconcile(
+    service: Service,
+    job: Job,
+    tables: Sequence[str] = (),
+    said: Callable[[Result], None] = lambda _: None,
+    settle_seconds: float = 60.0,
+) -> list[Result]:
+    """Compare every value of every table at both ends; `said` hears each table's result as it comes."""
+    parts = Parts(job, service)
+    results = []
+    with opened_queue(service) as queue:
+        state = State(queue, job.name)
+        source = parts.make_source()
+        source.open()
+        try:
+            for name in job.sinks:
+                sink = parts.reach_sink(name) if daemon_runs(queue, job.name) else parts.make_sink(name)
+                sink.open()
+                try:
+                    for record in state.tables(name):
+                        if tables and str(record.table) not in tables:
+                            continue
+                        versions = state.schemas()[record.table]
+                        pair = versions[max(versions)]
+                        result = ops_reconcile.reconcile(
+                            source,
+                            sink,
+                            name,
+                            pair.source,
+                            parts.transform(pair.source),
+                            parts.target(name, pair.published),
+                            job.snapshot.chunk_bytes,
+                            lambda: _settled(queue, state, parts, source, settle_seconds),
+                        )
+                        said(result)
+                        results.append(result)
+                finally:
+                    sink.close()
+        finally:
+            source.close()
+    return results
+
+
+def daemon_runs(queue: Queue, job: str) -> bool:
+    return any(state.live for state in queue.leases(f"job/{job}/run"))
+
+
+def _settled(queue: Queue, state: State, parts: Parts, source: Source, seconds: float) -> bool:
+    """Wait until everything committed at the source by now is applied; False when that cannot be, or takes too long."""
+    record = state.source()
+    if record is None or not daemon_runs(queue, parts.job.name):
+        return False
+    head, end = source.head(record.epoch), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if applied(parts, queue, head):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def source_head(parts: Parts, queue: Queue) -> Head:
+    """The source's low watermark now, in the epoch of the job's saved state."""
+    record = State(queue, parts.job.name).source()
+    source = parts.make_source()
+    source.open()
+    try:
+        return source.head(1 if record is None else record.epoch)
+    finally:
+        source.close()
+
+
+def applied(parts: Parts, queue: Queue, head: Head) -> bool:
+    """Everything before `head` is at every sink. The lanes are looked at after the record: see `SourceRecord`."""
+    record = State(queue, parts.job.name).source()
+    if record is None or record.seq < head.seq:
+        return False
+    groups = [parts.group(sink) for sink in parts.job.sinks]
+    return all(start >= end for group in groups for start, end in queue.lanes(group).values())
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+# -- answers as plain values
+
+
+def when(micros: int) -> str:
+    """Microseconds since 1970 as a time for people."""
+    if not micros:
+        return "at an unknown time"
+    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="milliseconds")
+
+
+def status_facts(job: JobStatus) -> dict[str, object]:
+    return {
+        **asdict(replace(job, tables=())),
+        "tables": [
+            {
+                "table": str(row.record.table),
+                "sink": row.record.sink,
+                "state": row.record.phase,
+                "since": when(row.record.since),
+                "reason": row.record.reason,
+                "chunks": row.chunks,
+                "chunks_done": row.chunks_done,
+                "rows": row.rows,
+                "waiting": row.waiting,
+            }
+            for row in job.tables
+        ],
+    }
+
+
+def result_facts(result: Result) -> dict[str, object]:
+    return {**asdict(result), "table": str(result.table), "right": result.right}
+
+
+def change_facts(change: engine_trace.Change) -> dict[str, object]:
+    return {**asdict(change), "op": change.op.name}

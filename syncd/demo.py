@@ -1,0 +1,157 @@
+"""`syncd demo`: a private database server, a shop that keeps changing, a live copy in ClickHouse, and the proof.
+
+Everything lives in one temporary folder and is gone at the end. The database is a MariaDB that is installed, or one
+that is unpacked from the machine's own package sources, or one in Docker; ClickHouse is the real engine, embedded.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pymysql
+from rich.console import Console
+
+from syncd import control
+from syncd.config import Job, Service, parse_job
+from syncd.engine.build import Parts
+from syncd.engine.job import JobRunner
+from syncd.errors import FatalError
+from syncd.model import ChangeBatch, Head, Op
+from syncd.progress import Progress
+from syncd.spi import Ticket
+from syncd.state import Phase, State
+from syncd.testing.servers import MariaDB, Server
+from syncd.testing.shop import Shop
+
+JOB = """\
+job: shop
+source:
+  mysql: {{url: "mysql://root@127.0.0.1:{port}"}}
+tables:
+  "shop.*": {{}}
+sinks:
+  olap:
+    clickhouse: {{url: "chdb://{path}/shop"}}
+"""
+
+GIVE_UP_SECONDS = 300.0
+
+
+def run(console: Console, *, seconds: float, rows: int, corrupt: bool, keep: Path | None) -> int:
+    """0: both ends hold the same values; 1: they differ. `corrupt` changes one value at the sink before comparing."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        return _run(console, keep.absolute(), seconds, rows, corrupt=corrupt)
+    with tempfile.TemporaryDirectory(prefix="syncd-demo-") as folder:
+        return _run(console, Path(folder), seconds, rows, corrupt=corrupt)
+
+
+def _run(console: Console, folder: Path, seconds: float, rows: int, *, corrupt: bool) -> int:
+    console.print("Starting a private database server ...")
+    with MariaDB(folder / "db") as server:
+        console.print(f"{server.flavour} {server.version} runs. Filling a shop with {rows:,} rows ...")
+        shop = Shop(lambda: _connect(server), random.Random(7))  # noqa: S311 - a sample shop, not a secret
+        shop.create(rows)
+        text = JOB.format(port=server.port, path=folder / "clickhouse")
+        console.print(f"The job:\n\n{text}", markup=False)
+        job = parse_job(text, str(folder / "shop.yaml"))
+        service = Service(data=folder / "data", readers=2)
+        console.print(f"Copying while a writer changes the shop, for {seconds:.0f} s after everything is live ...")
+        _copy(console, job, service, shop, seconds)
+        console.print(f"The writer has made {shop.changes:,} changes. Comparing every value at both ends ...")
+        if corrupt:
+            console.print(f"(after changing one value at the sink: {_corrupt(job, service)})")
+        return _compare(console, job, service)
+
+
+def _connect(server: Server) -> pymysql.Connection:
+    return pymysql.connect(host="127.0.0.1", port=server.port, user="root", charset="utf8mb4", autocommit=True)
+
+
+class Director:
+    """Decides when the demo's daemon is to end: live for `seconds`, then the writer stopped, then all applied."""
+
+    def __init__(self, job: Job, service: Service, shop: Shop, seconds: float) -> None:
+        self._parts = Parts(job, service)
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._writer = threading.Thread(target=shop.keep_changing, args=(self._stop,), name="writer")
+        self._began = time.monotonic()
+        self._live: float | None = None
+        self._head: Head | None = None
+
+    def start(self) -> None:
+        self._writer.start()
+
+    def end(self) -> None:
+        self._stop.set()
+        self._writer.join()
+
+    def is_over(self, runners: Sequence[JobRunner]) -> bool:
+        now = time.monotonic()
+        if now - self._began > self._seconds + GIVE_UP_SECONDS:
+            raise FatalError(
+                f"the demo was not live and applied after {now - self._began:.0f} s", hint="see the log", code="E169"
+            )
+        queue = runners[0].queue
+        records = State(queue, self._parts.job.name).tables()
+        if self._live is None:
+            if records and all(record.phase is Phase.LIVE for record in records):
+                self._live = now
+            return any(record.phase is Phase.HALTED for record in records)
+        if now - self._live < self._seconds:
+            return False
+        if self._head is None:
+            self.end()
+            self._head = control.source_head(self._parts, queue)
+        return control.applied(self._parts, queue, self._head)
+
+
+def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: float) -> None:
+    director = Director(job, service, shop, seconds)
+    director.start()
+    try:
+        with Progress(console, sys.stdout.isatty()) as progress:
+            runners = control.run([job], service, progress.show, director.is_over)
+    finally:
+        director.end()
+    if runners[0].failed is not None:
+        raise runners[0].failed
+
+
+def _compare(console: Console, job: Job, service: Service) -> int:
+    from syncd.cli import print_results
+
+    results = control.reconcile(service, job)
+    print_results(results)
+    right = bool(results) and all(result.right for result in results)
+    console.print("[green]Both ends hold the same values.[/]" if right else "[red]The two ends differ.[/]")
+    return 0 if right else 1
+
+
+def _corrupt(job: Job, service: Service) -> str:
+    """Overwrite one row at the sink with another value, as a bug or a person might. Says which."""
+    parts = Parts(job, service)
+    with control.opened_queue(service) as queue:
+        record = next(r for r in State(queue, job.name).tables("olap") if r.table.name == "orders")
+        pair = parts.schema_at(State(queue, job.name), record)
+    target = parts.target("olap", pair.published)
+    sink = parts.make_sink("olap")
+    sink.open()
+    try:
+        rows = next(iter(sink.scan(target, None, None))).slice(0, 1)
+        place = rows.schema.get_field_index("user_id")
+        rows = rows.set_column(place, rows.schema.field(place), (np.asarray(rows.column(place)) + 1).astype(np.uint32))
+        batch = ChangeBatch(target.schema, rows, np.array([Op.UPDATE], np.uint8), np.array([2**63], np.uint64))
+        sink.write(target, replace(batch), Ticket("corruption", 1, 1))
+    finally:
+        sink.close()
+    return f"shop.orders {rows.column('id')[0]} user_id"

@@ -1,0 +1,1 @@
+"""The straight line: snapshot, capture, deliver, and what supervises them."""

@@ -1,0 +1,239 @@
+"""From a job file to the things that run it. `Parts` is all that a worker process is given; it pickles."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from syncd import plugins, tags, transforms
+from syncd.config import Job, Service, TableRule
+from syncd.engine.remote import RemoteSink
+from syncd.errors import ConfigError, FatalError, StateError
+from syncd.model import Head, Position, TableId, TableSchema, Target
+from syncd.spi import Context, Queue, Sink, Source
+from syncd.state import SchemaPair, SourceRecord, State, TableRecord, Wish
+
+HANG_SECONDS = 300.0
+"""A worker that has made no step for this long loses its lease."""
+IDLE_SECONDS = 0.25
+"""A lane worker looks at least this often; new messages wake it at once."""
+LIVE_SECONDS = 10.0
+"""A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
+
+
+def clock() -> int:
+    """Microseconds since 1970 UTC, for people and for lag; nothing that must be right depends on it."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One job and the service that it runs in."""
+
+    job: Job
+    service: Service
+
+    # -- names
+
+    @property
+    def topic(self) -> str:
+        return self.job.name
+
+    @property
+    def source_name(self) -> str:
+        return self.job.source.plugin
+
+    @property
+    def queues(self) -> int:
+        return self.job.queue.queues
+
+    @property
+    def loads(self) -> bool:
+        return "snapshot" in self.job.mode
+
+    @property
+    def captures(self) -> bool:
+        return "cdc" in self.job.mode
+
+    @property
+    def readers(self) -> int:
+        return self.job.snapshot.readers or self.service.readers
+
+    def group(self, sink: str) -> str:
+        return f"{self.job.name}/{sink}"
+
+    def chunk_owner(self, record: TableRecord) -> str:
+        """The `Ticket.owner` of chunk writers: fenced, table by table, at the hand-over."""
+        return f"{self.group(record.sink)}/chunk/{record.table}"
+
+    def owner(self) -> str:
+        """Who holds a lease, for people."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    def socket(self, sink: str) -> Path:
+        """Where the process that hosts a one-process sink listens."""
+        return self.service.data / "run" / f"{self.job.name}.{sink}.sock"
+
+    # -- tables
+
+    def rule(self, table: TableId) -> TableRule:
+        rule = self.job.match(table)
+        if rule is None:
+            raise StateError(
+                f"{table} has saved state, but job {self.job.name} does not want it any more",
+                hint="put it back into the job file, or remove the job's state",
+                code="E164",
+            )
+        return rule
+
+    def wants(self, table: TableId) -> bool:
+        return self.job.wanted(table)
+
+    def tag(self, table: TableId) -> str:
+        return tags.tag_of(table.database, table.name)
+
+    def sinks_of(self, table: TableId) -> list[str]:
+        """The sinks whose subscription takes the table."""
+        tag = self.tag(table)
+        return [name for name, sink in self.job.sinks.items() if tags.parse(sink.tags).matches(tag)]
+
+    def subscribe(self, queue: Queue, tables: Iterable[TableId]) -> None:
+        """Register every sink's group, so that retention keeps what it has not finished."""
+        names = [self.tag(table) for table in tables]
+        for name, sink in self.job.sinks.items():
+            queue.subscribe(self.group(name), self.topic, tags.parse(sink.tags).select(names))
+
+    def refusals(self, schema: TableSchema) -> tuple[str, ...]:
+        """Why the job's rule cannot be applied to the table as it is, one text each."""
+        rule = self.rule(schema.table)
+        reasons = []
+        if not schema.key:
+            reasons.append(f"{schema.table} has no primary key and no unique index without NULLs")
+            if rule.keyless != "refuse":
+                reasons.append(f"keyless: {rule.keyless} is not there yet")
+        try:
+            transforms.build(rule, schema)
+        except ConfigError as error:
+            reasons.append(str(error))
+        return tuple(reasons)
+
+    def transform(self, schema: TableSchema) -> transforms.Transform:
+        return transforms.build(self.rule(schema.table), schema)
+
+    def target(self, sink: str, published: TableSchema) -> Target:
+        rule = self.rule(published.table)
+        return Target(
+            published,
+            rule.to.database,
+            rule.to.name,
+            self.job.sinks[sink].deletes,
+            append=rule.kind == "append" or (not published.key and rule.keyless == "append"),
+            options=dict(rule.options.get(sink, {})),
+        )
+
+    def schema_at(self, state: State, record: TableRecord) -> SchemaPair:
+        """The version of a table that its snapshot reads."""
+        versions = state.schemas()[record.table]
+        return versions[max(version for version in versions if version <= record.head.seq)]
+
+    # -- instances
+
+    @cached_property
+    def _context(self) -> dict[str, Any]:
+        return {
+            "policy": {name: str(value) for name, value in self.job.policy.model_dump().items()},
+            "throttle": {k: float(v) for k, v in self.job.throttle.model_dump().items() if v is not None},
+        }
+
+    def _make(self, kind: plugins.Kind, use: Any, name: str, directory: Path) -> Any:
+        cls = use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = structlog.get_logger().bind(plugin=use.plugin)
+        return cls(use.options, Context(name, directory, log=lambda event, **f: log.info(event, **f), **self._context))
+
+    def make_source(self) -> Source:
+        source: Source = self._make(
+            "source", self.job.source, self.job.name, self.service.data / "source" / self.job.name
+        )
+        return source
+
+    def make_sink(self, sink: str) -> Sink:
+        use = self.job.sinks[sink]
+        made: Sink = self._make("sink", use, self.group(sink), self.service.data / "sink" / self.job.name / sink)
+        return made
+
+    def make_queue(self) -> Queue:
+        queue: Queue = self._make("queue", self.job.queue, self.job.name, self.service.data / "queue")
+        return queue
+
+    def reach_sink(self, sink: str) -> Sink:
+        """The sink, from a process that does not host it."""
+        traits = self.make_sink(sink).traits()
+        return RemoteSink(self.socket(sink), traits) if traits.scope == "one process" else self.make_sink(sink)
+
+    # -- judgements
+
+    def paused(self, wish: Wish, sink: str) -> Callable[[TableId], bool]:
+        """Whether people want a table to stand still at a sink."""
+        whole = bool({"", f"sink:{sink}"} & set(wish.paused))
+        return lambda table: whole or f"table:{table}" in wish.paused
+
+    def caught_up(self, source: SourceRecord, record: TableRecord) -> bool:
+        """Capture has been near the source's end since the table was handed over."""
+        return source.saved >= record.since and source.saved - source.time < LIVE_SECONDS * 1e6
+
+    def start(self, head: Head) -> Head:
+        """Where capture begins: the head, or for mode cdc what the job file says."""
+        start = self.job.start
+        if start is None:
+            return head
+        if start.position is not None:
+            return Head(Position(start.position), 0)
+        if start.gtid is not None:
+            return Head(Position(f"gtid:{start.gtid}"), 0)
+        raise FatalError("start.timestamp is not there yet", hint="give a position or a GTID set", code="E165")
+
+    def facts(self) -> dict[str, object]:
+        """What the saved state depends on."""
+        return {
+            "queues": self.queues,
+            "source": self.job.source.plugin,
+            "mode": self.job.mode,
+            "path": self.job.path,
+            "text": self.job.text,
+            "sinks": {name: sink.plugin for name, sink in self.job.sinks.items()},
+            "tables": json.loads(self.job.fingerprint()["tables"]),
+        }
+
+    def check_state(self, state: State) -> None:
+        """StateError, or ConfigError at its place: the job file says other than what the saved state was made with."""
+        meta = state.meta()
+        if meta is None:
+            return
+        mine = json.loads(json.dumps(self.facts()))
+        for name, key in (("queues", ("queue", "queues")), ("source", ("source",)), ("mode", ("mode",))):
+            if meta[name] != mine[name]:
+                raise self.contradiction(key, f"the saved state was made with {meta[name]}")
+        for section in ("sinks", "tables"):
+            saved = meta[section]
+            assert isinstance(saved, dict)
+            for name, value in saved.items():
+                if mine[section].get(name) != value:
+                    raise self.contradiction((section, name), f"the saved state was made with {json.dumps(value)}")
+
+    def contradiction(self, key: tuple[str, ...], what: str) -> ConfigError:
+        return self.job.fault(
+            key,
+            what,
+            code="C140",
+            hint=f"put it back, or start anew: `syncd jobs forget {self.job.name}` and run again",
+        )

@@ -1,0 +1,232 @@
+"""The capture operator: the source's log, transformed, split by lane and published together with its position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from syncd import codec
+from syncd.engine.build import HANG_SECONDS, Parts, clock
+from syncd.engine.lanes import split_by_queue, split_key_changes
+from syncd.engine.lease import Keeper, acquire
+from syncd.engine.process import Link
+from syncd.errors import FatalError, QueueFull, TransientError, Unsupported
+from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId
+from syncd.spi import Lease, Queue, Source
+from syncd.state import Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
+from syncd.transforms import Transform
+
+# Published without waiting for the end of the transaction, so that a huge one needs no more memory than this.
+PUBLISH_BYTES = 16 << 20
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Pending:
+    """What will be published next, in one transaction."""
+
+    messages: list[Message] = field(default_factory=list)
+    items: Items = field(default_factory=dict)
+    bytes: int = 0
+
+    def add(self, message: Message) -> None:
+        self.messages.append(message)
+        self.bytes += len(message.body)
+
+
+class Capture:
+    """One job's capture. `run` returns when it is told to stop; everything read until then is published."""
+
+    def __init__(self, parts: Parts, queue: Queue, source: Source, lease: Lease, link: Link) -> None:
+        self._parts = parts
+        self._queue = queue
+        self._source = source
+        self._lease = lease
+        self._link = link
+        self._state = State(queue, parts.job.name)
+        self._pending = Pending()
+        self._halted = set(self._state.halts())
+        self._pairs: dict[TableId, SchemaPair] = {}
+        self._transforms: dict[TableId, Transform] = {}
+        self.beat: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        while not self._link.stop.is_set():
+            try:
+                self._follow()
+            except Unsupported as error:
+                if error.table is None:
+                    raise
+                self._halt_table(error)
+            except TransientError as error:
+                log.warning("capture_waits", job=self._parts.job.name, error=str(error), seconds=error.retry_after)
+                self._sleep(error.retry_after)
+
+    def _follow(self) -> None:
+        """Stream from the saved position until told to stop."""
+        record = self._state.source()
+        if record is None:
+            raise FatalError(f"job {self._parts.job.name} has no saved position", code="E154")
+        self._pending = Pending()
+        self._load_schemas(record)
+        schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
+        for event in self._source.stream(record.position, record.epoch, schemas, self._wanted):
+            self.beat()
+            match event:
+                case ChangeBatch():
+                    self._rows(event)
+                case SchemaChange():
+                    self._schema_change(event, record)
+                case Checkpoint():
+                    record = SourceRecord(record.epoch, event.position, event.seq, event.time, clock())
+                    self._pending.items |= self._state.source_item(record)
+                    self._publish()
+                    self._source.ack(event.position)
+                    if self._link.stop.is_set():
+                        return
+
+    def _load_schemas(self, record: SourceRecord) -> None:
+        """The version of each table that holds at the saved position."""
+        self._pairs = {}
+        self._transforms = {}
+        for table, versions in self._state.schemas().items():
+            known = [version for version in versions if version <= record.seq]
+            if known:
+                self._pairs[table] = versions[max(known)]
+
+    def _wanted(self, table: TableId) -> bool:
+        return table not in self._halted and self._parts.wants(table)
+
+    def _transform(self, table: TableId) -> Transform:
+        if table not in self._transforms:
+            self._transforms[table] = self._parts.transform(self._pairs[table].source)
+        return self._transforms[table]
+
+    # -- events
+
+    def _rows(self, batch: ChangeBatch) -> None:
+        if not self._wanted(batch.table):
+            return  # halted since the source decoded it; the halt is saved
+        batch = split_key_changes(self._transform(batch.table).apply(batch))
+        if not len(batch):
+            return
+        captured = clock()
+        tag = self._parts.tag(batch.table)
+        for queue, part, hashes in split_by_queue(batch, self._parts.queues):
+            self._pending.add(codec.encode(part, Lane(tag, queue), self._parts.source_name, captured, hashes))
+        if self._pending.bytes >= PUBLISH_BYTES:
+            self._publish()
+
+    def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
+        table = change.table
+        if not self._wanted(table):
+            return
+        known = self._pairs.get(table)
+        if known is not None and change.kind in {Ddl.ADD_COLUMN, Ddl.CREATE} and known.source.version >= change.seq:
+            return  # seen before: the schema was read after this statement
+        if change.kind not in {Ddl.CREATE, Ddl.ADD_COLUMN, Ddl.TRUNCATE} or self._parts.job.policy.ddl != "apply":
+            raise Unsupported(
+                f"{table}: {change.kind.value} in the log cannot be followed: {change.statement[:200]}",
+                table=str(table),
+                hint="resync the table when the change is done",
+                code="E155",
+            )
+        if change.kind is not Ddl.TRUNCATE:
+            transform = self._parts.transform(change.schema)
+            self._pairs[table] = SchemaPair(change.schema, transform.schema)
+            self._transforms[table] = transform
+            self._pending.items |= self._state.schema_item(self._pairs[table])
+        if change.kind is Ddl.CREATE:
+            self._begin_table(change, record)
+        published = SchemaChange(change.kind, self._pairs[table].published, change.seq, change.statement, change.time)
+        tag, captured = self._parts.tag(table), clock()
+        for queue in range(self._parts.queues):
+            self._pending.add(codec.encode_change(published, Lane(tag, queue), self._parts.source_name, captured))
+
+    def _begin_table(self, change: SchemaChange, record: SourceRecord) -> None:
+        """A table that was created while the job runs: all of its rows are in the log, so it needs no snapshot."""
+        for sink in self._parts.sinks_of(change.table):
+            if self._state.table(sink, change.table) is None:
+                head = Head(record.position, change.seq)
+                fresh = TableRecord(change.table, sink, Phase.CATCH_UP, head, since=clock())
+                self._pending.items |= self._state.table_item(fresh)
+        self._parts.subscribe(self._queue, [*self._pairs])
+
+    def _halt_table(self, error: Unsupported) -> None:
+        """Saved before the stream goes on without the table, so that the position never passes it unmarked (8)."""
+        record = self._state.source()
+        table = next((t for t in {*self._pairs} if str(t) == error.table), None)
+        if table is None:
+            database, _, name = str(error.table).partition(".")
+            table = TableId(database, name)
+        assert record is not None
+        items = self._state.halt_item(table, Halt(str(error), record.position, clock()))
+        self._queue.put(self._lease, items)
+        self._halted.add(table)
+        log.error("table_halted", job=self._parts.job.name, table=str(table), error=str(error))
+
+    # -- publishing
+
+    def _publish(self) -> None:
+        """Messages, position and state in one transaction (1); waits while the queue is full."""
+        pending, self._pending = self._pending, Pending()
+        while True:
+            try:
+                self._queue.publish(self._lease, self._parts.topic, pending.messages, pending.items)
+            except QueueFull as error:
+                log.warning("queue_full", job=self._parts.job.name, error=str(error))
+                if self._link.stop.is_set():
+                    raise
+                self._sleep(error.retry_after)
+            else:
+                return
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._link.stop.is_set() and (left := end - time.monotonic()) > 0:
+            self.beat()
+            self._link.stop.wait(min(left, 1.0))
+
+
+def work(link: Link, parts: Parts) -> None:
+    """The capture process."""
+    queue = parts.make_queue()
+    queue.open()
+    try:
+        name = f"job/{parts.job.name}/capture"
+        lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
+        if lease is None:
+            return
+        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.stop.set) as keeper:
+            source = parts.make_source()
+            try:
+                _open(source, link, keeper)
+                capture = Capture(parts, queue, source, lease, link)
+                capture.beat = keeper.beat
+                link.send("ready")
+                capture.run()
+            except QueueFull:
+                if not link.stop.is_set():
+                    raise
+            finally:
+                source.close()
+    finally:
+        queue.close()
+
+
+def _open(source: Source, link: Link, keeper: Keeper) -> None:
+    """Open, waiting as long as the server cannot be reached."""
+    while not link.stop.is_set():
+        keeper.beat()
+        try:
+            source.open()
+        except TransientError as error:
+            log.warning("source_unreachable", error=str(error))
+            link.send(("waiting", str(error)))
+            link.stop.wait(error.retry_after)
+        else:
+            return

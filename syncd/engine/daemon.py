@@ -1,0 +1,134 @@
+"""`syncd run`: one process that owns a data directory and supervises every job in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from syncd.engine.build import Parts
+from syncd.engine.job import JobRunner
+from syncd.errors import StateError, SyncdError, TransientError
+from syncd.spi import Queue
+
+log = structlog.get_logger()
+
+TRIM_SECONDS = 5.0
+
+
+class DirectoryLock:
+    """Held for the life of the daemon; the kernel gives it back whatever the process dies of."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "syncd.lock"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(self._file, 32).decode().strip()
+            os.close(self._file)
+            raise StateError(
+                f"{directory} is in use by the syncd process {owner or 'that holds its lock'}",
+                hint="end that process, or give this one another data directory",
+                code="E163",
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+
+class Daemon:
+    """Runs `jobs` until they have ended or it is told to stop. `watch` is called about five times a second."""
+
+    def __init__(self, jobs: Sequence[Parts], watch: Callable[[Sequence[JobRunner]], None] = lambda _: None) -> None:
+        self._jobs = jobs
+        self._watch = watch
+        self._stop = False
+        self._dumped: set[str] = set()
+        self.runners: list[JobRunner] = []
+
+    def stop(self) -> None:
+        self._stop = True
+
+    def run(self, until: Callable[[Sequence[JobRunner]], bool] = lambda _: False) -> None:
+        """Returns when `until` holds, all jobs have ended, or a signal came; every process has ended then."""
+        service = self._jobs[0].service
+        lock = DirectoryLock(service.data)
+        try:
+            with _Signals(self.stop):
+                queue = self._jobs[0].make_queue()
+                queue.open()
+                try:
+                    self._run(queue, until)
+                finally:
+                    for runner in self.runners:
+                        runner.stop()
+                    queue.close()
+        finally:
+            lock.release()
+
+    def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
+        for parts in self._jobs:
+            runner = JobRunner(parts, queue)
+            self.runners.append(runner)
+            runner.start()
+        trimmed = watched = time.monotonic()
+        while not self._stop:
+            for runner in self.runners:
+                self._step(runner)
+            now = time.monotonic()
+            if now - watched > 0.2:
+                watched = now
+                self._watch(self.runners)
+                if until(self.runners) or all(runner.ended for runner in self.runners):
+                    return
+            if now - trimmed > TRIM_SECONDS:
+                trimmed = now
+                queue.trim()
+            pipes = [pipe for runner in self.runners for pipe in runner.pipes()]
+            if pipes:
+                wait(pipes, 0.1)
+            else:
+                time.sleep(0.1)
+
+    def _step(self, runner: JobRunner) -> None:
+        """A job's failure is its own: the others go on (8)."""
+        try:
+            runner.step()
+        except TransientError as error:
+            log.warning("job_waits", job=runner.name, error=str(error))
+        except SyncdError as error:
+            runner.failed = error
+        if runner.failed is not None and runner.name not in self._dumped:
+            self._dumped.add(runner.name)
+            log.error("job_halted", job=runner.name, error=str(runner.failed))
+            runner.stop()
+
+
+class _Signals:
+    """SIGTERM and SIGINT ask for a drain; a second one in a row is the default again."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        self._old = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._stop()
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,373 @@
+"""The delivery operator: lanes in order, merged by key, written to the sink, then committed.
+
+`work` is the process: it holds the group's lease and, where the sink lives in one process only, the sink itself. Each
+of its threads runs a `Deliverer`, which owns the tags that hash to it; a table's lanes always belong to one thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import structlog
+
+from syncd import codec, partition
+from syncd.engine import barrier
+from syncd.engine.batches import join
+from syncd.engine.build import HANG_SECONDS, IDLE_SECONDS, Parts, clock
+from syncd.engine.lease import Keeper, acquire
+from syncd.engine.process import Link
+from syncd.engine.remote import HostedSink, SinkHost, SinkServer
+from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.model import ChangeBatch, Hop, Kind, Lane, Stored, TableId, Target
+from syncd.spi import Lease, Mark, Queue, Sink, Ticket
+from syncd.state import DELIVERED, Items, Phase, State, TableRecord
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write, made ready: kept as it is while the sink is in trouble, so that a repeated call is the same call."""
+
+    target: Target
+    batch: ChangeBatch
+    ticket: Ticket
+    offsets: Mapping[Lane, int]
+    traces: tuple[tuple[int, Lane, int], ...]
+
+
+@dataclass
+class Unit:
+    """One table's place in the delivery: what is ready to be written, and when to go on (monotonic seconds)."""
+
+    tag: str
+    pending: list[Write] = field(default_factory=list)
+    not_before: float = 0.0
+    attempts: int = 0
+
+
+class Deliverer:
+    """Delivers the tags for which `mine` holds. Everything that it knows is in the queue or, for marks, in the sink."""
+
+    def __init__(
+        self, parts: Parts, sink_name: str, queue: Queue, sink: Sink, lease: Lease, mine: Callable[[str], bool]
+    ) -> None:
+        self._parts = parts
+        self._sink_name = sink_name
+        self._queue = queue
+        self._sink = sink
+        self._lease = lease
+        self._mine = mine
+        self._state = State(queue, parts.job.name)
+        self._group = parts.group(sink_name)
+        self._owner = self._group
+        self._traits = sink.traits()
+        self._config = parts.job.sinks[sink_name]
+        self._incarnation = queue.incarnation()
+        self._marks: dict[Lane, Mark] = dict(sink.marks(self._owner)) if self._traits.transactional else {}
+        self._units: dict[str, Unit] = {}
+        self._number = 0
+        self._targets: dict[tuple[TableId, int], Target] = {}
+        self._worker = parts.owner()
+        self._fenced: set[tuple[TableId, int]] = set()
+
+    def step(self) -> float:
+        """One pass over all lanes. Answers how long there will be nothing to do unless something is published: seconds.
+
+        0: go on at once.
+        """
+        records = {record.table: record for record in self._state.tables(self._sink_name)}
+        paused = self._parts.paused(self._state.wish(), self._sink_name)
+        source = self._state.source()
+        by_tag: dict[str, dict[Lane, tuple[int, int]]] = {}
+        for lane, borders in self._queue.lanes(self._group).items():
+            if self._mine(lane.tag):
+                by_tag.setdefault(lane.tag, {})[lane] = borders
+        due = time.monotonic() + IDLE_SECONDS
+        for record in records.values():
+            tag = self._parts.tag(record.table)
+            if not self._mine(tag) or paused(record.table):
+                continue
+            unit = self._units.setdefault(tag, Unit(tag))
+            if record.phase is Phase.NEW:
+                due = min(due, self._guarded(unit, record, partial(self._prepare, record)))
+            elif record.phase in DELIVERED:
+                lanes = by_tag.get(tag, {})
+                behind = any(start < end for start, end in lanes.values())
+                if behind or unit.pending:
+                    due = min(due, self._guarded(unit, record, partial(self._deliver, unit, record, lanes)))
+                elif record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record):
+                    self._save(replace(record, phase=Phase.LIVE, since=clock()))
+        return max(0.0, due - time.monotonic())
+
+    def _guarded(self, unit: Unit, record: TableRecord, do: Callable[[], bool]) -> float:
+        """Do it when it is due, and answer every error for this table alone (8). When to look again: monotonic.
+
+        `do` answers whether it has left something: then there is no pause, since the next write will be a full one.
+        """
+        now = time.monotonic()
+        if now < unit.not_before:
+            return unit.not_before
+        try:
+            more = do()
+            unit.attempts = 0
+            unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
+            return unit.not_before if more else unit.not_before + IDLE_SECONDS
+        except TransientError as error:
+            unit.attempts += 1
+            unit.not_before = now + max(error.retry_after, min(30.0, 0.1 * 2**unit.attempts))
+            log.warning("sink_waits", sink=self._group, tag=unit.tag, attempt=unit.attempts, error=str(error))
+            return unit.not_before
+        except FencedError:
+            raise
+        except BatchError as error:
+            index, reason = next(iter(error.rows.items()))
+            self._halt(unit, record, f"{len(error.rows)} rows refused, the first (row {index}): {reason}")
+        except SyncdError as error:
+            self._halt(unit, record, str(error))
+        except Exception as error:
+            log.exception("delivery_crashed", sink=self._group, tag=unit.tag)
+            self._halt(unit, record, f"{type(error).__name__}: {error} [E159]")
+        return now
+
+    def _prepare(self, record: TableRecord) -> bool:
+        """NEW: the target table is made, or seen to fit; from then on it can be loaded."""
+        self._sink.prepare(self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published))
+        phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
+        self._save(replace(record, phase=phase, since=clock()))
+        return True
+
+    def _halt(self, unit: Unit, record: TableRecord, reason: str) -> None:
+        unit.pending = []
+        log.error("table_halted", sink=self._group, table=str(record.table), error=reason)
+        self._save(record.halted(reason, clock()))
+
+    def _save(self, record: TableRecord) -> None:
+        self._queue.put(self._lease, self._state.table_item(record))
+
+    # -- collecting
+
+    def _deliver(self, unit: Unit, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> bool:
+        if (record.table, record.epoch) not in self._fenced:
+            # A chunk writer that was frozen over the hand-over can do nothing from here on (7).
+            self._sink.fence(self._parts.chunk_owner(record), record.epoch)
+            self._fenced.add((record.table, record.epoch))
+        if not unit.pending:
+            unit.pending = self._collect(record, lanes)
+        if not unit.pending:
+            return True  # a barrier was passed
+        taken: dict[Lane, int] = {}
+        for write in [*unit.pending]:
+            self._write(write)
+            taken |= write.offsets
+            unit.pending.remove(write)
+        return any(taken.get(lane, start) < end for lane, (start, end) in lanes.items())
+
+    def _collect(self, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> list[Write]:
+        """The next writes of a table; empty after a barrier was passed."""
+        behind = {lane: start for lane, (start, end) in lanes.items() if start < end}
+        share = max(self._config.batch.bytes // max(len(behind), 1), 1 << 16)
+        rows_share = max(self._config.batch.rows // max(len(behind), 1), 1)
+        polled = {}
+        for lane, start in behind.items():
+            self._check_mark(lane, lanes[lane][1])
+            polled[lane] = _first_rows(self._queue.poll(self._parts.topic, lane, start, share), rows_share)
+        waiting = {lane: stored for lane, stored in polled.items() if stored}
+        rows = {lane: front for lane, stored in waiting.items() if (front := _rows_in_front(stored))}
+        if not rows:
+            barrier.pass_one(self._barrier_context(), record, set(lanes), waiting)
+            return []
+        version = min(front[0].message.schema_version for front in rows.values())
+        same = {
+            lane: [s for s in front if s.message.schema_version == version]
+            for lane, front in rows.items()
+            if front[0].message.schema_version == version
+        }
+        groups: Iterable[dict[Lane, list[Stored]]] = (
+            [same] if self._traits.versioned else [{lane: stored} for lane, stored in same.items()]
+        )
+        return [self._ready(record, version, group) for group in groups]
+
+    def _barrier_context(self) -> barrier.Owner:
+        return barrier.Owner(
+            self._queue, self._state, self._sink, self._lease, self._group, self._sink_name, self._target
+        )
+
+    def _ready(self, record: TableRecord, version: int, group: Mapping[Lane, Sequence[Stored]]) -> Write:
+        target = self._target(record.table, version)
+        parts: list[ChangeBatch] = []
+        marks: dict[Lane, Mark] = {}
+        for lane, stored in group.items():
+            mark = self._marks.get(lane)
+            applied = dict(mark.seqs) if mark is not None else {}
+            for item in stored:
+                batch = codec.decode(item.message, target.schema)
+                floor = max(record.head.seq, applied.get(item.message.source, 0))
+                if int(batch.seq[0]) <= floor:
+                    batch = batch.take(np.flatnonzero(batch.seq > floor))
+                if len(batch):
+                    parts.append(batch)
+                applied[item.message.source] = max(floor, item.message.last_seq)
+            marks[lane] = Mark(stored[-1].offset + 1, self._incarnation, applied)
+        batch = join(target.schema, parts)
+        if not target.append and len(batch):
+            batch = batch.take(partition.last_per_key(target.schema, batch))
+        self._number += 1
+        ticket = Ticket(self._owner, self._lease.epoch, self._number, marks)
+        traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
+        return Write(target, batch, ticket, {lane: mark.offset for lane, mark in marks.items()}, traces)
+
+    def _check_mark(self, lane: Lane, end: int) -> None:
+        """A sink that has written more than the queue holds belongs to another queue, or this one was restored."""
+        mark = self._marks.get(lane)
+        if mark is not None and (mark.incarnation != self._incarnation or mark.offset > end):
+            raise FatalError(
+                f"lane {lane.tag}/{lane.queue}: the sink was written up to offset {mark.offset} of queue "
+                f"{mark.incarnation}, this is {self._incarnation} with {end}; the queue was restored or replaced",
+                hint="resync the table",
+                code="E156",
+            )
+
+    def _target(self, table: TableId, version: int) -> Target:
+        key = (table, version)
+        if key not in self._targets:
+            self._targets[key] = self._parts.target(self._sink_name, self._state.schema(table, version).published)
+        return self._targets[key]
+
+    # -- writing
+
+    def _write(self, write: Write) -> None:
+        """Rows first, then offsets and hops in one commit (1)."""
+        began = clock()
+        if len(write.batch):
+            self._sink.write(write.target, write.batch, write.ticket)
+        took = clock() - began
+        hops = [Hop(trace, self._group, lane, at, began, took, self._worker) for trace, lane, at in write.traces]
+        items: Items = {}
+        self._queue.commit(self._lease, self._group, write.offsets, items, hops)
+        if self._traits.transactional:
+            self._marks |= write.ticket.marks
+
+
+def _first_rows(stored: Sequence[Stored], rows: int) -> list[Stored]:
+    """Messages from the front that hold about `rows` rows; at least one, if there is one."""
+    taken: list[Stored] = []
+    for item in stored:
+        if taken and rows < item.message.rows:
+            break
+        rows -= item.message.rows
+        taken.append(item)
+    return taken
+
+
+def _rows_in_front(stored: Sequence[Stored]) -> list[Stored]:
+    """The messages before the first barrier."""
+    for place, item in enumerate(stored):
+        if item.message.kind is not Kind.ROWS:
+            return list(stored[:place])
+    return list(stored)
+
+
+def work(link: Link, parts: Parts, sink_name: str) -> None:
+    """The deliver process of one sink."""
+    queue = parts.make_queue()
+    queue.open()
+    try:
+        name = f"job/{parts.job.name}/deliver/{sink_name}"
+        lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
+        if lease is None:
+            return
+        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.stop.set) as keeper:
+            _with_sink(link, parts, sink_name, lease, keeper)
+    finally:
+        queue.close()
+
+
+def _with_sink(link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: Keeper) -> None:
+    traits = parts.make_sink(sink_name).traits()
+    if traits.scope == "any process":
+        link.send("ready")
+        _run_threads(link, parts, sink_name, lease, keeper, lambda: parts.make_sink(sink_name))
+        return
+    host = SinkHost(lambda: parts.make_sink(sink_name))
+    host.open()
+    server = SinkServer(parts.socket(sink_name), host, traits)
+    server.start()
+    link.send("ready")
+    try:
+        _run_threads(link, parts, sink_name, lease, keeper, lambda: HostedSink(host, traits))
+    finally:
+        server.stop()
+        host.close()
+
+
+def _run_threads(
+    link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: Keeper, make_sink: Callable[[], Sink]
+) -> None:
+    count = parts.service.workers
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            _run(link, parts, sink_name, lease, keeper, make_sink(), number, count)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            failures.append(error)
+            link.stop.set()
+
+    threads = [threading.Thread(target=run, args=(n,), name=f"lanes {n}") for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _run(
+    link: Link,
+    parts: Parts,
+    sink_name: str,
+    lease: Lease,
+    keeper: Keeper,
+    sink: Sink,
+    number: int,
+    count: int,
+) -> None:
+    queue = parts.make_queue()
+    queue.open()
+    try:
+        open_when_there(sink, link, keeper)
+        if link.stop.is_set():
+            return
+        sink.fence(parts.group(sink_name), lease.epoch)
+        deliverer = Deliverer(
+            parts, sink_name, queue, sink, lease, lambda tag: zlib.crc32(tag.encode()) % count == number
+        )
+        while not link.stop.is_set():
+            keeper.beat()
+            seconds = deliverer.step()
+            if seconds:
+                queue.wait(parts.topic, seconds)
+    finally:
+        sink.close()
+        queue.close()
+
+
+def open_when_there(sink: Sink, link: Link, keeper: Keeper) -> None:
+    """Open, waiting as long as the target cannot be reached."""
+    while not link.stop.is_set():
+        keeper.beat()
+        try:
+            sink.open()
+        except TransientError as error:
+            log.warning("sink_unreachable", error=str(error))
+            link.send(("waiting", str(error)))
+            link.stop.wait(error.retry_after)
+        else:
+            return

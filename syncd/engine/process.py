@@ -1,0 +1,140 @@
+"""Worker processes: spawned, bound to their parent's life, heard and told through one pipe.
+
+In the child a worker is a function `work(link, *args)`. It ends by returning, or by raising: the error travels to the
+parent as it is. In the parent, `Worker` is the handle.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import structlog
+
+from syncd import logs
+from syncd.errors import FatalError, SyncdError
+
+_spawn = multiprocessing.get_context("spawn")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last word of a worker that raised."""
+
+    error: SyncdError
+
+
+class Link:
+    """The child's end: `stop` is set when the worker is to drain and return."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._sending = threading.Lock()
+        self.stop = threading.Event()
+
+    def send(self, word: object) -> None:
+        with self._sending:
+            self._pipe.send(word)
+
+    def receive(self, timeout: float) -> Any | None:
+        """The parent's next word, or None after `timeout` seconds. A parent that is gone sets `stop`."""
+        try:
+            return self._pipe.recv() if self._pipe.poll(timeout) else None
+        except (EOFError, OSError):
+            self.stop.set()
+            return None
+
+
+class Worker:
+    """The parent's end of one worker process."""
+
+    def __init__(self, name: str, work: Callable[..., None], *args: object) -> None:
+        self.name = name
+        self._pipe, child = _spawn.Pipe()
+        self._process = _spawn.Process(
+            target=_main, args=(os.getpid(), name, child, work, args), name=f"syncd {name}", daemon=True
+        )
+        self._process.start()
+        child.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.exitcode
+
+    def send(self, word: object) -> None:
+        """A word to a child that has just died is lost; its death is seen by `alive`."""
+        try:
+            self._pipe.send(word)
+        except (BrokenPipeError, ConnectionResetError):
+            self._process.join(0.1)
+
+    def words(self) -> Iterator[Any]:
+        """Everything the child has said since the last call, without waiting."""
+        try:
+            while self._pipe.poll():
+                yield self._pipe.recv()
+        except (EOFError, OSError):
+            return
+
+    @property
+    def pipe(self) -> Connection:
+        """To wait on with `multiprocessing.connection.wait`."""
+        return self._pipe
+
+    def stop(self) -> None:
+        """Ask it to drain."""
+        if self._process.is_alive():
+            self._process.terminate()
+
+    def join(self, timeout: float) -> bool:
+        """Whether it has ended within `timeout` seconds."""
+        self._process.join(timeout)
+        return not self._process.is_alive()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def close(self) -> None:
+        self._pipe.close()
+
+
+def _main(parent: int, name: str, pipe: Connection, work: Callable[..., None], args: tuple[object, ...]) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    logs.configure()
+    link = Link(pipe)
+    signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
+    log = structlog.get_logger().bind(worker=name, pid=os.getpid())
+    try:
+        work(link, *args)
+    except SyncdError as error:
+        # Its text says what, where and what to do; a stack trace would say nothing more.
+        log.error("worker_failed", error=str(error), code=error.code)  # noqa: TRY400
+        link.send(Failed(error))
+        sys.exit(1)
+    except BaseException as error:
+        log.exception("worker_crashed")
+        link.send(
+            Failed(FatalError(f"{name} crashed: {type(error).__name__}: {error}", hint="see the log", code="E159"))
+        )
+        raise

@@ -1,0 +1,303 @@
+"""The snapshot operators: a planner that finds tables and chunk borders, and readers that copy one chunk at a time.
+
+Both are told what to do by the supervisor, word by word, and answer with words; what counts is saved before it is said.
+Words to the planner: `Discover`, `Plan`. To a reader: `Copy`. Back: `Discovered`, `Planned`, `Copied`, `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from syncd.engine.batches import join
+from syncd.engine.build import Parts, clock
+from syncd.engine.process import Link
+from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.model import ChangeBatch, Chunk, TableId, TableSchema, Target
+from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
+from syncd.state import Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+WRITE_ROWS = 60_000
+"""Rows in one write of a chunk: what ClickHouse takes best, and what a reader holds twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discover:
+    """Look at the source, and save the head, schemas and NEW records of tables that are not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """`refused`: table -> why it is not copied."""
+
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Find the chunks of a table behind `after`."""
+
+    record: TableRecord
+    after: Chunk | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One more chunk, saved."""
+
+    record: TableRecord
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    record: TableRecord
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    record: TableRecord
+    chunk: Chunk
+    done: Done
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The table cannot go on."""
+
+    record: TableRecord
+    error: SyncdError
+
+
+# -- the planner
+
+
+def plan(link: Link, parts: Parts, lease: Lease) -> None:
+    """The planner process."""
+    queue = parts.make_queue()
+    queue.open()
+    source = parts.make_source()
+    try:
+        open_source(source, link)
+        while not link.stop.is_set():
+            match link.receive(0.2):
+                case Discover():
+                    refused = _patiently(link, source, partial(discover, parts, queue, source, lease))
+                    link.send(Discovered(refused or {}))
+                case Plan() as task:
+                    try:
+                        _patiently(link, source, partial(_plan_table, link, parts, queue, source, lease, task))
+                    except FencedError:
+                        raise
+                    except SyncdError as error:
+                        link.send(Refused(task.record, error))
+    finally:
+        source.close()
+        queue.close()
+
+
+def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[str, str]:
+    """First start: save where the log is to be read from and what the tables are; later: add what is new.
+
+    The tables are read before and after the head: what did not change between holds at the head (DESIGN: "Schema").
+    """
+    state = State(queue, parts.job.name)
+    record = state.source()
+    if record is not None:
+        return {}
+    while True:
+        before = source.tables(parts.wants)
+        head = source.head(1)
+        after = source.tables(parts.wants)
+        if _columns(before) == _columns(after):
+            break
+        log.info("schema_changed_while_read", job=parts.job.name)
+    reasons = {found.schema.table: (*found.refusals, *parts.refusals(found.schema)) for found in before}
+    refused = {str(table): "; ".join(why) for table, why in reasons.items() if why}
+    taken = [found.schema for found in before if not reasons[found.schema.table]]
+    if not taken:
+        raise FatalError(
+            f"job {parts.job.name}: no table to copy" + (f"; refused: {refused}" if refused else ""),
+            hint="look at the job's table patterns, or run syncd plan",
+            code="E160",
+        )
+    start = parts.start(head)
+    items = state.source_item(SourceRecord(1, start.position, start.seq, saved=clock()))
+    for schema in taken:
+        schema = replace(schema, version=min(schema.version, start.seq))
+        items |= state.schema_item(SchemaPair(schema, parts.transform(schema).schema))
+        for sink in parts.sinks_of(schema.table):
+            items |= state.table_item(TableRecord(schema.table, sink, Phase.NEW, start, since=clock()))
+    for table, why in reasons.items():
+        if why:
+            log.error("table_refused", job=parts.job.name, table=str(table), reason="; ".join(why))
+            items |= state.halt_item(table, Halt("; ".join(why), start.position, clock()))
+    parts.subscribe(queue, [schema.table for schema in taken])
+    queue.put(lease, items)
+    return refused
+
+
+def _columns(tables: Sequence[Found]) -> dict[TableId, object]:
+    return {found.schema.table: (found.schema.columns, found.schema.key, found.refusals) for found in tables}
+
+
+def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: Lease, task: Plan) -> None:
+    state = State(queue, parts.job.name)
+    record = task.record
+    schema = parts.schema_at(state, record).source
+    known = state.chunks(record.sink, record.table)
+    after = known[-1] if known else task.after
+    if after is not None and after.upper is None:
+        return
+    for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, after):
+        queue.put(lease, state.chunk_item(record.sink, chunk))
+        link.send(Planned(record, chunk))
+        if link.stop.is_set():
+            return
+
+
+# -- readers
+
+
+def read(link: Link, parts: Parts, lease: Lease) -> None:
+    """A reader process: chunks are read in this thread and written in a second one, so that both go on at once."""
+    queue = parts.make_queue()
+    queue.open()
+    source = parts.make_source()
+    try:
+        open_source(source, link)
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+            reader = Reader(parts, queue, source, lease, link, writer)
+            while not link.stop.is_set():
+                match link.receive(0.2):
+                    case Copy() as task:
+                        reader.copy(task)
+            reader.close()
+    finally:
+        source.close()
+        queue.close()
+
+
+class Reader:
+    """Copies chunks. Its sinks are used in the writer thread only."""
+
+    def __init__(
+        self, parts: Parts, queue: Queue, source: Source, lease: Lease, link: Link, writer: ThreadPoolExecutor
+    ) -> None:
+        self._parts = parts
+        self._queue = queue
+        self._source = source
+        self._lease = lease
+        self._link = link
+        self._writer = writer
+        self._state = State(queue, parts.job.name)
+        self._sinks: dict[str, Sink] = {}
+
+    def copy(self, task: Copy) -> None:
+        """One chunk, whole; then its mark; then the word to the supervisor."""
+        try:
+            copied = _patiently(self._link, self._source, partial(self._copy, task))
+            if copied is None or self._link.stop.is_set():
+                return
+            done = Done(*copied, clock())
+            self._queue.put(self._lease, self._state.done_item(task.record.sink, task.chunk, done))
+            self._link.send(Copied(task.record, task.chunk, done))
+        except FencedError:
+            raise
+        except BatchError as error:
+            index, reason = next(iter(error.rows.items()))
+            what = f"{task.record.table}: {len(error.rows)} rows refused, the first (row {index}): {reason}"
+            self._link.send(Refused(task.record, FatalError(what, table=str(task.record.table), code="E130")))
+        except SyncdError as error:
+            self._link.send(Refused(task.record, error))
+
+    def close(self) -> None:
+        for sink in self._sinks.values():
+            self._writer.submit(sink.close).result()
+
+    def _copy(self, task: Copy) -> tuple[int, int]:
+        """(rows, bytes). The next batch is read while the last one is written."""
+        record, chunk = task.record, task.chunk
+        pair = self._parts.schema_at(self._state, record)
+        transform = self._parts.transform(pair.source)
+        target = self._parts.target(record.sink, pair.published)
+        ticket = Ticket(self._parts.chunk_owner(record), record.epoch, chunk.number)
+        rows = size = 0
+        writing = None
+        batches = self._source.scan(pair.source, chunk, record.head.seq)
+        for batch in _grouped(pair.published, (transform.apply(b) for b in batches), WRITE_ROWS):
+            rows, size = rows + len(batch), size + batch.nbytes
+            if writing is not None:
+                writing.result()
+            writing = self._writer.submit(self._write, record.sink, target, batch, ticket)
+        if writing is not None:
+            writing.result()
+        return rows, size
+
+    def _write(self, name: str, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        """The same call again until the sink has taken it."""
+        while not self._link.stop.is_set():
+            try:
+                self._sink(name).write(target, batch, ticket)
+            except TransientError as error:
+                log.warning("chunk_waits", sink=name, error=str(error))
+                self._link.stop.wait(error.retry_after)
+            else:
+                return
+
+    def _sink(self, name: str) -> Sink:
+        if name not in self._sinks:
+            sink = self._parts.reach_sink(name)
+            sink.open()
+            self._sinks[name] = sink
+        return self._sinks[name]
+
+
+def _grouped(schema: TableSchema, batches: Iterator[ChangeBatch], rows: int) -> Iterator[ChangeBatch]:
+    """The same rows in batches of at least `rows` rows, but for the last."""
+    held: list[ChangeBatch] = []
+    count = 0
+    for batch in batches:
+        if len(batch):
+            held.append(batch)
+            count += len(batch)
+        if count >= rows:
+            yield join(schema, held)
+            held, count = [], 0
+    if held:
+        yield join(schema, held)
+
+
+def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:
+    """Do it again from its beginning while the source is in trouble; None when told to stop first."""
+    while not link.stop.is_set():
+        try:
+            return do()
+        except TransientError as error:
+            log.warning("snapshot_waits", error=str(error))
+            link.stop.wait(error.retry_after)
+            source.close()
+            open_source(source, link)
+    return None
+
+
+def open_source(source: Source, link: Link) -> None:
+    """Open, waiting as long as the server cannot be reached."""
+    while not link.stop.is_set():
+        try:
+            source.open()
+        except TransientError as error:
+            log.warning("source_unreachable", error=str(error))
+            link.send(("waiting", str(error)))
+            link.stop.wait(error.retry_after)
+        else:
+            return

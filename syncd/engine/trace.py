@@ -1,0 +1,80 @@
+"""Message trajectory: each retained change of one key, and what every operator did with the message that held it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from syncd import codec, partition
+from syncd.engine.build import Parts
+from syncd.model import Hop, Kind, Lane, Op, Stored, TableId, TableSchema
+from syncd.spi import Queue
+from syncd.state import State
+
+POLL_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of the key. `committed`, `captured`: microseconds; `hops`: what came after the queue, by operator."""
+
+    seq: int
+    op: Op
+    lane: Lane
+    offset: int
+    trace: int
+    committed: int
+    captured: int
+    row: dict[str, object]
+    hops: tuple[Hop, ...]
+
+
+def trace(parts: Parts, queue: Queue, table: TableId, key: str) -> Iterator[Change]:
+    """Found through the key's lane, the key filter of each message, and the key itself; never by hash alone."""
+    state = State(queue, parts.job.name)
+    versions = state.schemas()[table]
+    wanted = partition.key_text(versions[max(versions)].published, key)
+    schema = versions[max(versions)].published
+    found_hash = int(partition.key_hash(schema, wanted)[0])
+    lane = Lane(parts.tag(table), int(partition.queues(np.array([found_hash], np.uint64), parts.queues)[0]))
+    offset = 0
+    while stored := queue.poll(parts.topic, lane, offset, POLL_BYTES):
+        for item in stored:
+            if item.message.kind is Kind.ROWS and codec.may_hold(item.message, found_hash):
+                published = state.schema(table, item.message.schema_version).published
+                yield from _changes(parts, queue, item, published, wanted, found_hash, lane)
+        offset = stored[-1].offset + 1
+
+
+def _changes(
+    parts: Parts,
+    queue: Queue,
+    item: Stored,
+    schema: TableSchema,
+    wanted: pa.RecordBatch,
+    found_hash: int,
+    lane: Lane,
+) -> Iterator[Change]:
+    batch = codec.decode(item.message, schema)
+    hits = np.flatnonzero(partition.key_hash(schema, batch.rows) == found_hash)
+    for row in hits:
+        record = batch.rows.slice(int(row), 1).to_pylist()[0]
+        if any(record[name] != wanted.column(name)[0].as_py() for name in schema.identity):
+            continue
+        hops = tuple(
+            hop for hop in queue.hops(parts.topic, item.message.trace) if hop.lane == lane and hop.offset == item.offset
+        )
+        yield Change(
+            int(batch.seq[row]),
+            Op(int(batch.op[row])),
+            lane,
+            item.offset,
+            item.message.trace,
+            item.message.time,
+            item.message.captured,
+            record,
+            hops,
+        )

@@ -1,0 +1,36 @@
+"""structlog, set up once in each process: text for a terminal, one JSON object a line for everything else.
+
+The settings reach worker processes through two environment variables, since a spawned process starts from nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import structlog
+
+LEVEL = "SYNCD_LOG_LEVEL"
+FORMAT = "SYNCD_LOG_FORMAT"
+
+
+def configure(level: str | None = None, form: str | None = None) -> None:
+    """`level`: debug, info, warning, error; `form`: auto, text, json. None: what the environment says."""
+    level = level or os.environ.get(LEVEL, "info")
+    form = form or os.environ.get(FORMAT, "auto")
+    os.environ[LEVEL], os.environ[FORMAT] = level, form
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if text else [structlog.processors.dict_tracebacks]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,1 @@
+"""Queues, one module or folder per system."""

@@ -1,0 +1,1 @@
+"""What people do with a running copy: compare it, follow one record."""

@@ -1,0 +1,162 @@
+"""Reconcile: every value of a table at both ends, chunk by chunk; what is missing, extra or different.
+
+A live table is never still: a chunk with differences is compared again after everything that had been committed at the
+source by then has been applied, and only what differs then is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from syncd.model import Chunk, TableId, TableSchema, Target
+from syncd.spi import Sink, Source
+from syncd.transforms import Transform
+
+SAMPLES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Different:
+    """One row that is at both ends with other values: column -> (source, sink)."""
+
+    key: tuple[object, ...]
+    columns: dict[str, tuple[object, object]]
+
+
+@dataclass
+class Result:
+    """One table at one sink. `missing`: rows the sink lacks; `extra`: rows the source lacks. Samples are capped."""
+
+    table: TableId
+    sink: str
+    rows: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    missing_keys: list[tuple[object, ...]] = field(default_factory=list)
+    extra_keys: list[tuple[object, ...]] = field(default_factory=list)
+    samples: list[Different] = field(default_factory=list)
+
+    @property
+    def right(self) -> bool:
+        return not (self.missing or self.extra or self.different)
+
+
+def reconcile(
+    source: Source,
+    sink: Sink,
+    sink_name: str,
+    schema: TableSchema,
+    transform: Transform,
+    target: Target,
+    chunk_bytes: int,
+    settle: Callable[[], bool],
+) -> Result:
+    """Compare one table. `settle` waits until what is committed now has been applied; False: it cannot get better."""
+    result = Result(schema.table, sink_name)
+    for chunk in source.chunks(schema, chunk_bytes, None):
+        found = _compare(source, sink, schema, transform, target, chunk)
+        while not found.right and settle():
+            again = _compare(source, sink, schema, transform, target, chunk)
+            if _same(found, again):
+                found = again
+                break
+            found = again
+        _add(result, found)
+    return result
+
+
+def _same(one: Result, other: Result) -> bool:
+    """The same differences twice, with everything applied in between: they are real."""
+    return (one.missing_keys, one.extra_keys, one.samples, one.missing, one.extra, one.different) == (
+        other.missing_keys,
+        other.extra_keys,
+        other.samples,
+        other.missing,
+        other.extra,
+        other.different,
+    )
+
+
+def _add(total: Result, part: Result) -> None:
+    total.rows += part.rows
+    total.missing += part.missing
+    total.extra += part.extra
+    total.different += part.different
+    for name in ("missing_keys", "extra_keys", "samples"):
+        mine = getattr(total, name)
+        mine.extend(getattr(part, name)[: SAMPLES - len(mine)])
+
+
+def _compare(
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk: Chunk
+) -> Result:
+    wanted = target.schema.arrow()
+    left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0)))
+    right = _table(wanted, sink.scan(target, chunk.normal_lower, chunk.normal_upper))
+    return compare_rows(target.schema, left, right)
+
+
+def _table(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches([batch.cast(schema) for batch in batches], schema=schema)
+    for place, kind in enumerate(schema.types):
+        if pa.types.is_dictionary(kind):  # joins and comparisons see the words, not their numbers
+            table = table.set_column(place, schema.names[place], table.column(place).cast(kind.value_type))
+    return table
+
+
+def compare_rows(schema: TableSchema, left: pa.Table, right: pa.Table) -> Result:
+    """`left` is the source's, `right` the sink's; both with the schema's columns, keys unique in each."""
+    result = Result(schema.table, "", rows=len(left))
+    keys = list(schema.identity)
+    pairs = (
+        left.select(keys)
+        .append_column("_left", pa.array(np.arange(len(left))))
+        .join(right.select(keys).append_column("_right", pa.array(np.arange(len(right)))), keys, join_type="full outer")
+    )
+    at_left, at_right = pairs.column("_left"), pairs.column("_right")
+    missing = at_left.filter(pc.is_null(at_right))
+    extra = at_right.filter(pc.is_null(at_left))
+    result.missing, result.extra = len(missing), len(extra)
+    result.missing_keys = _keys(schema, left.take(missing.sort()[:SAMPLES] if len(missing) else missing))
+    result.extra_keys = _keys(schema, right.take(extra.sort()[:SAMPLES] if len(extra) else extra))
+    both = pc.and_(pc.is_valid(at_left), pc.is_valid(at_right))
+    _different(schema, left.take(at_left.filter(both)), right.take(at_right.filter(both)), result)
+    return result
+
+
+def _keys(schema: TableSchema, rows: pa.Table) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in rows.select(list(schema.key)).to_pylist()]
+
+
+def _different(schema: TableSchema, left: pa.Table, right: pa.Table, result: Result) -> None:
+    differs = np.zeros(len(left), bool)
+    columns: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
+    for name in left.column_names:
+        columns[name] = ~_equal(left.column(name), right.column(name))
+        differs |= columns[name]
+    result.different = int(differs.sum())
+    for row in np.flatnonzero(differs)[:SAMPLES]:
+        key = tuple(left.column(name)[int(row)].as_py() for name in schema.key)
+        values = {
+            name: (left.column(name)[int(row)].as_py(), right.column(name)[int(row)].as_py())
+            for name, wrong in columns.items()
+            if wrong[row]
+        }
+        result.samples.append(Different(key, values))
+
+
+def _equal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Per row: the same value, or both NULL. Floats are compared by their bits' meaning, NaN equals NaN."""
+    equal = pc.fill_null(pc.equal(left, right), fill_value=False)
+    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
+    same = pc.or_(equal, both_null)
+    if pa.types.is_floating(left.type):
+        nan = pc.and_(pc.fill_null(pc.is_nan(left), fill_value=False), pc.fill_null(pc.is_nan(right), fill_value=False))
+        same = pc.or_(same, nan)
+    return np.asarray(same.to_numpy(zero_copy_only=False), dtype=bool)

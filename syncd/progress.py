@@ -1,0 +1,53 @@
+"""What `syncd run` shows on a terminal: rows, rate, lag and time left of each job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from syncd.engine.job import JobRunner, Picture
+
+
+class Progress:
+    """A live table on a terminal; nothing elsewhere, where the log says it."""
+
+    def __init__(self, console: Console, on: bool) -> None:
+        self._live = Live(console=console, refresh_per_second=4, transient=False) if on else None
+        self._last: dict[str, tuple[float, int, float]] = {}
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, runners: Sequence[JobRunner]) -> None:
+        if self._live is None:
+            return
+        grid = Table("job", "loaded", "rows/s", "left", "states", "lag", box=None, padding=(0, 2))
+        for runner in runners:
+            grid.add_row(*self._line(runner.name, runner.picture()))
+        self._live.update(grid)
+
+    def _line(self, name: str, picture: Picture) -> tuple[str, ...]:
+        now = time.monotonic()
+        before, rows, rate = self._last.get(name, (now, picture.rows, 0.0))
+        if now - before >= 1.0:
+            rate = (picture.rows - rows) / (now - before)
+            self._last[name] = (now, picture.rows, rate)
+        elif name not in self._last:
+            self._last[name] = (now, picture.rows, 0.0)
+        left = ""
+        if picture.loading and rate > 0 and picture.total_rows > picture.rows:
+            left = f"{(picture.total_rows - picture.rows) / rate:.0f} s"
+        states = ", ".join(f"{count} {phase}" for phase, count in sorted(picture.phases.items()))
+        lag = "" if picture.lag is None else f"{picture.lag:.1f} s"
+        return name, f"{picture.rows:,}", f"{rate:,.0f}" if picture.loading else "", left, states, lag

@@ -1,0 +1,113 @@
+"""Barrier acts and the purge of tombstones: only what is older than the seq is touched, twice or late is harmless."""
+
+# ruff: noqa: S608 - every name and value in these statements is quoted by `ddl`
+
+from __future__ import annotations
+
+from syncd.errors import Unsupported
+from syncd.model import Column, Ddl, SchemaChange, Target
+from syncd.sinks.clickhouse.client import Client
+from syncd.sinks.clickhouse.ddl import column_line, floor, full_name, quoted, raise_floor
+from syncd.sinks.clickhouse.defaults import literal
+from syncd.sinks.clickhouse.present import describe, fingerprint
+from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.types import Making, nullable
+
+# All replicas have done it when the statement returns.
+_SYNC = "SETTINGS mutations_sync = 2"
+
+
+def add_columns(client: Client, target: Target, change: SchemaChange, making: Making) -> None:
+    """Every column of `target` that the table has not, at its place; rows that are there show the source's default."""
+    present = describe(client, target)
+    if present is None:
+        return
+    missing = [c for c in target.schema.columns if present.column(c.name) is None]
+    if not missing:
+        return
+    table = str(target.schema.table)
+    count = f"SELECT count() FROM (SELECT 1 FROM {full_name(target)} WHERE {VERSION} < {change.seq} LIMIT 1)"
+    empty = client.text(count, doing=f"looking into {full_name(target)}", table=table).strip() == "0"
+    adds = ", ".join(_add(target, column, making, empty) for column in missing)
+    client.command(f"ALTER TABLE {full_name(target)} {adds}", doing=f"adding to {full_name(target)}", table=table)
+
+
+def _add(target: Target, column: Column, making: Making, empty: bool) -> str:
+    names = [c.name for c in target.schema.columns]
+    at = names.index(column.name)
+    line = column_line(column, False, making)
+    taken = nullable(column, False, making)
+    default = literal(target.schema.table, column, empty=empty or (taken and not column.nullable))
+    if default is not None:
+        # The default stands between the type and the codec.
+        kind, codec, rest = line.partition(" CODEC(")
+        line = f"{kind} DEFAULT {default}{codec}{rest}"
+    place = f"AFTER {quoted(names[at - 1])}" if at else "FIRST"
+    return f"ADD COLUMN IF NOT EXISTS {line} {place}"
+
+
+def truncate(client: Client, target: Target, seq: int) -> None:
+    """All rows older than `seq` go, or are marked as deleted, or stay: as the target's policy treats any delete.
+
+    Guarantee 7: first the floor is raised, so that an owner that was frozen before the act brings no row back after it.
+    """
+    name, table = full_name(target), str(target.schema.table)
+    if target.deletes == "ignore":
+        return
+    _raise_floor(client, target, seq)
+    if target.deletes == "soft":
+        columns = ", ".join(quoted(c.name) for c in target.schema.columns)
+        sql = (
+            f"INSERT INTO {name} ({columns}, {VERSION}, {DELETED}) SELECT {columns}, toUInt64({seq}), 1 "
+            f"FROM {name} {'' if target.append else 'FINAL'} WHERE {VERSION} < {seq} AND {DELETED} = 0"
+        )
+    else:
+        sql = f"ALTER TABLE {name} DELETE WHERE {VERSION} < {seq} {_SYNC}"
+    client.command(sql, doing=f"truncating {name}", table=table)
+
+
+def _raise_floor(client: Client, target: Target, seq: int) -> None:
+    if floor(fingerprint(client, target)) < seq:
+        client.command(
+            raise_floor(target, seq), doing=f"closing {full_name(target)} to older rows", table=str(target.schema.table)
+        )
+
+
+def expire(client: Client, target: Target, below: int, at_least: int) -> None:
+    """Remove tombstones with a seq below `below`, once there are `at_least` of them.
+
+    The floor is raised to `below`: what is older was applied everywhere, and could now only bring a deleted row back.
+    The older rows that a tombstone hides go first, in a step of their own: parts are rewritten one by one, and a
+    tombstone that left before them would let them appear again.
+    """
+    name, table = full_name(target), str(target.schema.table)
+    old = f"{DELETED} = 1 AND {VERSION} < {below}"
+    doing = f"removing tombstones of {name}"
+    if int(client.text(f"SELECT count() FROM {name} WHERE {old}", doing=doing, table=table)) < at_least:
+        return
+    _raise_floor(client, target, below)
+    key = ", ".join(quoted(n) for n in target.schema.identity)
+    dead = (
+        f"SELECT {key} FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} WHERE {old}) "
+        f"GROUP BY {key} HAVING max({VERSION}) < {below} AND argMax({DELETED}, {VERSION}) = 1"
+    )
+    hidden = f"{DELETED} = 0 AND {VERSION} < {below} AND ({key}) IN ({dead})"
+    client.command(f"ALTER TABLE {name} DELETE WHERE {hidden} {_SYNC}", doing=doing, table=table)
+    client.command(f"ALTER TABLE {name} DELETE WHERE {old} {_SYNC}", doing=doing, table=table)
+
+
+def act(client: Client, target: Target, change: SchemaChange, making: Making) -> None:
+    """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
+    match change.kind:
+        case Ddl.ADD_COLUMN:
+            add_columns(client, target, change, making)
+        case Ddl.TRUNCATE:
+            truncate(client, target, change.seq)
+        case Ddl.DROP | Ddl.RENAME:
+            return
+        case _:
+            raise Unsupported(
+                f"{change.table}: the sink cannot follow `{change.statement[:200]}`",
+                table=str(change.table),
+                hint="change the target by hand and go on, or resync the table",
+            )

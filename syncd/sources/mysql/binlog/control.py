@@ -1,0 +1,109 @@
+"""The events that are no row changes: their bodies, parsed one at a time.
+
+`body` is an event without header and checksum. Sources: MySQL `libbinlogevents/include/control_events.h`,
+`statement_events.h`; MariaDB `sql/log_event.h`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncd.errors import FatalError
+from syncd.sources.mysql.binlog.kinds import DELETE_ROWS, DELETE_ROWS_V1, TABLE_MAP, WRITE_ROWS, WRITE_ROWS_V1
+from syncd.sources.mysql.binlog.reader import Reader
+
+_BEFORE_LENGTHS = 2 + 50 + 4 + 1
+_LENGTHS = {TABLE_MAP: 8, **dict.fromkeys(range(WRITE_ROWS_V1, DELETE_ROWS_V1 + 1), 8)}
+_LENGTHS |= dict.fromkeys(range(WRITE_ROWS, DELETE_ROWS + 1), 10)
+
+
+def rotate(body: bytes) -> tuple[str, int]:
+    """The next log file and the place in it."""
+    reader = Reader(body, "ROTATE")
+    place = reader.number(8)
+    return reader.rest().decode("utf-8", "replace"), place
+
+
+def checksum_of(event: bytes) -> bool:
+    """Of a whole FORMAT_DESCRIPTION event, which always ends in the algorithm and four bytes: whether events have a CRC32.
+
+    FatalError: the log's format is not the one that is decoded here.
+    """
+    reader = Reader(event[19:-5], "FORMAT_DESCRIPTION")
+    version = reader.number(2)
+    reader.take(50 + 4)
+    header = reader.number(1)
+    lengths = reader.rest()
+    if (version, header) != (4, 19):
+        raise FatalError(f"the log has format {version} with headers of {header} bytes, not 4 with 19")
+    for kind, wanted in _LENGTHS.items():
+        # a server that does not know an event type says nothing of it, or 0
+        if kind <= len(lengths) and lengths[kind - 1] not in (wanted, 0):
+            raise FatalError(f"the log's events of type {kind} have fixed parts of {lengths[kind - 1]} bytes, not {wanted}")
+    algorithm = event[-5]
+    if algorithm > 1:
+        raise FatalError(f"the log has checksums of kind {algorithm}", hint="SET GLOBAL binlog_checksum = CRC32")
+    return algorithm == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement. `charset`: number of the client's collation, 0 where unknown; `ansi`: double quotes quote names."""
+
+    database: str
+    text: bytes
+    charset: int = 0
+    database_charset: int = 0
+    ansi: bool = False
+
+
+_ANSI_QUOTES = 4
+_SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8}
+"""Status variables of a fixed size that are passed over."""
+
+
+def query(body: bytes, what: str = "QUERY") -> Query:
+    """Statement and the session values that its reading needs. Status variables behind an unknown one are passed over."""
+    reader = Reader(body, what)
+    reader.take(8)
+    name_size = reader.number(1)
+    reader.take(2)
+    status = Reader(reader.take(reader.number(2)), what)
+    database = reader.text(name_size)
+    reader.take(1)
+    charset = database_charset = 0
+    ansi = False
+    while status.left:
+        kind = status.number(1)
+        if kind == 1:
+            ansi = bool(status.number(8) & _ANSI_QUOTES)
+        elif kind == 4:
+            charset = status.number(2)
+            status.take(4)
+        elif kind == 8:
+            database_charset = status.number(2)
+        elif not _skip_status(status, kind):
+            break
+    return Query(database, reader.rest(), charset, database_charset, ansi)
+
+
+def _skip_status(status: Reader, kind: int) -> bool:
+    """Pass over one status variable; False: its size is not known."""
+    if kind in (2, 6):  # catalog; 2 has a zero byte behind
+        status.take(status.number(1) + (kind == 2))
+    elif kind == 5:  # time zone
+        status.take(status.number(1))
+    elif kind == 11:  # invoker: user and host
+        status.take(status.number(1))
+        status.take(status.number(1))
+    elif kind == 12:  # databases touched
+        count = status.number(1)
+        if count != 254:
+            for _ in range(count):
+                while status.number(1):
+                    pass
+    elif kind in _SIZES:
+        status.take(_SIZES[kind])
+    else:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Asking the server for its log: session variables, then COM_BINLOG_DUMP or COM_BINLOG_DUMP_GTID.
+
+Nothing is registered as a replica; the server knows the reader by its server_id alone. Sources: MySQL
+`sql/rpl_source.cc`, MariaDB `sql/sql_repl.cc`.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from syncd.errors import FatalError, PositionLost
+from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
+from syncd.sources.mysql.binlog.position import Place
+
+_DUMP, _DUMP_GTID = 0x12, 0x1E
+_THROUGH_GTID = 4
+_LARGEST_POS = (1 << 32) - 1
+_NANOSECONDS = 1_000_000_000
+
+Connection = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the log's reader needs to know of the server. `name`: as in `Place.server`; `clock`: its time minus ours."""
+
+    name: str
+    mariadb: bool
+    checksum: bool
+    charsets: Mapping[int, str]
+    clock: float
+
+
+def ask(connection: Connection, now: float) -> Server:
+    """Who the server is; `now` is our clock, seconds since 1970."""
+    mariadb = "mariadb" in connection.get_server_info().lower()
+    identity = "@@GLOBAL.server_id" if mariadb else "@@GLOBAL.server_uuid"
+    name, checksum, clock = _one(
+        connection, f"SELECT {identity}, @@GLOBAL.binlog_checksum, UNIX_TIMESTAMP(NOW(6))"
+    )
+    flavour = "mariadb" if mariadb else "mysql"
+    return Server(f"{flavour}:{name}", mariadb, checksum == "CRC32", _charsets(connection, mariadb), float(clock) - now)
+
+
+def _one(connection: Connection, sql: str) -> tuple[Any, ...]:
+    return cast(tuple[Any, ...], _all(connection, sql)[0])
+
+
+def _all(connection: Connection, sql: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def _charsets(connection: Connection, mariadb: bool) -> Mapping[int, str]:
+    """Collation number -> character set. MariaDB 10.10 and later number some collations per character set."""
+    listed = _all(connection, "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL")
+    if mariadb and _all(
+        connection,
+        "SELECT 1 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' AND "
+        "TABLE_NAME = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND COLUMN_NAME = 'ID'",
+    ):
+        listed += _all(
+            connection, "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
+        )
+    return {int(number): str(charset) for number, charset in listed if number is not None and charset is not None}
+
+
+def request(connection: Connection, server: Server, place: Place, server_id: int, heartbeat: float) -> socket.socket:
+    """Begin the dump at `place`; the socket from which the log now comes."""
+    variables = {
+        "@master_heartbeat_period": str(int(heartbeat * _NANOSECONDS)),
+        "@master_binlog_checksum": "@@GLOBAL.binlog_checksum",
+    }
+    if server.mariadb:
+        variables["@mariadb_slave_capability"] = "4"
+    else:
+        variables["@source_heartbeat_period"] = variables["@master_heartbeat_period"]
+        variables["@source_binlog_checksum"] = variables["@master_binlog_checksum"]
+    by_gtid = _by_gtid(server, place)
+    if by_gtid and server.mariadb:
+        variables["@slave_connect_state"] = f"'{MariaGtids(place.gtid or '').text()}'"
+        variables["@slave_gtid_strict_mode"] = variables["@slave_gtid_ignore_duplicates"] = "0"
+    with connection.cursor() as cursor:
+        cursor.execute("SET " + ", ".join(f"{name} = {value}" for name, value in variables.items()))
+    connection._execute_command(*_command(server, place, server_id, by_gtid=by_gtid))
+    return cast(socket.socket, connection._sock)
+
+
+def _by_gtid(server: Server, place: Place) -> bool:
+    """File and byte where they are this server's, else the GTIDs."""
+    here = place.file and place.server in {"", server.name} and place.pos <= _LARGEST_POS
+    if here:
+        return False
+    if place.gtid is None:
+        raise PositionLost(
+            f"the saved position {place.file}:{place.pos} of {place.server or 'a server'} cannot be found at {server.name}",
+            hint="the server is another one (or the file is larger than 4 GB), and no GTIDs are known: resync",
+        )
+    if place.server and server.mariadb != place.server.startswith("mariadb:"):
+        raise FatalError(f"the saved position is of {place.server}, the server is {server.name}", hint="resync")
+    return True
+
+
+def _command(server: Server, place: Place, server_id: int, *, by_gtid: bool) -> tuple[int, bytes]:
+    if not by_gtid:
+        return _DUMP, struct.pack("<IHI", place.pos, 0, server_id) + place.file.encode()
+    if server.mariadb:
+        return _DUMP, struct.pack("<IHI", 4, 0, server_id)
+    known = MySQLGtids(place.gtid or "").encode()
+    return _DUMP_GTID, struct.pack("<HIIQI", _THROUGH_GTID, server_id, 0, 4, len(known)) + known

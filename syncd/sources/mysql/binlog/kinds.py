@@ -1,0 +1,43 @@
+"""Event type codes and header facts of the binary log, as both server families number them.
+
+Source of the numbers: MySQL `libbinlogevents/include/binlog_event.h`, MariaDB `sql/log_event.h`. An event is a header of
+19 bytes (timestamp u32, type u8, server id u32, size u32, log_pos u32, flags u16; all little endian), its body, and a
+CRC32 of 4 bytes where the log has checksums.
+"""
+
+from __future__ import annotations
+
+HEADER = 19
+CHECKSUM = 4
+
+START_V3, QUERY, STOP, ROTATE, INTVAR = 1, 2, 3, 4, 5
+APPEND_BLOCK, DELETE_FILE, RAND, USER_VAR = 9, 11, 13, 14
+FORMAT_DESCRIPTION, XID, BEGIN_LOAD_QUERY, EXECUTE_LOAD_QUERY, TABLE_MAP = 15, 16, 17, 18, 19
+WRITE_ROWS_V1, UPDATE_ROWS_V1, DELETE_ROWS_V1 = 23, 24, 25
+INCIDENT, HEARTBEAT, IGNORABLE, ROWS_QUERY = 26, 27, 28, 29
+WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS = 30, 31, 32
+GTID, ANONYMOUS_GTID, PREVIOUS_GTIDS, TRANSACTION_CONTEXT, VIEW_CHANGE, XA_PREPARE = 33, 34, 35, 36, 37, 38
+PARTIAL_UPDATE_ROWS, TRANSACTION_PAYLOAD, HEARTBEAT_V2, GTID_TAGGED = 39, 40, 41, 42
+
+MARIA_ANNOTATE_ROWS, MARIA_BINLOG_CHECKPOINT, MARIA_GTID, MARIA_GTID_LIST, MARIA_START_ENCRYPTION = 160, 161, 162, 163, 164
+MARIA_QUERY_COMPRESSED = 165
+MARIA_WRITE_ROWS_COMPRESSED_V1, MARIA_UPDATE_ROWS_COMPRESSED_V1, MARIA_DELETE_ROWS_COMPRESSED_V1 = 166, 167, 168
+MARIA_WRITE_ROWS_COMPRESSED, MARIA_UPDATE_ROWS_COMPRESSED, MARIA_DELETE_ROWS_COMPRESSED = 169, 170, 171
+
+FLAG_ARTIFICIAL = 0x20
+"""Made by the server for this connection; not in the log file."""
+FLAG_IGNORABLE = 0x80
+"""A reader that does not know the event may pass it over."""
+
+INSERTS = frozenset({WRITE_ROWS_V1, WRITE_ROWS})
+UPDATES = frozenset({UPDATE_ROWS_V1, UPDATE_ROWS})
+DELETES = frozenset({DELETE_ROWS_V1, DELETE_ROWS})
+ROWS = INSERTS | UPDATES | DELETES
+ROWS_COMPRESSED = frozenset(range(MARIA_WRITE_ROWS_COMPRESSED_V1, MARIA_DELETE_ROWS_COMPRESSED + 1))
+
+PASSED_OVER = frozenset(
+    {INTVAR, RAND, USER_VAR, IGNORABLE, ROWS_QUERY, APPEND_BLOCK, BEGIN_LOAD_QUERY, DELETE_FILE, STOP}
+    | {TRANSACTION_CONTEXT, VIEW_CHANGE, MARIA_ANNOTATE_ROWS, MARIA_BINLOG_CHECKPOINT, MARIA_START_ENCRYPTION}
+)
+"""Known, and without meaning for row changes. The values of INTVAR, RAND and USER_VAR belong to statements in QUERY
+events, which are judged by their own text; BEGIN_LOAD_QUERY and APPEND_BLOCK to EXECUTE_LOAD_QUERY likewise."""

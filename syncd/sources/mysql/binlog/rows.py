@@ -1,0 +1,215 @@
+"""Row events of one table, many at a time, into one batch of Arrow columns.
+
+The k-th rows of all events are walked together to find where every image begins and that the last one ends where its
+event does; then each column of all rows is gathered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from syncd.errors import FatalError, Unsupported
+from syncd.model import ChangeBatch, Column, Op, TableSchema
+from syncd.sources.mysql.binlog.arrays import Bools, Ints, Views
+from syncd.sources.mysql.binlog.cells import Cells
+from syncd.sources.mysql.binlog.kinds import DELETES, HEADER, INSERTS, UPDATES
+from syncd.sources.mysql.binlog.plan import Normalise, Plan
+
+_OPS = np.zeros(256, np.uint8)
+for _kinds, _op in ((INSERTS, Op.INSERT), (UPDATES, Op.UPDATE), (DELETES, Op.DELETE)):
+    _OPS[list(_kinds)] = _op
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvents:
+    """Row events of one TABLE_MAP in log order, in one buffer.
+
+    `start`: first byte of each event's header; `end`: one past its last row image; `kind`: its type; `place`: where
+    the event begins in the log file. `packed`: the events do not lie in the file as they lie here; then the n-th row
+    behind `ordinal` takes the n-th byte of the event as its place.
+    """
+
+    views: Views
+    start: Ints
+    end: Ints
+    kind: NDArray[np.uint8]
+    place: Ints
+
+
+class RowDecoder(Protocol):
+    """One interface for this decoder and any other (a compiled one) that may stand beside it."""
+
+    def __call__(self, events: RowEvents, plan: Plan, base: int, before: Before, normalise: Normalise) -> ChangeBatch:
+        """All rows of the events; `base` is the seq of byte 0 of the log file.
+
+        Unsupported: an image without all columns. FatalError: malformed. Both with `table`.
+        """
+
+
+Before = Literal["key", "full"]
+
+
+def decode(events: RowEvents, plan: Plan, base: int, before: Before, normalise: Normalise) -> ChangeBatch:
+    """See `RowDecoder`."""
+    try:
+        images = _images(events, plan)
+        rows = _columns(events.views, plan, plan.schema.columns, images.last, None, normalise)
+        old = _before(events.views, plan, images, before, normalise)
+    except IndexError as error:
+        raise _malformed(plan) from error
+    place = events.place[images.event] + (images.first - events.start[images.event])
+    seq = np.uint64(base) + place.astype(np.uint64)
+    return ChangeBatch(plan.schema, rows, images.op, seq, old, trace=int(seq[0]))
+
+
+def _malformed(plan: Plan) -> FatalError:
+    table = plan.schema.table
+    return FatalError(
+        f"{table}: malformed row event: its rows do not end where it ends",
+        table=str(table),
+        hint="check the log with mysqlbinlog, then resync the table",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """One item a row, in log order: its event, its first image and its last (the same for INSERT and DELETE)."""
+
+    event: Ints
+    first: Ints
+    last: Ints
+    op: NDArray[np.uint8]
+
+
+def _images(events: RowEvents, plan: Plan) -> _Images:
+    op = _OPS[events.kind]
+    updates = op == Op.UPDATE
+    at = _first_images(events, plan, updates)
+    found: list[tuple[Ints, Ints, Ints]] = []
+    active = np.flatnonzero(at < events.end)
+    at = at[active]
+    while active.size:
+        last, end = _step(events.views, plan, at, updates[active])
+        limit = events.end[active]
+        if (end > limit).any():
+            raise _malformed(plan)
+        found.append((active, at, last))
+        more = end < limit
+        active, at = active[more], end[more]
+    if not found:
+        raise _malformed(plan)
+    event, first, last = found[0] if len(found) == 1 else (np.concatenate(part) for part in zip(*found, strict=True))
+    if len(found) > 1:
+        order = np.argsort(first, kind="stable")
+        event, first, last = event[order], first[order], last[order]
+    return _Images(event, first, last, op[event])
+
+
+def _step(views: Views, plan: Plan, at: Ints, updates: Bools) -> tuple[Ints, Ints]:
+    """From the first image of a row to its last image and to the end of that."""
+    end = plan.layout.ends(views, at)
+    if not updates.any():
+        return at, end
+    if updates.all():
+        return end, plan.layout.ends(views, end)
+    last = np.where(updates, end, at)
+    which = np.flatnonzero(updates)
+    end[which] = plan.layout.ends(views, end[which])
+    return last, end
+
+
+def _first_images(events: RowEvents, plan: Plan, updates: Bools) -> Ints:
+    """Behind the header of each rows event, which must say that its images have all columns."""
+    views, at = events.views, events.start + HEADER + 8
+    second = events.kind >= 30
+    if second.any():
+        if (at + 2 > events.end).any():
+            raise _malformed(plan)
+        at = at + np.where(second, views.little(2, at), 0)
+    width = len(plan.count) + plan.layout.bitmap
+    if (at + width + updates * plan.layout.bitmap > events.end).any():
+        raise _malformed(plan)
+    _check_columns(views, plan, at, len(plan.count))
+    after = at + width
+    if updates.any():
+        which = np.flatnonzero(updates)
+        _check_bitmap(views, plan, after[which])
+        after[which] += plan.layout.bitmap
+    return after
+
+
+def _check_columns(views: Views, plan: Plan, at: Ints, size: int) -> None:
+    count = int.from_bytes(plan.count, "little")
+    if (views.little(size, at) != count).any():
+        raise _malformed(plan)
+    _check_bitmap(views, plan, at + size)
+
+
+def _check_bitmap(views: Views, plan: Plan, at: Ints) -> None:
+    left = len(plan.columns)
+    for index in range(plan.layout.bitmap):
+        wanted = (1 << min(left, 8)) - 1
+        if (views.data[at + index] & wanted != wanted).any():
+            table = plan.schema.table
+            raise Unsupported(
+                f"{table}: a row image in the log has not all columns",
+                table=str(table),
+                hint="SET GLOBAL binlog_row_image = FULL (and in all sessions), then resync the table",
+            )
+        left -= 8
+
+
+def _columns(
+    views: Views,
+    plan: Plan,
+    wanted: tuple[Column, ...],
+    at: Ints,
+    absent: Bools | None,
+    normalise: Normalise,
+) -> pa.RecordBatch:
+    """The `wanted` columns of the images at `at`; null where `absent`."""
+    names = {column.normal_of or column.name for column in wanted}
+    asked = frozenset(index for index, column in enumerate(plan.columns) if column.name in names)
+    values: dict[str, pa.Array] = {}
+    for cell in plan.layout.cells(views, at, asked):
+        null, size = cell.null, cell.size
+        if absent is not None:
+            null = absent if null is None else null | absent
+            size = None if size is None else np.where(absent, 0, size)
+        values[plan.columns[cell.column].name] = plan.converts[cell.column](Cells(views, cell.at, size, null))
+    for column in wanted:
+        if column.normal_of:
+            values[column.name] = normalise(plan.schema.column(column.normal_of), values[column.normal_of])
+    return pa.RecordBatch.from_arrays([values[c.name] for c in wanted], schema=_arrow(plan.schema, wanted))
+
+
+def _arrow(schema: TableSchema, wanted: tuple[Column, ...]) -> pa.Schema:
+    if wanted is schema.columns:
+        return schema.arrow()
+    return pa.schema([pa.field(column.name, column.type) for column in wanted])
+
+
+def _before(
+    views: Views, plan: Plan, images: _Images, before: Before, normalise: Normalise
+) -> pa.RecordBatch | None:
+    updates = images.op == Op.UPDATE
+    wanted = _before_columns(plan.schema, before)
+    if not wanted or not updates.any():
+        return None
+    absent = None if updates.all() else ~updates
+    return _columns(views, plan, wanted, images.first, absent, normalise)
+
+
+def _before_columns(schema: TableSchema, before: Before) -> tuple[Column, ...]:
+    if before == "full" or not schema.key:
+        return schema.columns
+    return tuple(column for column in schema.columns if (column.normal_of or column.name) in schema.key)
+
+
+Decode = Callable[[RowEvents, Plan, int, Before, Normalise], ChangeBatch]

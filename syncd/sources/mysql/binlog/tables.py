@@ -1,0 +1,119 @@
+"""Which table, and which schema of it, the row events of a window belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from syncd.errors import FatalError
+from syncd.model import TableId, TableSchema
+from syncd.sources.mysql.binlog import kinds, plan, tablemap
+from syncd.sources.mysql.binlog.arrays import Ints
+from syncd.sources.mysql.binlog.plan import Plan
+from syncd.sources.mysql.binlog.rows import RowEvents
+from syncd.sources.mysql.binlog.window import Window
+
+_NO_TABLE = 0xFFFFFF
+"""The table id of row events that hold no rows and only end a statement."""
+_ROWS = np.zeros(256, bool)
+_ROWS[list(kinds.ROWS)] = True
+
+
+class Tables:
+    """The schemas in force, and the plans of the TABLE_MAPs seen, by the number that row events name them by."""
+
+    def __init__(
+        self,
+        schemas: Mapping[TableId, TableSchema],
+        wanted: Callable[[TableId], bool],
+        zero_date: str,
+        charsets: Mapping[int, str],
+    ) -> None:
+        self.schemas = dict(schemas)
+        self.wanted = wanted
+        self._zero_date, self._charsets = zero_date, charsets
+        self._maps: dict[int, tuple[bytes, Plan | None]] = {}
+        self._plans: dict[tuple[bytes, int], Plan] = {}
+
+    def change(self, schema: TableSchema) -> None:
+        """From here on the table has this schema."""
+        self.schemas[schema.table] = schema
+        self._maps.clear()
+
+    def forget(self, table: TableId) -> None:
+        self.schemas.pop(table, None)
+        self._maps.clear()
+
+    def learn(self, window: Window, first: int, after: int) -> int:
+        """Take the TABLE_MAPs in; the index up to which the row events can be read with what is known now."""
+        index = np.flatnonzero(window.kind[first:after] == kinds.TABLE_MAP) + first
+        if not index.size:
+            return after
+        if (window.end[index] - window.start[index] < kinds.HEADER + 12).any():
+            raise FatalError("malformed TABLE_MAP event: too short")
+        numbers = window.views.little(6, window.start[index] + kinds.HEADER)
+        found, places = np.unique(numbers, return_index=True)
+        stop = after
+        for number, place in zip(found.tolist(), places.tolist(), strict=True):
+            same = index[numbers == number]
+            body = window.body(int(index[place]))
+            known = self._maps.get(number)
+            if known is not None and known[0] != body and int(same[0]) > first:
+                stop = min(stop, int(same[0]))  # rows before it are of the old map
+                continue
+            stop = min(stop, _first_other(window, same, body, after))
+            if known is None or known[0] != body:
+                self._maps[number] = (body, self._plan(body))
+        return stop
+
+    def _plan(self, body: bytes) -> Plan | None:
+        table = tablemap.table_of(body)
+        if not self.wanted(table):
+            return None
+        schema = self.schemas.get(table)
+        if schema is None:
+            raise FatalError(
+                f"{table}: rows in the log before its CREATE TABLE was seen", table=str(table), hint="resync the table"
+            )
+        made = self._plans.get((body, schema.version))
+        if made is None or made.schema is not schema:
+            made = plan.make(schema, tablemap.parse(body), self._zero_date, self._charsets)
+            self._plans[body, schema.version] = made
+        return made
+
+    def groups(self, window: Window, first: int, after: int) -> Iterator[tuple[Plan, Ints, RowEvents]]:
+        """The row events of each wanted table: their plan, their index in the window, themselves."""
+        index = np.flatnonzero(_ROWS[window.kind[first:after]]) + first
+        if not index.size:
+            return
+        start = window.start[index]
+        if (window.end[index] - start < kinds.HEADER + 10).any():
+            raise FatalError("malformed row event: too short")
+        numbers = window.views.little(6, start + kinds.HEADER)
+        for number in np.unique(numbers).tolist():
+            known = self._maps.get(number)
+            if known is None:
+                if number == _NO_TABLE:
+                    continue
+                raise FatalError(f"row event of table number {number}, which no TABLE_MAP has named", hint="resync")
+            if known[1] is None:
+                continue
+            mine = index if known[1] is not None and (numbers == number).all() else index[numbers == number]
+            yield known[1], mine, _events(window, mine)
+
+
+def _events(window: Window, index: Ints) -> RowEvents:
+    return RowEvents(window.views, window.start[index], window.end[index], window.kind[index], window.place[index])
+
+
+def _first_other(window: Window, index: Ints, body: bytes, after: int) -> int:
+    """The first of the events at `index` whose body is not `body`, else `after`."""
+    start = window.start[index] + kinds.HEADER
+    other = window.end[index] - start != len(body)
+    if not other.any():
+        found = window.views.blocks(len(body), start)
+        if found.tobytes() == body * len(index):
+            return after
+        other = (found != np.frombuffer(body, np.uint8)).any(axis=1)
+    return int(index[other][0]) if other.any() else after

@@ -1,0 +1,104 @@
+"""The words of a statement as MySQL and MariaDB read them: comments gone, comments for one server unwrapped.
+
+sqlglot's own lexer drops `/*! ... */` comments, which the servers execute, and does not know ANSI_QUOTES; so the log's
+statements are cut here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+from syncd.errors import Unsupported
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>\s+|--(?=\s|$)[^\n]*|\#[^\n]*)
+    | (?P<only>/\*M?!\d*)
+    | (?P<comment>/\*.*?\*/)
+    | (?P<close>\*/)
+    | (?P<back>`(?:[^`]|``)*`)
+    | (?P<double>"(?:[^"\\]|""|\\.)*")
+    | (?P<single>[nN]?'(?:[^'\\]|''|\\.)*')
+    | (?P<bits>[bBxX]'[0-9a-fA-F]*')
+    | (?P<number>\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w$\u0080-\uffff])|\.\d+(?:[eE][-+]?\d+)?)
+    | (?P<word>[\w$@\u0080-\uffff]+)
+    | (?P<sign>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+
+
+class Kind(Enum):
+    WORD = "word"
+    NAME = "name"
+    TEXT = "text"
+    NUMBER = "number"
+    SIGN = "sign"
+
+
+class Token(NamedTuple):
+    """`text`: a quoted thing without its quotes and escapes. WORDs compare in capitals through `word`."""
+
+    kind: Kind
+    text: str
+
+    @property
+    def word(self) -> str:
+        """The keyword that this may be, "" for anything quoted."""
+        return self.text.upper() if self.kind in {Kind.WORD, Kind.SIGN} else ""
+
+
+def tokens(statement: str, *, version: int, mariadb: bool, ansi: bool = False) -> list[Token]:
+    """All tokens. `version` as in version comments: 80015, 101100. Unsupported: it cannot be cut."""
+    return list(_tokens(statement, version, mariadb, ansi))
+
+
+def _tokens(statement: str, version: int, mariadb: bool, ansi: bool) -> Iterator[Token]:
+    at = 0
+    while at < len(statement):
+        match = _TOKEN.match(statement, at)
+        assert match is not None
+        at, kind, text = match.end(), match.lastgroup, match.group()
+        if kind == "only":
+            if not _executed(text, version, mariadb):
+                end = statement.find("*/", at)
+                at = len(statement) if end < 0 else end + 2
+        elif kind == "back":
+            yield Token(Kind.NAME, text[1:-1].replace("``", "`"))
+        elif kind == "double" and ansi:
+            yield Token(Kind.NAME, text[1:-1].replace('""', '"'))
+        elif kind in {"double", "single"}:
+            yield Token(Kind.TEXT, _unescaped(text.lstrip("nN")))
+        elif kind == "bits":
+            yield Token(Kind.NUMBER, text.lower())
+        elif kind == "number":
+            yield Token(Kind.NUMBER, text)
+        elif kind == "word":
+            yield Token(Kind.WORD, text)
+        elif kind == "sign":
+            if text in "'\"`":
+                raise Unsupported(f"a statement in the log has an open quote: {statement[:200]!r}")
+            yield Token(Kind.SIGN, text)
+
+
+def _executed(opening: str, version: int, mariadb: bool) -> bool:
+    """Whether this server executes what stands in the comment."""
+    if opening.startswith("/*M!") and not mariadb:
+        return False
+    digits = opening.partition("!")[2]
+    if not digits:
+        return True
+    if mariadb and 50700 <= int(digits) <= 99999 and not opening.startswith("/*M!"):
+        return False  # MariaDB leaves out what is for MySQL 5.7 and later
+    return int(digits) <= version
+
+
+def _unescaped(quoted: str) -> str:
+    quote, inner = quoted[0], quoted[1:-1]
+    return re.sub(
+        rf"\\(.)|{quote}{quote}", lambda m: _ESCAPES.get(m[1], m[1]) if m[1] else quote, inner, flags=re.DOTALL
+    )

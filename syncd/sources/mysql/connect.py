@@ -1,0 +1,146 @@
+"""Connections to the server: handshake, TLS and session settings by PyMySQL, errors by `faults`."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from syncd.errors import FatalError
+from syncd.sources.mysql.faults import mapped
+from syncd.sources.mysql.options import Address, Options
+
+Connection = Any
+"""`pymysql.connections.Connection`, whose package is typed too loosely to be of use."""
+
+Row = tuple[Any, ...]
+
+# A reader that waits for its sink must not be thrown out meanwhile.
+_NET_TIMEOUT = 3600
+_LARGEST_PACKET = 1 << 30
+
+_SESSION = (
+    "SET SESSION time_zone = '+00:00', SESSION net_write_timeout = {net}, SESSION net_read_timeout = {net}, "
+    "SESSION wait_timeout = 28800, SESSION tx_isolation_name = 'READ-COMMITTED', SESSION group_concat_max_len = 1048576"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the greeting says. `flavour` is "mysql" or "mariadb"; `version` e.g. (8, 0, 15)."""
+
+    flavour: str
+    version: tuple[int, int, int]
+    text: str
+
+    @property
+    def mariadb(self) -> bool:
+        return self.flavour == "mariadb"
+
+    def at_least(self, *version: int) -> bool:
+        return self.version >= version
+
+
+def server_of(text: str) -> Server:
+    """Read a version text: "8.0.15", "5.5.5-10.11.18-MariaDB-log", "11.4.2-MariaDB"."""
+    flavour = "mariadb" if "mariadb" in text.lower() else "mysql"
+    plain = text.removeprefix("5.5.5-") if flavour == "mariadb" else text
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", plain)
+    if match is None:
+        raise FatalError(f"the server calls itself {text!r}, which is no version of MySQL or MariaDB")
+    return Server(flavour, (int(match[1]), int(match[2]), int(match[3] or 0)), text)
+
+
+def connect(options: Options, *, address: Address | None = None, read_timeout: float | None = None) -> Connection:
+    """A new connection in autocommit mode: utf8mb4, UTC, empty sql_mode, READ COMMITTED.
+
+    TransientError: unreachable. FatalError: password, host, TLS refused, each by name.
+    """
+    to = address or options.address
+    secret = options.password.get_secret_value().encode() if options.password else b""
+    with mapped(f"mysql source at {to}"):
+        connection = pymysql.connect(
+            host=to.host,
+            port=to.port,
+            user=to.user,
+            # PyMySQL would encode text as latin1
+            password=secret,
+            charset="utf8mb4",
+            sql_mode="",
+            autocommit=True,
+            connect_timeout=options.connect_timeout,
+            read_timeout=read_timeout or options.read_timeout,
+            write_timeout=options.read_timeout,
+            max_allowed_packet=_LARGEST_PACKET,
+            program_name="syncd",
+            **_tls(options, to),
+        )
+        try:
+            _prepare(connection)
+        except BaseException:
+            close(connection)
+            raise
+    return connection
+
+
+def _tls(options: Options, to: Address) -> dict[str, Any]:
+    tls = options.tls
+    if tls is None:
+        return {"ssl_disabled": True} if to.loopback else {}
+    context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
+    context.check_hostname = tls.verify == "full"
+    context.verify_mode = ssl.CERT_NONE if tls.verify == "none" else ssl.CERT_REQUIRED
+    if tls.cert:
+        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
+    return {"ssl": context}
+
+
+def _prepare(connection: Connection) -> None:
+    isolation = "tx_isolation" if server(connection).mariadb else "transaction_isolation"
+    with connection.cursor() as cursor:
+        cursor.execute(_SESSION.format(net=_NET_TIMEOUT).replace("tx_isolation_name", isolation))
+
+
+def server(connection: Connection) -> Server:
+    """Flavour and version of the server behind an open connection."""
+    return server_of(connection.get_server_info())
+
+
+def close(connection: Connection | None) -> None:
+    """Drop the connection without a word to the server; harmless when it is gone already."""
+    if connection is not None:
+        # a socket that is broken already has nothing left to give back
+        with suppress(OSError, pymysql.err.Error):
+            connection._force_close()
+
+
+def rows(connection: Connection, sql: str, args: Sequence[Any] | None = None, *, table: str | None = None) -> list[Row]:
+    """All rows of one statement. `table` is named in what is raised."""
+    with mapped(f"mysql source at {connection.host}:{connection.port}", table), connection.cursor() as cursor:
+        cursor.execute(sql, args)
+        return list(cursor.fetchall())
+
+
+def dicts(connection: Connection, sql: str) -> list[dict[str, Any]]:
+    """All rows of one statement by column name, in small letters."""
+    with mapped(f"mysql source at {connection.host}:{connection.port}"), connection.cursor() as cursor:
+        cursor.execute(sql)
+        names = [d[0].lower() for d in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def variables(connection: Connection, *names: str) -> dict[str, str]:
+    """Global variables by name; one that the server does not know is absent."""
+    marks = ", ".join(["%s"] * len(names))
+    found = rows(connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", names)
+    return {str(name).lower(): str(value) for name, value in found}
+
+
+def quoted(*names: str) -> str:
+    """An identifier, its parts in backquotes."""
+    return ".".join("`" + name.replace("`", "``") + "`" for name in names)

@@ -1,0 +1,181 @@
+"""Low watermarks of the log: places before which everything is visible to a read that begins afterwards.
+
+The end of the log is none: a transaction is in the log before it is visible. What is asked instead:
+
+| server | how |
+|---|---|
+| MariaDB | the place that a consistent snapshot shows: the last transaction made visible |
+| MySQL with GTIDs | the end of the log, then wait for the transactions that own a GTID at that moment |
+| MySQL without | `performance_schema.log_status`, else a marker row of ours, else a brief global read lock |
+
+Rows of an XA branch are in the log at its PREPARE and visible at its COMMIT: `xa` pulls the place back to before the
+PREPARE of every open branch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from syncd.errors import FatalError, TransientError
+from syncd.model import Head
+from syncd.sources.mysql.binlog.position import Place as Position
+from syncd.sources.mysql.binlog.seq import file_number, make
+from syncd.sources.mysql.connect import Connection, dicts, quoted, rows, server, variables
+from syncd.sources.mysql.options import Options
+
+_POLL = 0.002
+_OWNED = re.compile(r"\s*,\s*")
+
+
+class Place(NamedTuple):
+    """Before byte `pos` of log file `file`; `gtid` the transactions before it, None where the server has no GTIDs."""
+
+    file: str
+    pos: int
+    gtid: str | None = None
+
+
+def head(connection: Connection, options: Options, epoch: int) -> Head:
+    """`Source.head`. TransientError: transactions or XA branches hang. FatalError: no log, or no grant that would do."""
+    place = low_watermark(connection, options, choose(connection, options))
+    gtid = place.gtid if options.gtid is not False else None
+    position = Position(place.file, place.pos, gtid, identity(connection)).dump()
+    return Head(position, make(epoch, file_number(place.file), place.pos))
+
+
+def identity(connection: Connection) -> str:
+    """Whose log files these are: as in `binlog.position`."""
+    if server(connection).mariadb:
+        return f"mariadb:{rows(connection, 'SELECT @@GLOBAL.server_id')[0][0]}"
+    return str(rows(connection, "SELECT @@GLOBAL.server_uuid")[0][0])
+
+
+def low_watermark(
+    connection: Connection,
+    options: Options,
+    way: str,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Place:
+    """A place before which all is visible, found by `way` (see `ways`). The connection must be in no transaction."""
+    match way:
+        case "snapshot":
+            return _snapshot(connection)
+        case "gtid":
+            return _gtid(connection, options.head_timeout, now, sleep)
+        case "log_status":
+            return _log_status(connection)
+        case "marker":
+            return _marker(connection, options.marker_table)
+        case _:
+            return _lock(connection, options.head_timeout)
+
+
+def choose(connection: Connection, options: Options) -> str:
+    """How this server's low watermark is found, given its settings and the user's grants. FatalError: not at all."""
+    if server(connection).mariadb:
+        return "snapshot"
+    known = variables(connection, "gtid_mode", "performance_schema", "binlog_order_commits")
+    if known.get("gtid_mode") == "ON" and options.gtid is not False:
+        return "gtid"
+    granted = " ".join(str(row[0]) for row in rows(connection, "SHOW GRANTS")).upper()
+    everything = "ALL PRIVILEGES ON *.*" in granted
+    if known.get("performance_schema") == "ON" and (everything or "BACKUP_ADMIN" in granted):
+        return "log_status"
+    if options.marker_table and known.get("binlog_order_commits", "ON") == "ON":
+        return "marker"
+    if everything or "RELOAD" in granted:
+        return "lock"
+    raise FatalError(
+        "the log's low watermark cannot be found: the server has no GTIDs, and the user none of the grants that would do",
+        hint="switch gtid_mode on, or GRANT BACKUP_ADMIN or RELOAD ON *.*, or name a `marker_table`",
+        code="E165",
+    )
+
+
+def log_end(connection: Connection) -> Place:
+    """The end of the log. FatalError: the server writes none, or the grant is missing."""
+    at = server(connection)
+    new = not at.mariadb and at.at_least(8, 2)
+    found = dicts(connection, "SHOW BINARY LOG STATUS" if new else "SHOW MASTER STATUS")
+    if not found:
+        raise FatalError("the server writes no binary log", hint="start it with log_bin", code="E166")
+    row = found[0]
+    return Place(str(row["file"]), int(row["position"]), str(row.get("executed_gtid_set") or "").replace("\n", ""))
+
+
+def _snapshot(connection: Connection) -> Place:
+    rows(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    rows(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+    try:
+        # `SHOW STATUS` alone shows this transaction's own place.
+        found = {name.lower(): value for name, value in rows(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'")}
+    finally:
+        rows(connection, "ROLLBACK")
+    file, pos = found.get("binlog_snapshot_file", ""), int(found.get("binlog_snapshot_position") or 0)
+    if not file:
+        raise FatalError("the server writes no binary log", hint="start it with log_bin", code="E166")
+    gtid = rows(connection, "SELECT BINLOG_GTID_POS(%s, %s)", (file, pos))[0][0]
+    return Place(file, pos, gtid or "")
+
+
+def _owned(connection: Connection) -> set[str]:
+    """GTIDs of transactions between their entry into the log and their commit: from "uuid:5#12:6#13, uuid:tag:7#1"."""
+    text = str(rows(connection, "SELECT @@GLOBAL.gtid_owned")[0][0] or "")
+    found: set[str] = set()
+    for group in filter(None, _OWNED.split(text.strip())):
+        name, *parts = group.split(":")
+        for part in parts:
+            if "#" in part:
+                found.add(f"{name}:{part.partition('#')[0]}")
+            else:
+                name = f"{name}:{part}"
+    return found
+
+
+def _gtid(connection: Connection, timeout: float, now: Callable[[], float], sleep: Callable[[float], None]) -> Place:
+    end = log_end(connection)
+    # A GTID is owned from before its transaction's bytes are in the log until after the transaction is visible.
+    waiting = _owned(connection)
+    deadline = now() + timeout
+    while waiting:
+        if now() > deadline:
+            raise TransientError(
+                f"transactions are in the log and not visible after {timeout:g} s: {', '.join(sorted(waiting)[:3])}",
+                hint="look for commits that hang (semi-synchronous replication without a replica, a full disk)",
+                retry_after=5.0,
+            )
+        sleep(_POLL)
+        waiting &= _owned(connection)
+    executed = str(rows(connection, "SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
+    return end._replace(gtid=executed)
+
+
+def _log_status(connection: Connection) -> Place:
+    # The server lets running commits end before it answers.
+    local = json.loads(rows(connection, "SELECT `LOCAL` FROM performance_schema.log_status")[0][0])
+    return Place(local["binary_log_file"], int(local["binary_log_position"]))
+
+
+def _marker(connection: Connection, table: str) -> Place:
+    name = quoted(*table.split(".", 1))
+    rows(connection, f"CREATE TABLE IF NOT EXISTS {name} (id INT PRIMARY KEY, at TIMESTAMP(6) NOT NULL) ENGINE = InnoDB")
+    end = log_end(connection)._replace(gtid=None)
+    # Commits become visible in the order of the log (binlog_order_commits): ours is behind all that is before `end`.
+    rows(connection, f"REPLACE INTO {name} VALUES (1, NOW(6))")
+    return end
+
+
+def _lock(connection: Connection, timeout: float) -> Place:
+    # Without a bound, one long query would make the lock, and everybody behind it, wait.
+    seconds = max(1, min(int(timeout), 5))
+    rows(connection, f"SET SESSION lock_wait_timeout = {seconds}")
+    rows(connection, "FLUSH TABLES WITH READ LOCK")
+    try:
+        return log_end(connection)._replace(gtid=None)
+    finally:
+        rows(connection, "UNLOCK TABLES")

@@ -1,0 +1,257 @@
+"""Tables as information_schema tells them, turned into `TableSchema`s; what syncd cannot take is refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from syncd.errors import FatalError, TransientError
+from syncd.model import Column, Finding, TableId, TableSchema
+from syncd.sources.mysql import collation, types
+from syncd.sources.mysql.connect import Connection, Row, Server, quoted, rows, server
+from syncd.sources.mysql.faults import code_of
+from syncd.spi import Found
+
+SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
+TWIN = "_key_{}"
+
+_ROUNDS = 5
+_GONE = {1146, 1051, 1049}
+_TABLES = (
+    "SELECT table_schema, table_name, table_type, engine, table_rows, data_length, table_comment "
+    f"FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM}"
+)
+_NUMBER = re.compile(r"^-?\d+(\.\d+)?(e[+-]?\d+)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    id: TableId
+    kind: str
+    engine: str
+    rows: int
+    bytes: int
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A unique index over whole columns. `down`: every part descends; None: some do, so its order cannot be walked."""
+
+    name: str
+    columns: tuple[str, ...]
+    nullable: bool
+    down: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`refusal`: why a key column cannot be normalised, "" when it can. `version`: the seq of a head, now.
+
+    `zero_is_null`: date columns may give null where the source has a zero date, so they are nullable here.
+    """
+
+    refusal: Callable[[Column], str]
+    version: Callable[[], int]
+    zero_is_null: bool = False
+
+
+def tables(connection: Connection, wanted: Callable[[TableId], bool], rules: Rules) -> Sequence[Found]:
+    """The wanted tables, read while their metadata is locked against DDL, and a head's seq found meanwhile.
+
+    TransientError: tables come and go faster than they can be read.
+    """
+    for _ in range(_ROUNDS):
+        listed = _listed(connection, wanted)
+        found = _locked(connection, listed, rules)
+        if found is not None and _listed(connection, wanted, ids_only=True) == {t.id for t in listed}:
+            return found
+    raise TransientError("tables are being created and dropped faster than they can be read", retry_after=5.0)
+
+
+def _listed(connection: Connection, wanted: Callable[[TableId], bool], *, ids_only: bool = False) -> Any:
+    """The wanted tables in order of their names; with `ids_only` the set of their ids."""
+    listed = [_Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "") for r in rows(connection, _TABLES)]
+    listed = sorted((t for t in listed if wanted(t.id)), key=lambda t: t.id)
+    return {t.id for t in listed} if ids_only else listed
+
+
+def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> Sequence[Found] | None:
+    """None when a table vanished while it was being locked."""
+    rows(connection, "START TRANSACTION")
+    try:
+        for table in listed:
+            if "VIEW" not in table.kind:
+                # Opening a table in a transaction keeps DDL on it waiting until the transaction ends.
+                rows(connection, f"SELECT 1 FROM {quoted(*table.id)} LIMIT 0", table=str(table.id))
+        columns, keys = _columns(connection, listed), indexes(connection, [t.id for t in listed])
+        of_server = _Read(rules, rules.version(), server(connection))
+        return [_found(t, columns.get(t.id, []), keys.get(t.id, []), of_server) for t in listed]
+    except FatalError as error:
+        if code_of(error.__cause__ or error) in _GONE:
+            return None
+        raise
+    finally:
+        rows(connection, "ROLLBACK")
+
+
+def _per_table(connection: Connection, sql: str, ids: Sequence[TableId]) -> Iterable[Row]:
+    """Rows of an information_schema query with `{where}`, a few hundred tables at a time."""
+    for start in range(0, len(ids), 200):
+        part = ids[start : start + 200]
+        where = " OR ".join(["(table_schema = %s AND table_name = %s)"] * len(part))
+        yield from rows(connection, sql.format(where=where), [word for table in part for word in table])
+
+
+def _columns(connection: Connection, listed: Sequence[_Table]) -> Mapping[TableId, list[Row]]:
+    sql = (
+        "SELECT table_schema, table_name, column_name, column_default, is_nullable, column_type, character_set_name, "
+        "collation_name, extra, column_comment FROM information_schema.columns WHERE {where} "
+        "ORDER BY table_schema, table_name, ordinal_position"
+    )
+    found: dict[TableId, list[Row]] = {}
+    for row in _per_table(connection, sql, [t.id for t in listed]):
+        found.setdefault(TableId(row[0], row[1]), []).append(row[2:])
+    return found
+
+
+def indexes(connection: Connection, ids: Sequence[TableId]) -> Mapping[TableId, list[Index]]:
+    """Each table's visible unique indexes over whole columns, PRIMARY first, then by length and name."""
+    now = server(connection)
+    hidden = "''"
+    if now.mariadb:
+        hidden = "ignored = 'YES'" if now.at_least(10, 6) else "0"
+    else:
+        hidden = "is_visible = 'NO'"
+    sql = (
+        "SELECT table_schema, table_name, index_name, column_name, sub_part, nullable, collation, "
+        f"{hidden} FROM information_schema.statistics WHERE non_unique = 0 AND ({{where}}) "
+        "ORDER BY table_schema, table_name, index_name, seq_in_index"
+    )
+    parts: dict[tuple[TableId, str], list[Row]] = {}
+    for row in _per_table(connection, sql, ids):
+        parts.setdefault((TableId(row[0], row[1]), row[2]), []).append(row[3:])
+    found: dict[TableId, list[Index]] = {}
+    for (table, name), of_index in parts.items():
+        if all(column is not None and sub is None and not off for column, sub, _, _, off in of_index):
+            found.setdefault(table, []).append(_index(name, of_index))
+    for several in found.values():
+        several.sort(key=lambda i: (i.name != "PRIMARY", len(i.columns), i.name))
+    return found
+
+
+def _index(name: str, parts: Sequence[Row]) -> Index:
+    down = {part[3] == "D" for part in parts}
+    return Index(
+        name,
+        tuple(part[0] for part in parts),
+        any(part[2] == "YES" for part in parts),
+        down.pop() if len(down) == 1 else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    rules: Rules
+    version: int
+    at: Server
+
+
+def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _Read) -> Found:
+    refusals = _table_refusals(table)
+    made: list[Column] = []
+    for row in columns:
+        column, refusal = _column(row, read)
+        made.append(column)
+        refusals += [refusal] if refusal else []
+    key = next((index for index in keys if not index.nullable), None)
+    if key is not None and not refusals:
+        by_name = {column.name: column for column in made}
+        for name in key.columns:
+            twin, refusal = _twin(by_name[name], read.rules)
+            made += [twin] if twin else []
+            refusals += [refusal] if refusal else []
+    kind = "" if key is None else "primary" if key.name == "PRIMARY" else "unique"
+    schema = TableSchema(table.id, read.version, tuple(made), key.columns if key else (), kind, table.comment)
+    return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made)))
+
+
+def _table_refusals(table: _Table) -> list[str]:
+    if "VIEW" in table.kind:
+        return ["it is a view, which has no rows in the log"]
+    if table.kind == "SEQUENCE":
+        return ["it is a sequence"]
+    if table.kind == "SYSTEM VERSIONED":
+        return ["it is system versioned: its history rows share their key with the row itself"]
+    return []
+
+
+def _findings(table: _Table, key: Index | None, columns: Sequence[Column]) -> list[Finding]:
+    found: list[Finding] = []
+    name = str(table.id)
+    if table.engine and table.engine.lower() not in {"innodb", "rocksdb"} and table.kind != "VIEW":
+        text = f"engine {table.engine} has no transactions: after a crash the table and the log may differ"
+        found.append(Finding("warning", name, text, f"ALTER TABLE {quoted(*table.id)} ENGINE = InnoDB"))
+    if key is None:
+        return found
+    unordered = [c.name for c in columns if c.name in key.columns and not ordered(c)]
+    if key.down is None:
+        found.append(Finding("warning", name, "its key's index ascends and descends: it is read as one chunk"))
+    elif unordered:
+        text = f"key column {unordered[0]} has an order that only the server knows: it is read as one chunk"
+        found.append(Finding("warning", name, text))
+    return found
+
+
+def ordered(column: Column) -> bool:
+    """Whether the column's values, as syncd sees them, have the order that an index over it has."""
+    return not pa.types.is_floating(column.type) and types.base_type(column.source_type) not in {"enum", "set", "json"}
+
+
+def _column(row: Row, read: _Read) -> tuple[Column, str]:
+    """The column, and why it is refused ("" if it is not)."""
+    name, default, nullable, kind, charset, collate, extra, comment = row
+    arrow = types.arrow_type(kind, charset or "")
+    column = Column(
+        name,
+        arrow if arrow is not None else pa.null(),
+        nullable == "YES" or (read.rules.zero_is_null and types.base_type(kind) in types.DATES),
+        kind,
+        charset or "",
+        collate or "",
+        _default(default, extra, read.at),
+        comment or "",
+    )
+    if arrow is None:
+        what = f"character set {charset}" if charset and charset not in types.CHARSETS else f"type {kind}"
+        return column, f"column {name}: {what} is not supported"
+    if "compressed" in kind.lower():
+        return column, f"column {name}: compressed columns are not supported"
+    return column, ""
+
+
+def _default(default: str | None, extra: str, at: Server) -> str | None:
+    """The constant a new row gets, as text; None for none, NULL, and what is computed."""
+    if default is None or "GENERATED" in extra.upper():
+        return None
+    if not at.mariadb:
+        return default
+    if default.startswith("'") and default.endswith("'"):
+        return re.sub(r"''|\\(.)", lambda m: m[1] or "'", default[1:-1], flags=re.DOTALL)
+    return default if _NUMBER.match(default) or default.startswith("b'") else None
+
+
+def _twin(column: Column, rules: Rules) -> tuple[Column | None, str]:
+    """The normalised twin of a key column, if it needs one; or why it cannot be a key."""
+    if pa.types.is_floating(column.type):
+        return None, f"key column {column.name}: {column.source_type} cannot be compared exactly; no key for syncd"
+    if not collation.needs_twin(column):
+        return None, ""
+    why = rules.refusal(column)
+    if why:
+        return None, f"key column {column.name}: {why}"
+    return Column(TWIN.format(column.name), pa.binary(), column.nullable, normal_of=column.name), ""

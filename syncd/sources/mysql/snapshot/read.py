@@ -1,0 +1,91 @@
+"""The rows of a chunk, or of given keys, as batches with op READ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from syncd.errors import FatalError
+from syncd.model import ChangeBatch, Chunk, Op, TableSchema
+from syncd.sources.mysql.connect import Connection, close, quoted, rows
+from syncd.sources.mysql.faults import mapped
+from syncd.sources.mysql.schema import indexes
+from syncd.sources.mysql.snapshot.decode import Decoder, Rules, columns_of, expression
+from syncd.sources.mysql.snapshot.literal import between
+from syncd.sources.mysql.snapshot.protocol import Statement
+
+MOST_ROWS = 65_536
+
+
+class Reader:
+    """One connection for reading rows, opened when first needed and dropped when a result was left half read."""
+
+    def __init__(self, connect: Callable[[], Connection], rules: Rules, throttle: Callable[[int], None]) -> None:
+        self._connect = connect
+        self._rules = rules
+        self._throttle = throttle
+        self._connection: Connection | None = None
+
+    def close(self) -> None:
+        close(self._connection)
+        self._connection = None
+
+    def scan(self, schema: TableSchema, chunk: Chunk, seq: int) -> Iterator[ChangeBatch]:
+        """The chunk's rows. FatalError: the table is gone or altered, by name."""
+        where = between(schema.key, chunk.lower, chunk.upper)
+        for rows_ in self.select(schema, where):
+            yield batch_of(schema, rows_, Op.READ, seq)
+
+    def select(self, schema: TableSchema, where: str) -> Iterator[pa.RecordBatch]:
+        """The rows that satisfy `where` (SQL; "" for all)."""
+        if self._connection is None:
+            self._connection = self._connect()
+        try:
+            yield from self._rows(self._connection, schema, where)
+        except BaseException:
+            # also when the caller stops in the middle: what the server still sends belongs to nobody
+            self.close()
+            raise
+
+    def _rows(self, connection: Connection, schema: TableSchema, where: str) -> Iterator[pa.RecordBatch]:
+        table = str(schema.table)
+        rows(connection, "START TRANSACTION READ ONLY")
+        self._unaltered(connection, schema)
+        names = ", ".join(expression(column) for column in columns_of(schema))
+        index = _index(connection, schema) if where else ""
+        sql = f"SELECT {names} FROM {quoted(*schema.table)}{index}{' WHERE ' + where if where else ''}"
+        with mapped(f"mysql source at {connection.host}:{connection.port}", table):
+            statement = Statement(connection, sql)
+            decoder = Decoder(schema, statement.fields, self._rules)
+            for window in statement.windows(MOST_ROWS):
+                found = decoder.batch(window)
+                self._throttle(found.num_rows)
+                yield found
+        rows(connection, "ROLLBACK")
+
+    @staticmethod
+    def _unaltered(connection: Connection, schema: TableSchema) -> None:
+        """Open the table, which holds off DDL until the transaction ends, and compare its columns."""
+        table = str(schema.table)
+        rows(connection, f"SELECT 1 FROM {quoted(*schema.table)} LIMIT 0", table=table)
+        sql = "SELECT column_name, column_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+        now = dict(rows(connection, sql, schema.table))
+        for column in columns_of(schema):
+            kind = now.get(column.name)
+            if kind != column.source_type:
+                what = "is gone" if kind is None else f"is now {kind}, no longer {column.source_type}"
+                hint = "resync the table if it was changed on purpose"
+                raise FatalError(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E163")
+
+
+def _index(connection: Connection, schema: TableSchema) -> str:
+    found = next((i for i in indexes(connection, [schema.table]).get(schema.table, []) if i.columns == schema.key), None)
+    return f" FORCE INDEX ({quoted(found.name)})" if found else ""
+
+
+def batch_of(schema: TableSchema, found: pa.RecordBatch, op: Op, seq: int) -> ChangeBatch:
+    """`found` with one op and one seq for all rows."""
+    count = found.num_rows
+    return ChangeBatch(schema, found, np.full(count, op, np.uint8), np.full(count, seq, np.uint64))

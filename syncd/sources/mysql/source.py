@@ -1,0 +1,95 @@
+"""The source `mysql`: thin, everything is done by the modules beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from syncd.model import ChangeBatch, Chunk, Finding, Head, Position, TableId, TableSchema
+from syncd.sources.mysql import head as heads
+from syncd.sources.mysql import schema as tables_
+from syncd.sources.mysql import stream as log
+from syncd.sources.mysql.check import check
+from syncd.sources.mysql.collation import Normaliser
+from syncd.sources.mysql.connect import Connection, close, connect
+from syncd.sources.mysql.options import Options as MySQLOptions
+from syncd.sources.mysql.snapshot import chunks as chunks_
+from syncd.sources.mysql.snapshot.decode import Rules
+from syncd.sources.mysql.snapshot.read import Reader
+from syncd.sources.mysql.snapshot.throttle import Throttle
+from syncd.spi import Context, Event, Found
+
+
+class MySQLSource:
+    """MySQL 8.0 to 9.x, MariaDB from 10.5. One connection asks questions, one reads rows, one locks or finds heads."""
+
+    Options: ClassVar[type[MySQLOptions]] = MySQLOptions
+
+    def __init__(self, options: MySQLOptions, context: Context) -> None:
+        self._options = options
+        self._context = context
+        self._connections: dict[str, Connection] = {}
+        self._normalise = Normaliser(context.directory, self._connect)
+        rules = Rules(context.policy.get("zero_date", "fail"), self._normalise)
+        self._throttle = Throttle(context.throttle, context.log, lambda: self._link("throttle"), options)
+        self._reader = Reader(self._connect, rules, self._throttle)
+
+    def open(self) -> None:
+        self._link("asking")
+
+    def close(self) -> None:
+        self._reader.close()
+        self._throttle.close()
+        for connection in self._connections.values():
+            close(connection)
+        self._connections.clear()
+
+    def check(self) -> Sequence[Finding]:
+        return check(self._link("asking"), self._options, self._context.name)
+
+    def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
+        nullable = self._context.policy.get("zero_date") == "null"
+        rules = tables_.Rules(self._normalise.refusal, lambda: self.head(0).seq, nullable)
+        return tables_.tables(self._link("asking"), wanted, rules)
+
+    def head(self, epoch: int) -> Head:
+        return heads.head(self._link("head"), self._options, epoch)
+
+    def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:
+        return chunks_.walk(self._link("asking"), schema, chunk_bytes, after, self._normalise.key)
+
+    def scan(self, schema: TableSchema, chunk: Chunk, seq: int) -> Iterator[ChangeBatch]:
+        return self._reader.scan(schema, chunk, seq)
+
+    def read(self, schema: TableSchema, keys: pa.RecordBatch, epoch: int) -> ChangeBatch:
+        return self._reader.read(schema, keys, self.head(epoch).seq)
+
+    def stream(
+        self,
+        position: Position,
+        epoch: int,
+        schemas: Mapping[TableId, TableSchema],
+        wanted: Callable[[TableId], bool],
+    ) -> Iterator[Event]:
+        options = log.Options(
+            self._options.replica_id(self._context.name),
+            self._normalise,
+            self._options.heartbeat,
+            self._context.policy.get("zero_date", "fail"),
+        )
+        return log.stream(self._connect, position, epoch, schemas, wanted, options)
+
+    def ack(self, position: Position) -> None:
+        """Nothing to do: a replica of these servers holds nothing back at the source."""
+
+    def _connect(self) -> Connection:
+        return connect(self._options)
+
+    def _link(self, purpose: str) -> Connection:
+        """A connection of the instance's own, opened again after it was lost."""
+        known = self._connections.get(purpose)
+        if known is None or not known.open:
+            known = self._connections[purpose] = self._connect()
+        return known

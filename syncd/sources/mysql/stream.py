@@ -1,0 +1,72 @@
+"""`Source.stream` of MySQL and MariaDB: the log from a position on, without end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from syncd.errors import TransientError
+from syncd.model import ChangeBatch, Checkpoint, Position, SchemaChange, TableId, TableSchema
+from syncd.sources.mysql.binlog import dump, position
+from syncd.sources.mysql.binlog.decoder import Decoder, Event, Settings
+from syncd.sources.mysql.binlog.feed import Feed
+from syncd.sources.mysql.binlog.plan import Normalise
+from syncd.sources.mysql.binlog.rows import Before
+from syncd.sources.mysql.binlog.tables import Tables
+from syncd.sources.mysql.binlog.wire import SocketWire
+from syncd.sources.mysql.connect import Connection, close
+
+__all__ = ["ChangeBatch", "Checkpoint", "Event", "Options", "SchemaChange", "stream"]
+
+_PATIENCE = 2.7
+"""Heartbeats without a byte after which the server counts as gone: noticed before the third has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`server_id`: this reader's own, never a replica's. `normalise`: the twin of a key column.
+    `heartbeat`: seconds. `zero_date`: "fail" or "null".
+
+    `before`: which before-images of UPDATEs to decode. `buffer`: bytes that are decoded together.
+    """
+
+    server_id: int
+    normalise: Normalise
+    heartbeat: float = 1.0
+    zero_date: str = "fail"
+    before: Before = "key"
+    buffer: int = 4 << 20
+    now: Callable[[], float] = time.time
+
+
+def stream(
+    connect: Callable[[], Connection],
+    start: Position,
+    epoch: int,
+    schemas: Mapping[TableId, TableSchema],
+    wanted: Callable[[TableId], bool],
+    options: Options,
+) -> Iterator[Event]:
+    """See `syncd.spi.Source.stream`; `connect` opens a connection that then belongs to the stream."""
+    place = position.load(start)
+    connection = connect()
+    try:
+        server = dump.ask(connection, options.now())
+        sock = dump.request(connection, server, place, options.server_id, options.heartbeat)
+        settings = Settings(
+            epoch,
+            server.name,
+            server.mariadb,
+            options.normalise,
+            lambda: int((options.now() + server.clock) * 1_000_000),
+            options.before,
+        )
+        decoder = Decoder(settings, place, Tables(schemas, wanted, options.zero_date, server.charsets))
+        feed = Feed(SocketWire(sock), checksum=server.checksum, size=options.buffer)
+        while True:
+            if not feed.fill(_PATIENCE * options.heartbeat):
+                raise TransientError(f"the server has sent nothing for {_PATIENCE * options.heartbeat:.1f} s, not even a heartbeat")
+            yield from decoder.take(feed)
+    finally:
+        close(connection)

@@ -1,0 +1,246 @@
+"""What syncd remembers of a job, typed. The one place that knows the keys and formats of the queue's state.
+
+Readers ask `State`; writers hand the items made here to `publish`, `commit` or `put`, so that what belongs together is
+stored together (docs/architecture.md says who writes which key).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from syncd.errors import StateError
+from syncd.model import Chunk, Head, Position, SchemaChange, TableId, TableSchema
+from syncd.spi import Queue
+
+FORMAT = 1
+
+Items = dict[str, bytes | None]
+
+
+class Phase(StrEnum):
+    """State of one table at one sink: NEW -> SNAPSHOT -> CATCH_UP -> LIVE, DONE for jobs that only load."""
+
+    NEW = "NEW"
+    SNAPSHOT = "SNAPSHOT"
+    CATCH_UP = "CATCH_UP"
+    LIVE = "LIVE"
+    PAUSED = "PAUSED"
+    DRAINING = "DRAINING"
+    DONE = "DONE"
+    HALTED = "HALTED"
+    NEEDS_RESYNC = "NEEDS_RESYNC"
+
+
+DELIVERED = {Phase.CATCH_UP, Phase.LIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """One table at one sink. `head` is its snapshot's low watermark; `epoch` grows at hand-over and resync.
+
+    `resume` is the phase to go back to from HALTED or PAUSED. Times are microseconds since 1970 UTC.
+    """
+
+    table: TableId
+    sink: str
+    phase: Phase
+    head: Head
+    epoch: int = 1
+    since: int = 0
+    reason: str = ""
+    resume: Phase | None = None
+
+    def dump(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> TableRecord:
+        raw = json.loads(data)
+        return cls(
+            **{
+                **raw,
+                "table": TableId(*raw["table"]),
+                "phase": Phase(raw["phase"]),
+                "head": Head(*raw["head"]),
+                "resume": raw["resume"] and Phase(raw["resume"]),
+            }
+        )
+
+    def halted(self, reason: str, now: int) -> TableRecord:
+        return replace(self, phase=Phase.HALTED, reason=reason, since=now, resume=self.phase)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """How far capture has read: everything before `position` is in the queue.
+
+    `epoch`: top bits of every seq (0..255). `time`: when the source said so; `saved`: when it was stored. A lane that
+    has been delivered up to an end offset that was read after this record has seen everything before `position`.
+    """
+
+    epoch: int
+    position: Position
+    seq: int
+    time: int = 0
+    saved: int = 0
+
+    def dump(self) -> bytes:
+        return json.dumps([self.epoch, self.position, self.seq, self.time, self.saved]).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> SourceRecord:
+        epoch, position, seq, time, saved = json.loads(data)
+        return cls(epoch, Position(position), seq, time, saved)
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Capture has stopped taking a table at `position`; it needs a resync."""
+
+    reason: str
+    position: Position
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A chunk is written."""
+
+    rows: int
+    bytes: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaPair:
+    """One version of a table: as the source has it, and as it is published after the job's transforms."""
+
+    source: TableSchema
+    published: TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What people asked of a job: parts that stand still ("" the job, "table:db.t", "sink:s"), and whether to end."""
+
+    paused: tuple[str, ...] = ()
+    stopped: bool = False
+
+
+class State:
+    """The saved state of one job. Every call reads the queue's file anew; nothing is cached."""
+
+    def __init__(self, queue: Queue, job: str) -> None:
+        self._queue = queue
+        self._root = f"job/{job}/"
+
+    # -- reading
+
+    def meta(self) -> dict[str, object] | None:
+        data = self._queue.get(self._root + "meta")
+        if data is None:
+            return None
+        meta: dict[str, object] = json.loads(data)
+        if int(str(meta["format"])) > FORMAT:
+            raise StateError(
+                f"the state of job {self._root[4:-1]} has format {meta['format']}, this syncd knows up to {FORMAT}",
+                hint="run the newer version, or start with a new data directory",
+            )
+        return meta
+
+    def mode(self) -> str:
+        """The job's mode at its last start."""
+        return str((self.meta() or {}).get("mode", ""))
+
+    def source(self) -> SourceRecord | None:
+        data = self._queue.get(self._root + "source")
+        return None if data is None else SourceRecord.load(data)
+
+    def tables(self, sink: str = "") -> list[TableRecord]:
+        found = self._queue.scan(self._root + (f"table/{sink}/" if sink else "table/"))
+        return [TableRecord.load(found[key]) for key in sorted(found)]
+
+    def table(self, sink: str, table: TableId) -> TableRecord | None:
+        data = self._queue.get(f"{self._root}table/{sink}/{table}")
+        return None if data is None else TableRecord.load(data)
+
+    def halts(self) -> dict[TableId, Halt]:
+        found = self._queue.scan(self._root + "halted/")
+        halts = {}
+        for data in found.values():
+            database, name, reason, position, at = json.loads(data)
+            halts[TableId(database, name)] = Halt(reason, Position(position), at)
+        return halts
+
+    def schemas(self) -> dict[TableId, dict[int, SchemaPair]]:
+        """Every known version of every table."""
+        found = self._queue.scan(self._root + "schema/")
+        versions: dict[TableId, dict[int, SchemaPair]] = {}
+        for key, data in found.items():
+            if key.endswith("/source"):
+                source = TableSchema.load(data)
+                published = TableSchema.load(found[key.removesuffix("source") + "published"])
+                versions.setdefault(source.table, {})[source.version] = SchemaPair(source, published)
+        return versions
+
+    def schema(self, table: TableId, version: int) -> SchemaPair:
+        root = f"{self._root}schema/{table}/{version:020d}/"
+        source, published = self._queue.get(root + "source"), self._queue.get(root + "published")
+        if source is None or published is None:
+            raise StateError(f"version {version} of {table} is not in the saved state", hint="resync the table")
+        return SchemaPair(TableSchema.load(source), TableSchema.load(published))
+
+    def chunks(self, sink: str, table: TableId) -> list[Chunk]:
+        found = self._queue.scan(f"{self._root}chunk/{sink}/{table}/")
+        return [Chunk.load(found[key]) for key in sorted(found)]
+
+    def done(self, sink: str, table: TableId) -> dict[int, Done]:
+        found = self._queue.scan(f"{self._root}done/{sink}/{table}/")
+        return {int(key.rpartition("/")[2]): Done(*json.loads(data)) for key, data in found.items()}
+
+    def barriers(self, sink: str) -> set[tuple[str, int]]:
+        """(table, seq) of barriers whose act has begun and is not known to have ended."""
+        found = self._queue.scan(f"{self._root}barrier/{sink}/")
+        return {(key.split("/")[-2], int(key.split("/")[-1])) for key in found}
+
+    def wish(self) -> Wish:
+        data = self._queue.get(self._root + "wish")
+        if data is None:
+            return Wish()
+        paused, stopped = json.loads(data)
+        return Wish(tuple(paused), stopped)
+
+    # -- items to write
+
+    def meta_item(self, **facts: object) -> Items:
+        return {self._root + "meta": json.dumps({"format": FORMAT, **facts}).encode()}
+
+    def source_item(self, record: SourceRecord) -> Items:
+        return {self._root + "source": record.dump()}
+
+    def table_item(self, record: TableRecord) -> Items:
+        return {f"{self._root}table/{record.sink}/{record.table}": record.dump()}
+
+    def halt_item(self, table: TableId, halt: Halt | None) -> Items:
+        key = f"{self._root}halted/{table}"
+        return {key: None if halt is None else json.dumps([*table, halt.reason, halt.position, halt.at]).encode()}
+
+    def schema_item(self, pair: SchemaPair) -> Items:
+        root = f"{self._root}schema/{pair.source.table}/{pair.source.version:020d}/"
+        return {root + "source": pair.source.dump(), root + "published": pair.published.dump()}
+
+    def chunk_item(self, sink: str, chunk: Chunk) -> Items:
+        return {f"{self._root}chunk/{sink}/{chunk.table}/{chunk.number:09d}": chunk.dump()}
+
+    def done_item(self, sink: str, chunk: Chunk, done: Done) -> Items:
+        value = json.dumps([done.rows, done.bytes, done.at]).encode()
+        return {f"{self._root}done/{sink}/{chunk.table}/{chunk.number:09d}": value}
+
+    def barrier_item(self, sink: str, change: SchemaChange, *, begun: bool) -> Items:
+        key = f"{self._root}barrier/{sink}/{change.table}/{change.seq:020d}"
+        return {key: change.kind.encode() if begun else None}
+
+    def wish_item(self, wish: Wish) -> Items:
+        return {self._root + "wish": json.dumps([wish.paused, wish.stopped]).encode()}

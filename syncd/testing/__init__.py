@@ -1,0 +1,1 @@
+"""What plugins and the project itself are tested with."""

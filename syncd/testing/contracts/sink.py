@@ -1,0 +1,57 @@
+"""The conformance suite of sinks. A plugin's test is a subclass with one fixture, and two hooks where they can be had:
+
+    class TestMySink(SinkContract):
+        @pytest.fixture
+        def factory(self, tmp_path: Path) -> Factory:
+            options = MySink.Options(path=tmp_path / "copy")
+            return partial(made, MySink, options, tmp_path)
+
+        def refused(self, sink): ...            # a batch of the table `items`, and the rows of it that are refused
+        def change_by_hand(self, sink, of): ... # give the column `qty` another type, behind the sink's back
+
+Every test holds for sinks with and without row versions, told apart by `traits()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from syncd.model import ChangeBatch, Target
+from syncd.spi import Sink
+from syncd.testing.contracts.sink_delivery import Delivery
+from syncd.testing.contracts.sink_kit import Factory, made, target
+from syncd.testing.contracts.sink_schema import Schema
+from syncd.testing.contracts.sink_values import Values
+
+
+class SinkContract(Delivery, Schema, Values):
+    """Subclass it under a name that pytest collects."""
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        """Makes a new, closed instance of the sink, on the same empty target each time; picklable."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def sink(self, factory: Factory) -> Iterator[Sink]:
+        """An open instance."""
+        made = factory()
+        made.open()
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def items(self, sink: Sink) -> Target:
+        """The table `shop.items` (id, name, qty), prepared."""
+        return self.prepared(sink, target())
+
+    def refused(self, sink: Sink) -> tuple[ChangeBatch, set[int]]:
+        pytest.skip("this sink's test names no row that it refuses")
+
+    def change_by_hand(self, sink: Sink, of: Target) -> None:
+        pytest.skip("this sink's test changes no table by hand")
+
+
+__all__ = ["Factory", "SinkContract", "made"]

@@ -1,0 +1,175 @@
+"""Conformance of sinks, part two: plan and prepare, barrier acts, tables changed by hand, tombstones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from syncd.errors import FatalError
+from syncd.model import Column, Ddl, Target
+from syncd.spi import Sink
+from syncd.testing.contracts.sink_kit import (
+    DELETE,
+    INSERT,
+    ITEMS,
+    KEYLESS,
+    UPDATE,
+    Factory,
+    Writer,
+    change,
+    gone,
+    live,
+    rows,
+    target,
+    with_column,
+)
+
+
+class Schema:
+    """See `sink.SinkContract`."""
+
+    def test_plan_names_every_column_and_writes_nothing(self, sink: Sink) -> None:
+        planned = sink.plan(target())
+        assert [line[0] for line in planned.columns][:3] == ["id", "name", "qty"]
+        assert not [f for f in planned.findings if f.level == "error"]
+        with pytest.raises(FatalError):
+            Writer(sink, target()).write((INSERT, 10, (1, "a", 1)))
+
+    def test_plan_refuses_a_table_without_a_key(self, sink: Sink) -> None:
+        refused = [f for f in sink.plan(target(KEYLESS)).findings if f.level == "error"]
+        assert refused
+        assert all(f.todo for f in refused)
+
+    def test_prepare_twice(self, sink: Sink, items: Target) -> None:
+        Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
+        sink.prepare(items)
+        assert live(sink, items) == {1: ("a", 1)}
+
+    def test_prepare_names_a_column_that_differs(self, sink: Sink, items: Target) -> None:
+        other = replace(ITEMS, columns=(*ITEMS.columns[:2], Column("qty", pa.string())))
+        with pytest.raises(FatalError, match="qty") as caught:
+            sink.prepare(target(other))
+        assert caught.value.table == "shop.items"
+
+    def test_prepare_names_a_column_that_is_missing(self, sink: Sink, items: Target) -> None:
+        with pytest.raises(FatalError, match="extra"):
+            sink.prepare(target(with_column(ITEMS, Column("extra", pa.int64()), 1)))
+
+    def test_a_table_created_at_a_barrier(self, sink: Sink) -> None:
+        for _ in range(2):
+            sink.apply(target(), change(Ddl.CREATE, target(), 9))
+        Writer(sink, target()).write((INSERT, 10, (1, "a", 1)))
+        assert live(sink, target()) == {1: ("a", 1)}
+
+    @pytest.mark.parametrize(
+        ("column", "seen"),
+        [
+            (Column("note", pa.string()), None),
+            (Column("note", pa.string(), nullable=False, default="it's \\ new"), "it's \\ new"),
+            (Column("note", pa.int64(), nullable=False), 0),
+            (Column("note", pa.int32(), default="-7"), -7),
+            (Column("note", pa.decimal128(10, 2), default="1.50"), "1.50"),
+            (Column("note", pa.float64(), default="0.1"), 0.1),
+        ],
+        ids=["null", "text", "zero", "int", "decimal", "float"],
+    )
+    def test_a_new_column_shows_its_default_in_old_rows(
+        self, sink: Sink, items: Target, column: Column, seen: object
+    ) -> None:
+        Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
+        after = target(with_column(ITEMS, column, 2))
+        for _ in range(2):
+            sink.apply(after, change(Ddl.ADD_COLUMN, after, 20))
+        sink.prepare(after)
+        found = rows(sink, after)
+        assert [(r[0], r[1], r[3]) for r in found] == [(1, "a", 1)]
+        assert str(found[0][2]) == str(seen)
+        given = pa.scalar("3").cast(column.type).as_py()
+        Writer(sink, after, number=5).write((UPDATE, 30, (1, "b", given, 2)), (INSERT, 31, (2, "c", given, None)))
+        assert rows(sink, after) == [(1, "b", given, 2), (2, "c", given, None)]
+
+    def test_the_older_target_still_fits_after_a_new_column(self, sink: Sink, items: Target) -> None:
+        """The lane died after the act and before its commit: it comes again with the target of before."""
+        after = target(with_column(ITEMS, Column("note", pa.int64(), nullable=False), 3))
+        sink.apply(after, change(Ddl.ADD_COLUMN, after, 20))
+        sink.prepare(items)
+        Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
+        assert rows(sink, after) == [(1, "a", 1, 0)]
+
+    def test_truncate_twice_and_late(self, sink: Sink, items: Target) -> None:
+        writer = Writer(sink, items)
+        writer.write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 1)), (INSERT, 12, (3, "c", 1)))
+        sink.apply(items, change(Ddl.TRUNCATE, items, 20))
+        assert live(sink, items) == {}
+        writer.write((INSERT, 21, (1, "new", 1)), (INSERT, 22, (4, "d", 1)), (DELETE, 23, (4, "d", 1)))
+        sink.apply(items, change(Ddl.TRUNCATE, items, 20))
+        assert live(sink, items) == {1: ("new", 1)}
+
+    def test_rows_older_than_a_truncate_never_come_back(self, sink: Sink, factory: Factory, items: Target) -> None:
+        """Guarantee 7: an owner that was frozen before the act, and wakes up after it."""
+        if not sink.traits().versioned:
+            pytest.skip("the sink refuses an epoch that is over: see the fence")
+        zombie = factory()
+        zombie.open()
+        try:
+            late = Writer(zombie, items)
+            late.write((INSERT, 10, (1, "a", 1)))
+            sink.apply(items, change(Ddl.TRUNCATE, items, 20))
+            for writer in (late, Writer(sink, items, number=5)):
+                writer.write((UPDATE, 15, (1, "late", 1)), (INSERT, 16, (2, "late", 1)), (INSERT, 21, (3, "new", 1)))
+                assert live(sink, items) == {3: ("new", 1)}
+        finally:
+            zombie.close()
+
+    @pytest.mark.parametrize(("deletes", "stay"), [("soft", False), ("ignore", True)])
+    def test_truncate_is_what_the_policy_makes_of_a_delete(self, sink: Sink, deletes: str, stay: bool) -> None:
+        of = target(deletes=deletes)
+        sink.prepare(of)
+        Writer(sink, of).write((INSERT, 10, (1, "a", 1)))
+        sink.apply(of, change(Ddl.TRUNCATE, of, 20))
+        assert bool(live(sink, of)) == stay
+
+    def test_drop_and_rename_lose_no_rows(self, sink: Sink, items: Target) -> None:
+        Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
+        sink.apply(items, change(Ddl.DROP, items, 20))
+        sink.apply(items, change(Ddl.RENAME, items, 21))
+        assert live(sink, items) == {1: ("a", 1)}
+
+    def test_a_statement_that_is_not_understood_halts_the_table(self, sink: Sink, items: Target) -> None:
+        with pytest.raises(FatalError) as caught:
+            sink.apply(items, change(Ddl.OTHER, items, 20))
+        assert caught.value.table == "shop.items"
+
+    def test_expired_tombstones_bring_nothing_back(self, sink: Sink, items: Target) -> None:
+        writer = Writer(sink, items)
+        writer.write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 1)), (INSERT, 12, (3, "c", 1)))
+        writer.write((DELETE, 13, gone(ITEMS, (1, "a", 1))), (DELETE, 14, gone(ITEMS, (2, "b", 1))))
+        writer.write((INSERT, 15, (2, "again", 1)), (DELETE, 50, gone(ITEMS, (3, "c", 1))))
+        for below in (30, 40, 100):
+            sink.expire(items, below)
+            assert live(sink, items) == {2: ("again", 1)}
+
+    def test_tombstones_stay_until_they_expire(self, sink: Sink, items: Target) -> None:
+        if not sink.traits().versioned:
+            pytest.skip("the sink compares no versions")
+        Writer(sink, items).write((DELETE, 50, gone(ITEMS, (3, "c", 1))))
+        sink.expire(items, 50)
+        Writer(sink, items, number=1).write((INSERT, 12, (3, "c", 1)))
+        assert live(sink, items) == {}
+
+    def test_a_table_changed_by_hand_while_it_is_written(self, sink: Sink, items: Target) -> None:
+        """Named by its column, and before a value is changed by it."""
+        writer = Writer(sink, items)
+        writer.write((INSERT, 10, (1, "a", 2**40)))
+        self.change_by_hand(sink, items)
+        with pytest.raises(FatalError, match="qty") as caught:
+            writer.write((INSERT, 11, (2, "b", 2**40)))
+        assert caught.value.table == "shop.items"
+        with pytest.raises(FatalError, match="qty"):
+            sink.prepare(items)
+
+    def change_by_hand(self, sink: Sink, of: Target) -> None:
+        """Change the type of the column `qty` behind the sink's back."""
+        raise NotImplementedError

@@ -1,0 +1,15 @@
+"""What a job does to the rows of a table before they are written anywhere: filter, mask, leave out, rename, add.
+
+    transform = build(rule, schema)        once per table and schema version; ConfigError: the rule does not fit
+    transform.schema                       the table as it is behind the transform
+    transform.before_columns               source columns whose old values `apply` needs in `batch.before`
+    transform.apply(batch)                 the batch behind the transform; `refresh=True` for rows read by REFRESH
+
+`rule` is a `syncd.config.TableRule`, or anything that has its attributes. All names in a rule are the source's. Filters
+see the values as they are at the source, masks come behind them, new names last.
+"""
+
+from syncd.transforms.build import Rule, build
+from syncd.transforms.transform import Transform
+
+__all__ = ["Rule", "Transform", "build"]

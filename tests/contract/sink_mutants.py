@@ -1,0 +1,195 @@
+"""Broken sinks. Not collected by itself: `test_sink_mutants.py` runs it, and wants each one caught by its test."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from syncd.errors import BatchError, FatalError, FencedError
+from syncd.model import ChangeBatch, KeyValue, Lane, Op, SchemaChange, Target
+from syncd.spi import Mark, Ticket
+from syncd.testing.sinks import ArrivalSink, SqliteSink, VersionedSink
+from tests.contract.test_sqlite_sinks import SqliteContract
+
+
+class DropsTheLastRow(ArrivalSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        super().write(target, batch.slice(0, max(1, len(batch) - 1)), ticket)
+
+
+class IgnoresDeletes(VersionedSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        super().write(target, batch.take(np.flatnonzero(batch.op != Op.DELETE)), ticket)
+
+
+class TurnsTheOrder(ArrivalSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        super().write(target, batch.take(np.arange(len(batch))[::-1]), ticket)
+
+
+class SwallowsRefusals(ArrivalSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        try:
+            super().write(target, batch, ticket)
+        except BatchError:
+            return
+
+
+class RefusesTheWholeBatch(ArrivalSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        refused = self._options.faults.refused(batch)
+        if refused:
+            raise BatchError("refused", refused)
+        super().write(target, batch, ticket)
+
+
+class SwallowsFatalErrors(VersionedSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        try:
+            super().write(target, batch, ticket)
+        except FatalError:
+            return
+
+
+class AcknowledgesEarly(ArrivalSink):
+    """Keeps the last call in memory, and writes it with the next one."""
+
+    _held: tuple[Target, ChangeBatch, Ticket] | None = None
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        self._flush()
+        self._held = (target, batch, ticket)
+
+    def _flush(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            super().write(*held)
+
+    def scan(
+        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
+    ) -> Iterator[pa.RecordBatch]:
+        self._flush()
+        return super().scan(target, lower, upper)
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._flush()
+        super().close()
+
+
+class TruncatesText(VersionedSink):
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        columns = [
+            pa.array([v and v[:255] for v in c.to_pylist()], c.type) if pa.types.is_string(c.type) else c
+            for c in batch.rows.columns
+        ]
+        rows = pa.RecordBatch.from_arrays(columns, schema=batch.rows.schema)
+        super().write(target, replace(batch, rows=rows), ticket)
+
+
+class IgnoresTheFence(ArrivalSink):
+    def _admit(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        return
+
+
+class FencesEveryOwner(ArrivalSink):
+    def _admit(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        found = db.execute("SELECT max(epoch) FROM fences").fetchone()[0]
+        if found is not None and found > ticket.epoch:
+            raise FencedError("fenced")
+
+
+class LosesMarks(ArrivalSink):
+    def marks(self, owner: str) -> Mapping[Lane, Mark]:
+        return {lane: replace_seqs(mark) for lane, mark in super().marks(owner).items()}
+
+
+def replace_seqs(mark: Mark) -> Mark:
+    """As a sink does that keeps a seq as a float."""
+    return mark._replace(seqs={name: int(float(seq)) for name, seq in mark.seqs.items()})
+
+
+class ForgetsVersions(VersionedSink):
+    def _change(self, db: sqlite3.Connection, target: Target, row: tuple[object, ...], gone: bool) -> None:
+        db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+class KeepsNoTombstones(VersionedSink):
+    def _change(self, db: sqlite3.Connection, target: Target, row: tuple[object, ...], gone: bool) -> None:
+        super()._change(db, target, row, gone)
+        if gone and target.deletes == "apply":
+            db.execute("DELETE FROM rows WHERE name = ? AND key = ?", row[:2])
+
+
+class ExpiresTooMuch(VersionedSink):
+    def expire(self, target: Target, below: int) -> None:
+        super().expire(target, below + 1)
+
+
+class TruncatesAll(ArrivalSink):
+    def apply(self, target: Target, change: SchemaChange) -> None:
+        super().apply(target, replace(change, seq=2**63))
+
+
+class ForgetsDefaults(VersionedSink):
+    def scan(
+        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
+    ) -> Iterator[pa.RecordBatch]:
+        columns = tuple(replace(c, default=None) for c in target.schema.columns)
+        for part in super().scan(replace(target, schema=replace(target.schema, columns=columns)), lower, upper):
+            yield pa.RecordBatch.from_arrays(part.columns, schema=target.schema.arrow())
+
+
+class ScansWithoutTheUpperBound(VersionedSink):
+    def scan(
+        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
+    ) -> Iterator[pa.RecordBatch]:
+        return super().scan(target, lower, None)
+
+
+class AppendsTwice(ArrivalSink):
+    _calls = 0
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        self._calls += 1
+        marks: dict[Lane, Any] = {lane: m._replace(offset=self._calls) for lane, m in ticket.marks.items()}
+        super().write(target, batch, replace(ticket, number=self._calls, marks=marks))
+
+
+class LooksAwayFromTheTable(VersionedSink):
+    def _fits(self, db: sqlite3.Connection, target: Target) -> None:
+        return
+
+
+def _suite(mutant: type[SqliteSink]) -> type[SqliteContract]:
+    return type(f"Test{mutant.__name__}", (SqliteContract,), {"plugin": mutant, "__module__": __name__})
+
+
+CAUGHT_BY: dict[type[SqliteSink], str] = {
+    DropsTheLastRow: "test_every_row_of_a_batch",
+    IgnoresDeletes: "test_insert_update_delete_and_insert_again",
+    TurnsTheOrder: "test_several_changes_of_a_key_in_one_batch",
+    SwallowsRefusals: "test_refused_rows_are_named_and_the_others_written",
+    RefusesTheWholeBatch: "test_refused_rows_are_named_and_the_others_written",
+    SwallowsFatalErrors: "test_a_table_that_is_not_there_is_named",
+    AcknowledgesEarly: "test_rows_and_marks_outlive_a_kill",
+    TruncatesText: "test_every_value_comes_back_as_it_was",
+    IgnoresTheFence: "test_a_zombie_changes_nothing",
+    FencesEveryOwner: "test_a_zombie_changes_nothing",
+    LosesMarks: "test_marks_are_what_the_last_write_said",
+    ForgetsVersions: "test_an_older_seq_never_replaces_a_newer_one",
+    KeepsNoTombstones: "test_tombstones_stay_until_they_expire",
+    ExpiresTooMuch: "test_tombstones_stay_until_they_expire",
+    TruncatesAll: "test_truncate_twice_and_late",
+    ForgetsDefaults: "test_a_new_column_shows_its_default_in_old_rows",
+    ScansWithoutTheUpperBound: "test_a_scan_of_a_key_of_two_columns",
+    AppendsTwice: "test_appended_rows_come_once_per_call",
+    LooksAwayFromTheTable: "test_a_table_changed_by_hand_while_it_is_written",
+}
+
+globals().update({suite.__name__: suite for suite in map(_suite, CAUGHT_BY)})

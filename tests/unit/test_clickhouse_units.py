@@ -1,0 +1,129 @@
+"""Parts of the ClickHouse sink that need no engine: options, literals, errors, the token of an append."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from syncd.errors import FatalError, SyncdError, TransientError
+from syncd.model import Column, Lane, TableId
+from syncd.sinks.clickhouse.ddl import names_in
+from syncd.sinks.clickhouse.defaults import literal
+from syncd.sinks.clickhouse.errors import mapped
+from syncd.sinks.clickhouse.options import ClickHouseOptions
+from syncd.sinks.clickhouse.sink import token
+from syncd.sinks.clickhouse.types import Making, held
+from syncd.spi import Mark, Ticket
+
+TABLE = TableId("shop", "items")
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/db", "chdb://host/path", "chdb:///", "http:///db", "http://me:pw@host/db", "nothing"]
+)
+def test_urls_that_are_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        ClickHouseOptions(url=url)
+
+
+def test_urls_that_are_taken() -> None:
+    assert ClickHouseOptions(url="http://host:8123/my%20db").database == "my db"
+    assert ClickHouseOptions(url="https://host").database == "default"
+    embedded = ClickHouseOptions(url="chdb:///var/lib/my%20copy")
+    assert (embedded.embedded, embedded.path, embedded.database) == (True, "/var/lib/my copy", "default")
+
+
+def test_every_option_is_described_and_the_password_hidden() -> None:
+    fields = ClickHouseOptions.model_json_schema()["properties"]
+    assert all(field.get("description") for field in fields.values())
+    given = ClickHouseOptions.model_validate({"url": "http://host", "password": "hush"})
+    assert "hush" not in repr(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "want"),
+    [
+        (pa.int64(), "-5", "CAST('-5' AS Int64)"),
+        (pa.uint64(), "18446744073709551615", "CAST('18446744073709551615' AS UInt64)"),
+        (pa.uint64(), "b'101'", "CAST('5' AS UInt64)"),
+        (pa.float64(), "1e3", "CAST('1000.0' AS Float64)"),
+        (pa.decimal128(10, 2), "1.5", "CAST('1.50' AS Decimal(10, 2))"),
+        (pa.string(), "it's \\", "'it\\'s \\\\'"),
+        (pa.binary(), "0x00FF", "unhex('00ff')"),
+        (pa.binary(), "a", "unhex('61')"),
+        (pa.dictionary(pa.int16(), pa.string()), "b", "'b'"),
+        (pa.date32(), "2024-02-29", "CAST('2024-02-29' AS Date32)"),
+        (pa.timestamp("us"), "1970-01-01 00:00:01.5", "fromUnixTimestamp64Micro(toInt64(1500000), 'UTC')"),
+        (pa.timestamp("us", "UTC"), "1970-01-01 00:00:01", "fromUnixTimestamp64Micro(toInt64(1000000), 'UTC')"),
+        (pa.duration("us"), "-838:59:59.000001", "CAST('-3020399000001' AS Int64)"),
+        (pa.uint16(), "2024", "CAST('2024' AS UInt16)"),
+    ],
+    ids=str,
+)
+def test_defaults_as_literals(kind: pa.DataType, default: str, want: str) -> None:
+    assert literal(TABLE, Column("c", kind, default=default), empty=False) == want
+
+
+@pytest.mark.parametrize(
+    ("kind", "default"),
+    [(pa.int8(), "300"), (pa.int64(), "now()"), (pa.decimal128(4, 2), "1.234"), (pa.date32(), "0000-00-00")],
+    ids=str,
+)
+def test_a_default_that_is_no_value_halts(kind: pa.DataType, default: str) -> None:
+    with pytest.raises(FatalError, match=r"shop\.items\.c"):
+        literal(TABLE, Column("c", kind, default=default), empty=False)
+
+
+def test_an_implicit_default_that_is_not_known_halts_where_it_would_be_seen() -> None:
+    required = Column("c", pa.date32(), nullable=False)
+    with pytest.raises(FatalError, match="not known"):
+        literal(TABLE, required, empty=False)
+    assert literal(TABLE, required, empty=True) is not None
+    assert literal(TABLE, replace(required, nullable=True), empty=False) is None
+
+
+def test_types_without_an_exact_home() -> None:
+    for kind in (pa.list_(pa.int8()), pa.timestamp("us", "Asia/Tokyo"), pa.time32("s"), pa.float16(), pa.null()):
+        assert held(Column("c", kind), False, Making()) is None
+
+
+def test_columns_that_an_expression_names() -> None:
+    assert names_in("toYYYYMM(created)") == {"created"}
+    assert names_in("(`a b`, intDiv(id, 10), 'text')") == {"a b", "id"}
+
+
+class DriverError(Exception):
+    code: int | None
+
+
+def raised(code: int | None, cause: Exception | None = None) -> SyncdError:
+    error = DriverError(f"Code: {code}. DB::Exception: no")
+    error.code = code
+    error.__cause__ = cause
+    return mapped(error, "writing", "shop.items")
+
+
+def test_errors_are_named_by_the_next_move() -> None:
+    for busy in (252, 241, 159, 209, 243):
+        assert isinstance(raised(busy), TransientError)
+    for code in (516, 497, 164, 201, 60, 53, 12345, None):
+        assert isinstance(raised(code), FatalError)
+    unknown = raised(60)
+    assert isinstance(unknown, FatalError)
+    assert unknown.table == "shop.items"
+    assert isinstance(raised(None, ConnectionResetError()), TransientError)
+
+
+def test_the_token_of_an_append() -> None:
+    rows = pa.table({"_version": pa.array(np.array([1, 2], np.uint64))})
+    other = pa.table({"_version": pa.array(np.array([1, 3], np.uint64))})
+    first = Ticket("job/sink", 1, 1, {Lane("t", 0): Mark(5, "q", {})})
+    assert token(rows, first) == token(rows, replace(first, epoch=2, number=9))
+    assert token(rows, first) != token(rows, replace(first, marks={Lane("t", 0): Mark(6, "q", {})}))
+    assert token(rows, first) != token(other, first)
+    chunk = Ticket("job/sink/chunk", 1, 1)
+    assert token(rows, chunk) != token(rows, replace(chunk, number=2))
