@@ -218,6 +218,12 @@ _ENTRIES: Final = (
         "Look at `syncd status` for the sink that lags; give the queue more room.",
     ),
     Entry(
+        "E122",
+        "A sink's process does not answer",
+        "The sink lives in one process, and that one is starting, restarting or gone. The call is made again.",
+        "Nothing, unless it lasts: then look for its error in the log.",
+    ),
+    Entry(
         "E130",
         "Rows were refused",
         "A sink refused some rows, each with its reason; all others of the batch are written.",
@@ -254,6 +260,48 @@ _ENTRIES: Final = (
         "Use the syncd that made it, or start the job anew.",
     ),
     Entry(
+        "E154",
+        "A job without a position",
+        "Capture was started before the job's first position was saved.",
+        "Start the job with `syncd run`; if its state was removed in part, start it anew.",
+    ),
+    Entry(
+        "E155",
+        "A schema change that cannot be followed",
+        "A statement changed a table in a way that no sink may follow blindly, or `policy: ddl` says halt.",
+        "Change the copy by hand if need be, then resync the table.",
+    ),
+    Entry(
+        "E156",
+        "A sink ahead of its queue",
+        "The sink remembers messages that the queue does not have: the queue was restored or replaced.",
+        "Resync the table.",
+    ),
+    Entry(
+        "E157",
+        "An incomplete barrier",
+        "A schema change or TRUNCATE has not reached every lane of its table.",
+        "Resync the table.",
+    ),
+    Entry(
+        "E159",
+        "A crash",
+        "A worker met an error that it does not know. It counts as fatal, never as success.",
+        "Look at the log for the stack, and report it.",
+    ),
+    Entry(
+        "E168",
+        "Another command is at work",
+        "Another syncd command is changing the same job.",
+        "Try again.",
+    ),
+    Entry(
+        "E169",
+        "The demo did not finish",
+        "The demo's copy was not complete in time.",
+        "Look at the log; a slow machine may need `--seconds`.",
+    ),
+    Entry(
         "E170",
         "A filter cannot decide",
         "A value with letters beyond ASCII meets a filter on a column whose collation syncd cannot follow for them.",
@@ -288,4 +336,3 @@ def page() -> str:
     )
     parts = [f"\n## {e.code} {e.title}\n\n{e.meaning}\n\nWhat to do: {e.todo}\n" for e in CATALOGUE.values()]
     return head + "".join(parts)
-

@@ -10,9 +10,16 @@ import os
 import sys
 
 import structlog
+import structlog.tracebacks
 
 LEVEL = "SYNCD_LOG_LEVEL"
 FORMAT = "SYNCD_LOG_FORMAT"
+
+
+# Without the frames' variables: they hold rows, and a row may hold what a mask is to hide.
+_stack = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
 
 
 def configure(level: str | None = None, form: str | None = None) -> None:
@@ -21,13 +28,17 @@ def configure(level: str | None = None, form: str | None = None) -> None:
     form = form or os.environ.get(FORMAT, "auto")
     os.environ[LEVEL], os.environ[FORMAT] = level, form
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    renderer = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if text
+        else structlog.processors.JSONRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if text else [structlog.processors.dict_tracebacks]),
+            *([] if text else [_stack]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

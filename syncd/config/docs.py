@@ -96,7 +96,7 @@ def _kind(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         return ", ".join(f"`{word}`" for word in schema["enum"])
     kind = schema.get("format") if schema.get("format") in {"size", "duration", "path"} else schema.get("type")
     if isinstance(kind, list):
-        return " or ".join(_WORDS.get(one, one) for one in kind)
+        return " or ".join(_WORDS.get(str(one), str(one)) for one in kind)
     if kind == "array":
         return f"list of {_kind(schema.get('items', {}), definitions)}"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
@@ -125,11 +125,8 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "needed"
     value = field.get_default(call_default_factory=True)
-    if value is None or value is PydanticUndefined or value in ([], {}):
-        return ""
-    if isinstance(value, BaseModel):
-        return ""
-    if hasattr(value, "get_secret_value"):
+    is_hidden = isinstance(value, BaseModel) or hasattr(value, "get_secret_value")
+    if value is None or value is PydanticUndefined or value in ([], {}, (), "") or is_hidden:
         return ""
     shown = json.dumps(value) if isinstance(value, bool | list | dict) else str(value)
     return f"`{_size(shown, field)}`"
@@ -143,7 +140,7 @@ def _size(shown: str, field: FieldInfo) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "&#124;")
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def pages() -> dict[str, str]:

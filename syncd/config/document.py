@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.tokens import (
     FlowMappingEndToken,
     FlowMappingStartToken,
@@ -96,8 +97,8 @@ def parse(text: str, path: str) -> Document:
         node = YAML(typ="rt").compose(text)
     except MarkedYAMLError as error:
         raise Faults([_syntax(error, text, path)]) from error
-    except YAMLError as error:
-        raise Faults([ConfigError(_first_line(error), path=path, code="C102")]) from error
+    except ReaderError as error:
+        raise Faults([_unreadable(error, text, path)]) from error
     if node is None or (isinstance(node, ScalarNode) and node.value == ""):
         raise Faults([ConfigError("the file is empty", path=path, line=1, column=1, code="C104")])
     if not isinstance(node, MappingNode):
@@ -210,8 +211,12 @@ def _at(node: Node, what: str, path: str, code: str, key: Key = (), hint: str = 
     return ConfigError(what, path=path, line=line, column=column, key=dotted(key), hint=hint, code=code)
 
 
-def _first_line(error: YAMLError) -> str:
-    return str(error).strip().partition("\n")[0]
+def _unreadable(error: ReaderError, text: str, path: str) -> ConfigError:
+    """A character that YAML does not have, such as NUL."""
+    at = text.find(chr(error.character) if isinstance(error.character, int) else str(error.character))
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    what = f"the character {ord(text[at]):#04x} is not allowed in YAML"
+    return ConfigError(what, path=path, line=line, column=column, hint="take it out", code="C102")
 
 
 def _opened(text: str) -> Any:

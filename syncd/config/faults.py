@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from syncd.errors import ConfigError
 
@@ -27,6 +27,19 @@ def raise_all(faults: Iterable[ConfigError]) -> None:
     found = list(faults)
     if found:
         raise Faults(found)
+
+
+def replaced(fault: ConfigError, hide: Callable[[str], str], path: str, line: int, column: int) -> ConfigError:
+    """The same fault at a place, with its texts passed through `hide`."""
+    return ConfigError(
+        hide(fault.what),
+        path=path,
+        line=line,
+        column=column,
+        key=fault.key,
+        hint=hide(fault.hint),
+        code=fault.code,
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "one of") -> str:

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from syncd.config.document import Document, Key, dotted, parse, read_text
-from syncd.config.faults import Faults, raise_all
+from syncd.config.faults import Faults, raise_all, replaced
 from syncd.config.rules import check_rules
 from syncd.config.secrets import Resolver, Secrets, literals, without_extras, without_secrets
 from syncd.config.spec import (
@@ -141,15 +141,7 @@ class Job:
         place = next((p for key, p in self.document.values.items() if dotted(key) == error.key), None)
         if error.line or place is None:
             return error
-        return ConfigError(
-            error.what,
-            path=self.path,
-            line=place.line,
-            column=place.column,
-            key=error.key,
-            hint=error.hint,
-            code=error.code,
-        )
+        return replaced(error, self.secrets.hide, self.path, *place)
 
     def __reduce__(self) -> tuple[Callable[..., Job], tuple[Any, ...]]:
         return parse_job, (self.text, self.path, self.plugin_paths)
@@ -195,7 +187,13 @@ def parse_job(text: str, path: str, plugin_paths: Sequence[Path] = ()) -> Job:
     }
     uses.table_options(data, sinks)
     faults += [*uses.faults, *check_rules(document, data)]
-    raise_all([*document.faults, *(f for f in faults if f.key not in {dotted(k) for k in resolver.failed})])
+    missing = {dotted(key) for key in resolver.failed}
+    hide = resolver.secrets.hide
+    raise_all(
+        replaced(fault, hide, fault.path, fault.line, fault.column)
+        for fault in [*document.faults, *faults]
+        if fault in document.faults or fault.key not in missing
+    )
     assert spec is not None
     assert source is not None
     assert queue is not None

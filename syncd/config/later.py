@@ -45,6 +45,16 @@ def _given(*key: str, unless: object = None) -> Callable[[Job], Iterator[Key]]:
     return find
 
 
+def _is(*key: str, value: str) -> Callable[[Job], Iterator[Key]]:
+    """The setting has this value."""
+
+    def find(job: Job) -> Iterator[Key]:
+        if job.document.get(key) == value:
+            yield key
+
+    return find
+
+
 def _sink_filters(job: Job) -> Iterator[Key]:
     yield from (("sinks", name, "where") for name, sink in job.sinks.items() if sink.where is not None)
 
@@ -61,6 +71,7 @@ LATER: tuple[tuple[str, Callable[[Job], Iterator[Key]]], ...] = (
     ("keyless: row-hash", _appends),
     ("a filter of one sink", _sink_filters),
     ("retry and parking", _given("retry")),
+    ("ddl: ignore", _is("policy", "ddl", value="ignore")),
     ("another policy than fail", _given("policy", "position_lost", unless="fail")),
     ("another policy than fail", _given("policy", "lost_transactions", unless="fail")),
     ("reconcile on a schedule", _given("reconcile", "cron")),

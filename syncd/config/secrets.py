@@ -38,6 +38,16 @@ class Secrets:
                 text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", MASK, text)
         return text
 
+    def hide_in(self, value: Any) -> Any:
+        """The same for every text in a log event or a JSON value."""
+        if isinstance(value, str):
+            return self.hide(value)
+        if isinstance(value, Mapping):
+            return {key: self.hide_in(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)([self.hide_in(item) for item in value]) if type(value) in (list, tuple) else value
+        return value
+
     def __contains__(self, value: object) -> bool:
         return value in self._values
 

@@ -32,7 +32,7 @@ sinks:
       url: "{sink_url}"
 {sink_password}
 # What to do in cases that have more than one right answer.
-# policy: {{ddl: apply, zero_date: refuse}}
+# policy: {{ddl: apply, zero_date: fail}}
 """
 
 

@@ -171,8 +171,8 @@ class Policy(Section):
     """The source has deleted the log that syncd still needs: halt, load again, or compare and repair."""
     lost_transactions: Annotated[Literal["fail", "refresh"], word("fail", "refresh")] = "fail"
     """A failed-over source lacks transactions that were copied: halt, or read their rows again."""
-    zero_date: Annotated[Literal["refuse", "null"], word("refuse", "null")] = "refuse"
-    """A date that no calendar has (0000-00-00): refuse the row, or write NULL. The word "null" needs quotes."""
+    zero_date: Annotated[Literal["fail", "null"], word("fail", "null")] = "fail"
+    """A date that no calendar has (0000-00-00): halt the table, or write NULL. The word "null" needs quotes."""
 
 
 class Exponential(Section):
@@ -221,11 +221,11 @@ class Throttle(Section):
     """Limits that keep the source at ease; what is not given is not limited."""
 
     rows_per_s: float | None = Field(default=None, gt=0)
-    """Rows read by the snapshot in a second, all readers together."""
-    bytes_per_s: Bytes | None = None
-    """Bytes read by the snapshot in a second, all readers together."""
+    """Rows that one snapshot reader reads in a second."""
     source_threads_running: int | None = Field(default=None, ge=1)
     """Readers wait while the source runs more threads than this."""
+    replica_lag_s: float | None = Field(default=None, gt=0)
+    """Readers wait while a replica that the source plugin watches is further behind, in seconds."""
 
 
 class Snapshot(Section):

@@ -14,6 +14,7 @@ import structlog
 
 from syncd import codec
 from syncd.errors import FatalError
+from syncd.failpoints import failpoint
 from syncd.model import Kind, Lane, SchemaChange, Stored, TableId, Target
 from syncd.spi import Lease, Queue, Sink
 from syncd.state import State, TableRecord
@@ -42,6 +43,7 @@ def pass_one(
     Barriers of one change may stand more than once in a lane (a capture that died publishes again): each is passed by
     itself. FatalError for a lane that has no barrier where the others have one.
     """
+    failpoint("barrier.reached")
     fronts = {lane: stored[0] for lane, stored in waiting.items()}
     changes = {lane: codec.decode_change(front.message) for lane, front in fronts.items()}
     change = min(changes.values(), key=lambda c: c.seq)
@@ -56,12 +58,15 @@ def pass_one(
     _act(owner, change)
     offsets = {lane: fronts[lane].offset + 1 for lane in here}
     items = owner.state.barrier_item(owner.sink_name, change, begun=False)
+    failpoint("barrier.acted")
     owner.queue.commit(owner.lease, owner.group, offsets, items, [])
+    failpoint("barrier.passed")
     log.info("barrier_passed", sink=owner.group, table=str(record.table), kind=change.kind.value, seq=change.seq)
 
 
 def _act(owner: Owner, change: SchemaChange) -> None:
     owner.queue.put(owner.lease, owner.state.barrier_item(owner.sink_name, change, begun=True))
+    failpoint("barrier.intent_saved")
     owner.sink.apply(owner.target(change.table, change.schema.version), change)
 
 

@@ -75,9 +75,9 @@ class Parts:
         """The `Ticket.owner` of chunk writers: fenced, table by table, at the hand-over."""
         return f"{self.group(record.sink)}/chunk/{record.table}"
 
-    def owner(self) -> str:
-        """Who holds a lease, for people."""
-        return f"{socket.gethostname()}:{os.getpid()}"
+    def owner(self, pid: int | None = None) -> str:
+        """Who holds a lease: host and process."""
+        return f"{socket.gethostname()}:{pid or os.getpid()}"
 
     def socket(self, sink: str) -> Path:
         """Where the process that hosts a one-process sink listens."""

@@ -14,6 +14,7 @@ from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.lease import Keeper, acquire
 from syncd.engine.process import Link
 from syncd.errors import FatalError, QueueFull, TransientError, Unsupported
+from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId
 from syncd.spi import Lease, Queue, Source
 from syncd.state import Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
@@ -85,6 +86,7 @@ class Capture:
                     record = SourceRecord(record.epoch, event.position, event.seq, event.time, clock())
                     self._pending.items |= self._state.source_item(record)
                     self._publish()
+                    failpoint("capture.published")
                     self._source.ack(event.position)
                     if self._link.stop.is_set():
                         return
@@ -118,8 +120,10 @@ class Capture:
         tag = self._parts.tag(batch.table)
         for queue, part, hashes in split_by_queue(batch, self._parts.queues):
             self._pending.add(codec.encode(part, Lane(tag, queue), self._parts.source_name, captured, hashes))
+        failpoint("capture.transformed")
         if self._pending.bytes >= PUBLISH_BYTES:
             self._publish()
+            failpoint("capture.part_published")
 
     def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
         table = change.table
@@ -166,6 +170,7 @@ class Capture:
         assert record is not None
         items = self._state.halt_item(table, Halt(str(error), record.position, clock()))
         self._queue.put(self._lease, items)
+        failpoint("capture.halt_saved")
         self._halted.add(table)
         log.error("table_halted", job=self._parts.job.name, table=str(table), error=str(error))
 

@@ -24,6 +24,7 @@ from syncd.engine.lease import Keeper, acquire
 from syncd.engine.process import Link
 from syncd.engine.remote import HostedSink, SinkHost, SinkServer
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Hop, Kind, Lane, Stored, TableId, Target
 from syncd.spi import Lease, Mark, Queue, Sink, Ticket
 from syncd.state import DELIVERED, Items, Phase, State, TableRecord
@@ -139,6 +140,7 @@ class Deliverer:
     def _prepare(self, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit; from then on it can be loaded."""
         self._sink.prepare(self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published))
+        failpoint("snapshot.prepared")
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
         return True
@@ -245,12 +247,15 @@ class Deliverer:
     def _write(self, write: Write) -> None:
         """Rows first, then offsets and hops in one commit (1)."""
         began = clock()
+        failpoint("deliver.merged")
         if len(write.batch):
             self._sink.write(write.target, write.batch, write.ticket)
+            failpoint("deliver.written")
         took = clock() - began
         hops = [Hop(trace, self._group, lane, at, began, took, self._worker) for trace, lane, at in write.traces]
         items: Items = {}
         self._queue.commit(self._lease, self._group, write.offsets, items, hops)
+        failpoint("deliver.committed")
         if self._traits.transactional:
             self._marks |= write.ticket.marks
 

@@ -22,6 +22,7 @@ from syncd.engine.lease import Keeper
 from syncd.engine.process import Failed, Worker
 from syncd.engine.snapshot import Copied, Copy, Discover, Discovered, Plan, Planned, Refused
 from syncd.errors import FatalError, FencedError, SyncdError
+from syncd.failpoints import failpoint
 from syncd.model import Chunk, TableId
 from syncd.spi import Lease, Queue
 from syncd.state import Phase, State, TableRecord
@@ -193,6 +194,7 @@ class JobRunner:
             if time.monotonic() >= slot.not_before:
                 slot.worker = slot.start()
                 slot.born = time.monotonic()
+                log.info("worker_started", job=self.name, worker=slot.name, pid=slot.worker.pid)
                 self._begin(slot)
             return
         for word in slot.worker.words():
@@ -213,6 +215,7 @@ class JobRunner:
     def _bury(self, slot: Slot) -> None:
         assert slot.worker is not None
         code, lived = slot.worker.exitcode, time.monotonic() - slot.born
+        self._free_leases(slot.worker.pid)
         slot.worker.close()
         slot.worker = None
         slot.ready = False
@@ -225,6 +228,12 @@ class JobRunner:
         if slot.deaths >= DEATHS:
             self._crash_loop(slot)
         slot.task = None
+
+    def _free_leases(self, pid: int) -> None:
+        """Of a child that is dead for certain: the next one need not wait until they have run out."""
+        for state in self.queue.leases(f"job/{self.name}/"):
+            if state.live and state.lease.owner == self.parts.owner(pid):
+                self.queue.release(state.lease)
 
     def _crash_loop(self, slot: Slot) -> None:
         error = FatalError(
@@ -323,7 +332,9 @@ class JobRunner:
             return
         phase = Phase.CATCH_UP if self.parts.captures else Phase.DONE
         after = replace(record, phase=phase, epoch=record.epoch + 1, since=clock())
+        failpoint("snapshot.all_marked")
         self.queue.put(self._run_lease, self._state.table_item(after))
+        failpoint("snapshot.handed_over")
         self._loaded += load.rows
         del self.loads[record.sink, record.table]
         log.info("table_loaded", job=self.name, table=str(record.table), sink=record.sink, rows=load.rows)

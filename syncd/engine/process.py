@@ -137,4 +137,4 @@ def _main(parent: int, name: str, pipe: Connection, work: Callable[..., None], a
         link.send(
             Failed(FatalError(f"{name} crashed: {type(error).__name__}: {error}", hint="see the log", code="E159"))
         )
-        raise
+        sys.exit(1)

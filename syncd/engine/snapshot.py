@@ -18,6 +18,7 @@ from syncd.engine.batches import join
 from syncd.engine.build import Parts, clock
 from syncd.engine.process import Link
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, TableId, TableSchema, Target
 from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
 from syncd.state import Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
@@ -117,6 +118,7 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[s
     while True:
         before = source.tables(parts.wants)
         head = source.head(1)
+        failpoint("snapshot.head_taken")
         after = source.tables(parts.wants)
         if _columns(before) == _columns(after):
             break
@@ -143,6 +145,7 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[s
             items |= state.halt_item(table, Halt("; ".join(why), start.position, clock()))
     parts.subscribe(queue, [schema.table for schema in taken])
     queue.put(lease, items)
+    failpoint("snapshot.head_saved")
     return refused
 
 
@@ -159,7 +162,9 @@ def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: L
     if after is not None and after.upper is None:
         return
     for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, after):
+        failpoint("snapshot.border_found")
         queue.put(lease, state.chunk_item(record.sink, chunk))
+        failpoint("snapshot.chunk_saved")
         link.send(Planned(record, chunk))
         if link.stop.is_set():
             return
@@ -208,8 +213,10 @@ class Reader:
             copied = _patiently(self._link, self._source, partial(self._copy, task))
             if copied is None or self._link.stop.is_set():
                 return
+            failpoint("snapshot.chunk_written")
             done = Done(*copied, clock())
             self._queue.put(self._lease, self._state.done_item(task.record.sink, task.chunk, done))
+            failpoint("snapshot.chunk_marked")
             self._link.send(Copied(task.record, task.chunk, done))
         except FencedError:
             raise
@@ -238,6 +245,7 @@ class Reader:
             rows, size = rows + len(batch), size + batch.nbytes
             if writing is not None:
                 writing.result()
+                failpoint("snapshot.chunk_part")
             writing = self._writer.submit(self._write, record.sink, target, batch, ticket)
         if writing is not None:
             writing.result()

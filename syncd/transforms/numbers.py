@@ -140,12 +140,12 @@ def _decimal_type(operand: Operand) -> pa.DataType:
     return pa.decimal256(operand.type.precision, max(operand.type.scale, 0))
 
 
-def _cast(run: Run, to: pa.DataType) -> Run:
+def _cast(run: Run, to: pa.DataType, *, safe: bool = True) -> Run:
     def cast(rows: Rows) -> Any:
         values = run(rows)
         if pat.is_boolean(values.type):
             values = values.cast(pa.int64())
-        return values if values.type == to else values.cast(to)
+        return values if values.type == to else values.cast(to, safe=safe)
 
     return cast
 
@@ -155,7 +155,8 @@ def _int64(operand: Operand) -> Run:
 
 
 def _double(operand: Operand) -> Run:
-    return _cast(operand.run, pa.float64())
+    # Beyond 2^53 whole numbers are rounded, as the server rounds them.
+    return _cast(operand.run, pa.float64(), safe=False)
 
 
 def _decimals(operand: Operand) -> Run:

@@ -136,6 +136,13 @@ class TruncatesAll(ArrivalSink):
         super().apply(target, replace(change, seq=2**63))
 
 
+class TruncatesForTheMomentOnly(VersionedSink):
+    def apply(self, target: Target, change: SchemaChange) -> None:
+        super().apply(target, change)
+        with self._transaction() as db:
+            db.execute("UPDATE tables SET floor = ?", (-(2**63),))
+
+
 class ForgetsDefaults(VersionedSink):
     def scan(
         self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
@@ -186,6 +193,7 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     KeepsNoTombstones: "test_tombstones_stay_until_they_expire",
     ExpiresTooMuch: "test_tombstones_stay_until_they_expire",
     TruncatesAll: "test_truncate_twice_and_late",
+    TruncatesForTheMomentOnly: "test_rows_older_than_a_truncate_never_come_back",
     ForgetsDefaults: "test_a_new_column_shows_its_default_in_old_rows",
     ScansWithoutTheUpperBound: "test_a_scan_of_a_key_of_two_columns",
     AppendsTwice: "test_appended_rows_come_once_per_call",

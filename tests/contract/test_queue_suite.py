@@ -1,4 +1,4 @@
-"""The conformance suite itself: each wrong queue fails the test that is named for its fault, the right one passes it."""
+"""The conformance suite itself: each wrong queue fails the test that names its fault, the right one passes it."""
 
 from __future__ import annotations
 

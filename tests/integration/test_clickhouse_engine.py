@@ -390,16 +390,29 @@ def test_check_says_what_the_server_is(opened: Opened) -> None:
     assert [f.level for f in opened().check()] == ["ok", "ok", "ok"]
 
 
-def test_the_server_itself_refuses_rows_older_than_a_truncate(opened: Opened) -> None:
+def test_the_server_itself_refuses_rows_older_than_a_truncate(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A zombie that has looked at the table before the act, and sends its insert after it."""
     sink = opened()
     sink.prepare(target())
     writer = Writer(sink, target())
     frozen = sink._still_fits(target())
     sink.apply(target(), change(Ddl.TRUNCATE, target(), 20))
-    sink._still_fits = lambda of: frozen  # type: ignore[method-assign]
+    monkeypatch.setattr(sink, "_still_fits", lambda of: frozen)
     with pytest.raises(TransientError, match="469"):
         writer.write((INSERT, 10, (1, "late", 1)), (INSERT, 21, (2, "new", 1)))
-    del sink._still_fits
+    monkeypatch.undo()
     writer.write((INSERT, 10, (1, "late", 1)), (INSERT, 21, (2, "new", 1)))
     assert live(sink, target()) == {2: ("new", 1)}
+
+
+@pytest.mark.parametrize("page_rows", [1, 2, 3, 7, 100])
+def test_pages_of_a_scan_leave_nothing_out(opened: Opened, page_rows: int) -> None:
+    """Whatever versions and tombstones lie between them."""
+    sink = opened(page_rows=page_rows)
+    unmerged(sink)
+    writer = Writer(sink, target())
+    for seq in (10, 30, 50):
+        writer.write(*((INSERT, seq + i, (i, f"v{seq}", i)) for i in range(10)))
+    writer.write(*((DELETE, 70 + i, gone(ITEMS, (i, "x", i))) for i in range(0, 10, 3)))
+    assert rows(sink, target()) == [(i, "v50", i) for i in range(10) if i % 3]
+    assert [row[0] for row in rows(sink, target(), (1,), (7,))] == [2, 4, 5, 7]

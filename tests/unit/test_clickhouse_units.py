@@ -33,6 +33,8 @@ def test_urls_that_are_refused(url: str) -> None:
 def test_urls_that_are_taken() -> None:
     assert ClickHouseOptions(url="http://host:8123/my%20db").database == "my db"
     assert ClickHouseOptions(url="https://host").database == "default"
+    assert ClickHouseOptions(url="https://me@host").username == "me"
+    assert ClickHouseOptions(url="https://host").username == "default"
     embedded = ClickHouseOptions(url="chdb:///var/lib/my%20copy")
     assert (embedded.embedded, embedded.path, embedded.database) == (True, "/var/lib/my copy", "default")
 

@@ -50,7 +50,9 @@ class Database:
             alone = self._join()
             unclean = _size(self._wal) > 0
             # SQLite gives -wal and -shm the rights of the database file.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Made only when absent: closing a file that SQLite has open elsewhere in this process drops its locks.
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._connection = self._connector(self.path)
             self._set_up()
             if alone and unclean:

@@ -61,7 +61,7 @@ class Client:
             "port": url.port or SCHEMES["https" if secure else "http"],
             "secure": secure,
             "verify": self._options.verify,
-            "username": self._options.user,
+            "username": self._options.username,
             "password": self._options.password.get_secret_value(),
             "connect_timeout": self._options.connect_timeout,
             "send_receive_timeout": self._options.write_timeout,

@@ -10,6 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 SCHEMES = {"http": 8123, "https": 8443, "chdb": 0}
 
 
+class ClickHouseTableOptions(BaseModel):
+    """What may be said of one table (`tables: ... sinks: NAME:`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    partition_by: str = Field(
+        default="", description="PARTITION BY of the table: an expression over key columns and no others."
+    )
+
+
 class ClickHouseOptions(BaseModel):
     """Where the target is, and how its tables are made."""
 
@@ -19,7 +29,7 @@ class ClickHouseOptions(BaseModel):
         description="`http://host:8123/db` or `https://host:8443/db`: a server, and the database of tables whose "
         "target names none. `chdb:///var/lib/copy`: the embedded engine, with its files in that folder."
     )
-    user: str = Field(default="default", description="User of the server; without meaning for chdb.")
+    user: str = Field(default="", description="User of the server; `user@` in the url does the same. Else `default`.")
     password: SecretStr = Field(default=SecretStr(""), description="Password of the user.")
     tls: bool = Field(default=False, description="Speak TLS, also where the url says http.")
     verify: bool = Field(default=True, description="Check the server's certificate.")
@@ -60,8 +70,8 @@ class ClickHouseOptions(BaseModel):
             raise ValueError(f"{url}: the embedded engine wants an absolute path: chdb:///var/lib/copy")
         if parts.scheme != "chdb" and not parts.hostname:
             raise ValueError(f"{url}: names no host")
-        if parts.username or parts.password:
-            raise ValueError("the url holds a user or a password: give them as `user` and `password`")
+        if parts.password:
+            raise ValueError("the url holds a password: give it as `password`")
         return url
 
     @property
@@ -76,6 +86,10 @@ class ClickHouseOptions(BaseModel):
     def path(self) -> str:
         """Folder of the embedded engine."""
         return unquote(self.parts.path)
+
+    @property
+    def username(self) -> str:
+        return self.user or unquote(self.parts.username or "") or "default"
 
     @property
     def database(self) -> str:

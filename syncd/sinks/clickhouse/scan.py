@@ -19,29 +19,49 @@ Key = tuple[KeyValue, ...]
 
 
 def scan(client: Client, target: Target, lower: Key | None, upper: Key | None, page: int) -> Iterator[pa.RecordBatch]:
-    """Each page is one statement that goes on behind the last key, so that nothing stays open between two of them."""
+    """Each page is a statement of its own over a range with both ends, so that nothing stays open between two of them.
+
+    Without its upper end FINAL would read on behind the page, to the end of the table.
+    """
     if target.append:
         yield from _all(client, target)
         return
-    identity = target.schema.identity
     while True:
-        got = _page(client, target, lower, upper, page)
+        end = _page_end(client, target, lower, upper, page)
+        got = _page(client, target, lower, end or upper)
         if got.num_rows:
             yield got
-        if got.num_rows < page:
+        if end is None:
             return
-        lower = tuple(got.column(name)[-1].as_py() for name in identity)
+        lower = end
 
 
-def _page(client: Client, target: Target, lower: Key | None, upper: Key | None, page: int) -> pa.RecordBatch:
+def _page_end(client: Client, target: Target, lower: Key | None, upper: Key | None, page: int) -> Key | None:
+    """The key `page` rows on, read in the order of the primary key, all versions counted; None at the end."""
+    key = ", ".join(quoted(name) for name in target.schema.identity)
+    sql = (
+        f"SELECT {key} FROM {full_name(target)} {_where(target, lower, upper)} ORDER BY {key} LIMIT 1 OFFSET {page - 1}"
+    )
+    found = client.select(sql, doing=f"scanning {full_name(target)}", table=str(target.schema.table))
+    if not found.num_rows:
+        return None
+    columns = [target.schema.column(name) for name in target.schema.identity]
+    return tuple(restored(found.column(c.name), c.type)[0].as_py() for c in columns)
+
+
+def _page(client: Client, target: Target, lower: Key | None, upper: Key | None) -> pa.RecordBatch:
     order = ", ".join(quoted(name) for name in target.schema.identity)
-    where = [f"{DELETED} = 0"]
-    if lower is not None:
-        where.append(_bound(target, lower, ">", ">"))
-    if upper is not None:
-        where.append(_bound(target, upper, "<", "<="))
-    sql = f"{_select(target)} FINAL WHERE {' AND '.join(where)} ORDER BY {order} LIMIT {page}"
+    sql = f"{_select(target)} FINAL {_where(target, lower, upper, f'{DELETED} = 0')} ORDER BY {order}"
     return _typed(target, client.select(sql, doing=f"scanning {full_name(target)}", table=str(target.schema.table)))
+
+
+def _where(target: Target, lower: Key | None, upper: Key | None, *more: str) -> str:
+    conditions = list(more)
+    if lower is not None:
+        conditions.append(_bound(target, lower, ">", ">"))
+    if upper is not None:
+        conditions.append(_bound(target, upper, "<", "<="))
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 def _all(client: Client, target: Target) -> Iterator[pa.RecordBatch]:

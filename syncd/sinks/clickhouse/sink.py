@@ -18,7 +18,7 @@ from syncd.sinks.clickhouse.checks import findings
 from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.errors import CHANGED_CODES, mapped
 from syncd.sinks.clickhouse.limits import Limits, ask
-from syncd.sinks.clickhouse.options import ClickHouseOptions
+from syncd.sinks.clickhouse.options import ClickHouseOptions, ClickHouseTableOptions
 from syncd.sinks.clickhouse.rows import build
 from syncd.sinks.clickhouse.scan import scan
 from syncd.sinks.clickhouse.types import Making
@@ -29,6 +29,7 @@ class ClickHouseSink:
     """One connection; see `spi.Sink` for each method."""
 
     Options: ClassVar[type[ClickHouseOptions]] = ClickHouseOptions
+    TableOptions: ClassVar[type[ClickHouseTableOptions]] = ClickHouseTableOptions
 
     def __init__(self, options: ClickHouseOptions, context: Context) -> None:
         self._options = options

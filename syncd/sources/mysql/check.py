@@ -1,3 +1,7 @@
 """stub"""
+
 from __future__ import annotations
-def check(connection, options, name): return []
+
+
+def check(connection, options, name):
+    return []

@@ -163,7 +163,9 @@ def _log_status(connection: Connection) -> Place:
 
 def _marker(connection: Connection, table: str) -> Place:
     name = quoted(*table.split(".", 1))
-    rows(connection, f"CREATE TABLE IF NOT EXISTS {name} (id INT PRIMARY KEY, at TIMESTAMP(6) NOT NULL) ENGINE = InnoDB")
+    rows(
+        connection, f"CREATE TABLE IF NOT EXISTS {name} (id INT PRIMARY KEY, at TIMESTAMP(6) NOT NULL) ENGINE = InnoDB"
+    )
     end = log_end(connection)._replace(gtid=None)
     # Commits become visible in the order of the log (binlog_order_commits): ours is behind all that is before `end`.
     rows(connection, f"REPLACE INTO {name} VALUES (1, NOW(6))")

@@ -50,7 +50,9 @@ class Tls(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ca: Path | None = Field(None, description="PEM file with the authorities that may sign the server's certificate.")
-    cert: Path | None = Field(None, description="PEM file with the client's certificate, where the server asks for one.")
+    cert: Path | None = Field(
+        None, description="PEM file with the client's certificate, where the server asks for one."
+    )
     key: Path | None = Field(None, description="PEM file with the key of `cert`; not needed when `cert` holds both.")
     verify: Literal["full", "ca", "none"] = Field(
         "full",

@@ -75,7 +75,10 @@ def tables(connection: Connection, wanted: Callable[[TableId], bool], rules: Rul
 
 def _listed(connection: Connection, wanted: Callable[[TableId], bool], *, ids_only: bool = False) -> Any:
     """The wanted tables in order of their names; with `ids_only` the set of their ids."""
-    listed = [_Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "") for r in rows(connection, _TABLES)]
+    listed = [
+        _Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "")
+        for r in rows(connection, _TABLES)
+    ]
     listed = sorted((t for t in listed if wanted(t.id)), key=lambda t: t.id)
     return {t.id for t in listed} if ids_only else listed
 

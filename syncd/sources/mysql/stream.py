@@ -11,6 +11,7 @@ from syncd.model import ChangeBatch, Checkpoint, Position, SchemaChange, TableId
 from syncd.sources.mysql.binlog import dump, position
 from syncd.sources.mysql.binlog.decoder import Decoder, Event, Settings
 from syncd.sources.mysql.binlog.feed import Feed
+from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.plan import Normalise
 from syncd.sources.mysql.binlog.rows import Before
 from syncd.sources.mysql.binlog.tables import Tables
@@ -29,6 +30,7 @@ class Options:
     `heartbeat`: seconds. `zero_date`: "fail" or "null".
 
     `before`: which before-images of UPDATEs to decode. `buffer`: bytes that are decoded together.
+    `describe`: a table as the server describes it now, None if it is not there; `complete`: a schema with its twins added.
     """
 
     server_id: int
@@ -37,6 +39,8 @@ class Options:
     zero_date: str = "fail"
     before: Before = "key"
     buffer: int = 4 << 20
+    describe: Callable[[TableId], TableSchema | None] = lambda table: None
+    complete: Callable[[TableSchema], TableSchema] = lambda schema: schema
     now: Callable[[], float] = time.time
 
 
@@ -60,13 +64,18 @@ def stream(
             server.mariadb,
             options.normalise,
             lambda: int((options.now() + server.clock) * 1_000_000),
+            server.charsets,
             options.before,
         )
-        decoder = Decoder(settings, place, Tables(schemas, wanted, options.zero_date, server.charsets))
+        tables = Tables(schemas, wanted, options.zero_date, server.charsets)
+        asking = Asking(options.describe, options.complete, server.version, server.mariadb, options.zero_date == "null")
+        decoder = Decoder(settings, place, tables, Follower(tables, asking))
         feed = Feed(SocketWire(sock), checksum=server.checksum, size=options.buffer)
         while True:
             if not feed.fill(_PATIENCE * options.heartbeat):
-                raise TransientError(f"the server has sent nothing for {_PATIENCE * options.heartbeat:.1f} s, not even a heartbeat")
+                raise TransientError(
+                    f"the server has sent nothing for {_PATIENCE * options.heartbeat:.1f} s, not even a heartbeat"
+                )
             yield from decoder.take(feed)
     finally:
         close(connection)

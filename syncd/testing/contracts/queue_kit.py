@@ -62,6 +62,7 @@ def seqs(queue: Queue, lane: Lane = A0, offset: int = 0, max_bytes: int = 1 << 2
     """The seqs of all messages of the lane from `offset` on, read page by page."""
     found = []
     while page := queue.poll(TOPIC, lane, offset, max_bytes):
+        assert page[0].offset >= offset, "poll gave a message again that lies before its offset"
         found += [item.message.first_seq for item in page]
         offset = page[-1].offset + 1
     return found

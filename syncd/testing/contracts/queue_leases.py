@@ -161,7 +161,7 @@ class Waits:
             end = len(seqs(queue, A0))
             publisher.publish(lease, TOPIC, [message(2)], {})
             seqs(queue, B0)
-            assert queue.wait(TOPIC, 20.0), "A0 has a message that no poll has seen"
+            assert queue.wait(TOPIC, 5.0), "A0 has a message that no poll has seen"
             assert len(seqs(queue, A0)) == end + 1
 
 

@@ -13,5 +13,5 @@ def cases() -> dict[str, tuple[str, str]]:
     for part in FILE.read_text(encoding="utf-8").split("==== ")[1:]:
         name, _, rest = part.partition("\n")
         text, _, says = rest.partition("---- says\n")
-        found[name] = (text.replace("<TAB>", "\t"), says.strip())
+        found[name] = (text.replace("<TAB>", "\t").replace("<NUL>", "\0"), says.strip())
     return found

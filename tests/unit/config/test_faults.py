@@ -91,3 +91,12 @@ def test_an_alias_bomb_is_refused() -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     with pytest.raises(Faults, match="the aliases make the file too large"):
         parse_job("\n".join(lines), "shop.yaml", [PLUGINS])
+
+
+def test_a_value_from_a_reference_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter two")
+    text = MINIMAL.replace('"http://ch"}', '"http://ch"}, tags: "${env:SECRET}", deletes: "${env:SECRET}"')
+    with pytest.raises(Faults) as raised:
+        parse_job(text + "mode: ${env:SECRET}\nstart: {gtid: x}\n", "shop.yaml", [PLUGINS])
+    assert "hunter" not in str(raised.value)
+    assert str(raised.value).count("***") == 4

@@ -36,7 +36,7 @@ def test_defaults(load: Load) -> None:
         "ddl": "apply",
         "position_lost": "fail",
         "lost_transactions": "fail",
-        "zero_date": "refuse",
+        "zero_date": "fail",
     }
     assert job.retry is None
     assert not_yet(job) == []
@@ -66,6 +66,7 @@ def test_not_yet_names_every_part_with_its_place(full: Job) -> None:
     [
         ("mode: cdc\nstart: {timestamp: 2026-05-01T00:00:00Z}", "start.timestamp"),
         ("policy: {lost_transactions: refresh}", "policy.lost_transactions"),
+        ("policy: {ddl: ignore}", "policy.ddl"),
         ("queue: {kafka: {brokers: k}}", "queue.kafka"),
     ],
 )
@@ -165,3 +166,8 @@ def test_a_fault_found_later_gets_its_place(full: Job) -> None:
     late = ConfigError("shop.users has no column 'email'", key="tables.shop.users.mask.email", code="C124")
     assert str(full.placed(late)).startswith(f"{full.path}:8:30 tables.shop.users.mask.email: ")
     assert str(full.fault(("queue", "queues"), "was 4", code="C140")).startswith(f"{full.path}:9:17 queue.queues: ")
+
+
+def test_secrets_in_a_log_event(full: Job) -> None:
+    event = {"error": "no hunter2", "rows": 3, "more": ["tiger-in-a-file", ("x",)]}
+    assert full.secrets.hide_in(event) == {"error": "no ***", "rows": 3, "more": ["***", ("x",)]}

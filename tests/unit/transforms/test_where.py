@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import ConfigError, Unsupported
@@ -263,6 +263,7 @@ def by_sqlite(where: str, rows: list[tuple[Any, ...]]) -> list[bool | None]:
         connection.close()
 
 
+@settings(deadline=None)
 @given(where=condition, rows=rows_of)
 def test_as_sqlite_answers(where: str, rows: list[tuple[Any, ...]]) -> None:
     data = pa.RecordBatch.from_pylist([dict(zip("absu", row, strict=True)) for row in rows], schema=PLAIN.arrow())

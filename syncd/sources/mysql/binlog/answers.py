@@ -30,7 +30,9 @@ def raise_answer(body: bytes) -> NoReturn:
         raise error_of(int.from_bytes(body[1:3], "little"), text.decode("utf-8", "replace"))
     if body[:1] == b"\xfe" and len(body) < 9:
         raise TransientError("the server ended the log")
-    raise FatalError(f"a packet of {len(body)} bytes is neither an event nor an answer of the server: {body[:16].hex()}")
+    raise FatalError(
+        f"a packet of {len(body)} bytes is neither an event nor an answer of the server: {body[:16].hex()}"
+    )
 
 
 def error_of(code: int, text: str) -> SyncdError:

@@ -71,6 +71,7 @@ class _Definition:
         self._words, self._at, self._mariadb = words, 1, mariadb
         self._charset = self._collation = self._key = ""
         self._nullable, self._unsigned, self._computed = True, False, False
+        self._null_said = False
         self._default: str | None = None
 
     def read(self) -> Defined:
@@ -100,7 +101,9 @@ class _Definition:
         return Defined(column, self._key, self._computed or self._zero(base, nullable))
 
     def _zero(self, base: str, nullable: bool) -> bool:
-        """A date that may not be NULL and has no default: rows that are there get the zero date; ENUM its first."""
+        """Rows that are there get what no default says: the zero date, the ENUM's first member, the time of the change."""
+        if base == "timestamp" and not self._null_said:
+            return True
         return not nullable and self._default is None and base in _ZERO_DATES | {"enum"}
 
     # ------------------------------------------------------------------------------------------------------ words
@@ -189,7 +192,7 @@ class _Definition:
             case "SIGNED" | "VISIBLE" | "INVISIBLE" | "VIRTUAL" | "STORED" | "PERSISTENT" | "ALWAYS":
                 pass
             case "NULL":
-                self._nullable = True
+                self._nullable = self._null_said = True
             case "NOT":
                 self._next()
                 self._nullable = False

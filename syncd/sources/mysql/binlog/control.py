@@ -39,7 +39,9 @@ def checksum_of(event: bytes) -> bool:
     for kind, wanted in _LENGTHS.items():
         # a server that does not know an event type says nothing of it, or 0
         if kind <= len(lengths) and lengths[kind - 1] not in (wanted, 0):
-            raise FatalError(f"the log's events of type {kind} have fixed parts of {lengths[kind - 1]} bytes, not {wanted}")
+            raise FatalError(
+                f"the log's events of type {kind} have fixed parts of {lengths[kind - 1]} bytes, not {wanted}"
+            )
     algorithm = event[-5]
     if algorithm > 1:
         raise FatalError(f"the log has checksums of kind {algorithm}", hint="SET GLOBAL binlog_checksum = CRC32")

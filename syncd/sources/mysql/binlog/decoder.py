@@ -7,16 +7,18 @@ in the feed for the rest of their transaction, unless it is larger than the feed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from syncd.errors import FatalError, Unsupported
-from syncd.model import ChangeBatch, Checkpoint, SchemaChange
-from syncd.sources.mysql.binlog import control, kinds, seq
+from syncd.model import ChangeBatch, Checkpoint, SchemaChange, TableId
+from syncd.sources.mysql.binlog import compressed, control, kinds, seq
 from syncd.sources.mysql.binlog.feed import Feed
-from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
+from syncd.sources.mysql.binlog.follow import Follower
+from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids, parse
 from syncd.sources.mysql.binlog.places import Places
 from syncd.sources.mysql.binlog.plan import Normalise
 from syncd.sources.mysql.binlog.position import Place
@@ -26,6 +28,8 @@ from syncd.sources.mysql.binlog.tables import Tables
 from syncd.sources.mysql.binlog.window import Window, window
 
 Event = ChangeBatch | SchemaChange | Checkpoint
+Fate = Literal["done", "rolled back", "cut off"]
+_RESYNC = "resync the table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Settings:
     mariadb: bool
     normalise: Normalise
     now: Callable[[], int]
+    charsets: Mapping[int, str]
     before: Before = "key"
     batch_rows: int = 1 << 16
     rows: RowDecoder = decode
@@ -45,16 +50,17 @@ class Settings:
 class Decoder:
     """The state of one stream: where it is, which tables it knows, which transaction it is in."""
 
-    def __init__(self, settings: Settings, start: Place, tables: Tables) -> None:
+    def __init__(self, settings: Settings, start: Place, tables: Tables, follower: Follower) -> None:
         self._settings = settings
         self._tables = tables
-        done: MariaGtids | MySQLGtids | None = None
-        if start.gtid is not None:
-            done = MariaGtids(start.gtid) if settings.mariadb else MySQLGtids(start.gtid)
+        self._follower = follower
+        done = None if start.gtid is None else parse(start.gtid, mariadb=settings.mariadb)
         self._progress = Progress(done, mariadb=settings.mariadb)
-        here = start.server in {"", settings.server} and bool(start.file)
-        self._places = Places(start.file if here else "", start.pos if here else 4)
+        # Where a dump by GTID begins in its file is known only when its first transaction has come.
+        self._exact = start.server in {"", settings.server} and bool(start.file)
+        self._places = Places(start.file, start.pos) if self._exact else Places()
         self._boundary = self._places.at
+        self._touched: set[TableId] = set()
 
     def take(self, feed: Feed) -> Iterator[Event]:
         """Give out what the feed holds, up to the last end of a transaction, and drop it from the feed."""
@@ -73,7 +79,7 @@ class Decoder:
         at = 0
         for index in [*np.flatnonzero(~w.plain[:ready]).tolist(), ready]:
             if index > at:
-                yield from self._plain(w, at, index)
+                yield from self._plain(w, at, index, _fate(w, index, ready))
             if index < ready:
                 yield from self._special(w, index)
                 if w.kind[index] == kinds.FORMAT_DESCRIPTION and self._checksum_changed(feed, w, index):
@@ -81,83 +87,181 @@ class Decoder:
             at = index + 1
         return ready
 
-    def _plain(self, w: Window, first: int, after: int) -> Iterator[Event]:
-        """Events without one that needs a look of its own, whose places are counted here."""
+    # ------------------------------------------------------------------------------------------ events by column
+
+    def _plain(self, w: Window, first: int, after: int, fate: Fate) -> Iterator[Event]:
+        """Events none of which needs a look of its own; `fate`: of the transaction that is open at their end."""
         self._count(w, first, after)
         ends = np.flatnonzero((w.kind[first:after] == kinds.XID) | w.commit[first:after])
         cut = first + int(ends[-1]) + 1 if ends.size else first
         if cut > first:
             self._progress.begin(w, first, cut)
             yield from self._rows(w, first, cut)
-            self._progress.commit(w, cut - 1)
             yield self._passed(w, cut - 1)
         if cut < after:
             self._progress.begin(w, cut, after)
-            yield from self._rows(w, cut, after)
+            if fate != "cut off":
+                yield from self._rows(w, cut, after, open_=True, fate=fate)
 
     def _count(self, w: Window, first: int, after: int) -> None:
         part = slice(first, after)
         w.place[part] = self._places.count(w.kind[part], w.size[part], w.log_pos[part], w.flags[part])
 
-    def _rows(self, w: Window, first: int, after: int) -> Iterator[Event]:
+    def _rows(
+        self,
+        w: Window,
+        first: int,
+        after: int,
+        *,
+        open_: bool = False,
+        fate: Fate = "done",
+        given: dict[TableId, int] | None = None,
+    ) -> Iterator[ChangeBatch]:
         settings = self._settings
+        w = compressed.expand(w, first, after)
         while first < after:
             stop = self._tables.learn(w, first, after)
             for plan, index, events in self._tables.groups(w, first, stop):
+                table = plan.schema.table
+                self._refuse(table, fate)
+                if open_:
+                    self._touched.add(table)
+                if given is not None:
+                    events = replace(events, given=given.get(table, 0))
                 base = seq.make(settings.epoch, self._places.file, 0)
                 batch = settings.rows(events, plan, base, settings.before, settings.normalise)
+                if given is not None:
+                    given[table] = given.get(table, 0) + len(batch)
                 batch = replace(batch, time=self._progress.time_of(w, int(index[-1])))
                 for at in range(0, len(batch), settings.batch_rows):
                     yield batch.slice(at, settings.batch_rows) if len(batch) > settings.batch_rows else batch
             first = stop
 
+    def _refuse(self, table: TableId, fate: Fate) -> None:
+        if self._progress.xa:
+            raise Unsupported(
+                f"{table}: rows of an XA transaction in the log",
+                table=str(table),
+                hint=f"change this table without XA transactions, then {_RESYNC}",
+            )
+        if fate == "rolled back":
+            raise Unsupported(
+                f"{table}: the log holds rows that were rolled back, of a transaction with tables that cannot roll back",
+                table=str(table),
+                hint=f"do not mix engines with and without transactions in one transaction; {_RESYNC}",
+            )
+
     def _passed(self, w: Window, index: int) -> Checkpoint:
         """The event at `index` ended a transaction: the position behind it."""
-        self._boundary = int(w.place[index] + w.size[index])
+        self._progress.commit(w, index)
+        self._touched.clear()
+        self._boundary, self._exact = int(w.place[index] + w.size[index]), True
         return self._checkpoint(self._progress.time)
 
     def _checkpoint(self, time: int) -> Checkpoint:
         done = self._progress.done
-        place = Place(self._places.name, self._boundary, None if done is None else done.text(), self._settings.server)
+        file, pos = (self._places.name, self._boundary) if self._exact else ("", 0)
+        place = Place(file, pos, None if done is None else done.text(), self._settings.server)
         return Checkpoint(place.dump(), seq.make(self._settings.epoch, self._places.file, self._boundary), time)
 
     # ------------------------------------------------------------------------------------- events one at a time
 
     def _special(self, w: Window, index: int) -> Iterator[Event]:
         self._count(w, index, index + 1)
-        kind = int(w.kind[index])
-        if kind == kinds.ROTATE:
-            yield from self._rotate(w, index)
-        elif kind == kinds.FORMAT_DESCRIPTION:
-            control.checksum_of(w.event(index))
-        elif kind in {kinds.HEARTBEAT, kinds.HEARTBEAT_V2}:
-            if self._places.name:
-                yield self._checkpoint(self._settings.now())
-        elif kind == kinds.PREVIOUS_GTIDS:
-            self._progress.reset(MySQLGtids.decode(w.body(index)))
-        elif kind == kinds.MARIA_GTID_LIST:
-            if not w.flags[index] & kinds.FLAG_ARTIFICIAL:
-                self._progress.reset(MariaGtids.decode(w.body(index)))
-        elif kind == kinds.QUERY:
-            yield from self._query(w, index)
-        elif not w.flags[index] & kinds.FLAG_IGNORABLE:
-            raise Unsupported(f"the log at {self._places.name}:{int(w.place[index])} holds an event of type {kind}")
+        match int(w.kind[index]):
+            case kinds.ROTATE:
+                yield from self._rotate(w, index)
+            case kinds.FORMAT_DESCRIPTION:
+                control.checksum_of(w.event(index))
+                self._cut_off("a log file begins")
+            case kinds.HEARTBEAT | kinds.HEARTBEAT_V2:
+                if self._exact or self._progress.done is not None:
+                    yield self._checkpoint(self._settings.now())
+            case kinds.PREVIOUS_GTIDS:
+                self._progress.reset(MySQLGtids.decode(w.body(index)))
+            case kinds.MARIA_GTID_LIST:
+                if not w.flags[index] & kinds.FLAG_ARTIFICIAL:
+                    self._progress.reset(MariaGtids.decode(w.body(index)))
+            case kinds.QUERY | kinds.MARIA_QUERY_COMPRESSED:
+                yield from self._query(w, index)
+            case kinds.TRANSACTION_PAYLOAD:
+                yield from self._payload(w, index)
+            case kinds.XA_PREPARE:
+                yield self._passed(w, index)
+            case kind:
+                self._unknown(w, index, kind)
 
     def _rotate(self, w: Window, index: int) -> Iterator[Event]:
         name, place = control.rotate(w.body(index))
-        if name == self._places.name and w.log_pos[index] == 0:
-            return  # said at the beginning of a dump: where it begins
+        if name == self._places.name:
+            return  # a dump begins by saying where, and a file ends by saying what the next one says again
+        known = bool(self._places.name)
+        self._cut_off(f"the log goes on in {name}")
         self._places.rotate(name, place)
         self._boundary = place
-        if self._progress.inside:
-            raise FatalError(f"a transaction is cut off at the end of the log file before {name}", hint="resync")
-        yield self._checkpoint(self._progress.time)
+        if known and self._exact:
+            yield self._checkpoint(self._progress.time)
+
+    def _cut_off(self, why: str) -> None:
+        """A file ends: a transaction that is open then was never committed; the server crashed while writing it."""
+        if self._touched:
+            raise FatalError(
+                f"{why} in the middle of a transaction, whose rows were given out: {', '.join(map(str, sorted(self._touched)))}",
+                hint="resync these tables",
+            )
+        self._progress.abandon()
 
     def _query(self, w: Window, index: int) -> Iterator[Event]:
-        query = control.query(w.body(index))
-        if not self._progress.inside:
-            self._progress.commit(w, index)
+        body = w.body(index)
+        if w.kind[index] == kinds.MARIA_QUERY_COMPRESSED:
+            body = compressed.query_body(body)
+        query = control.query(body)
+        at = seq.make(self._settings.epoch, self._places.file, int(w.place[index]))
+        charset = self._settings.charsets.get(query.charset, "")
+        followed = self._follower.follow(query, charset, at, self._progress.time_of(w, index))
+        yield from followed.changes
+        progress = self._progress
+        if followed.rollback and self._touched:
+            self._refuse(min(self._touched), "rolled back")
+        if followed.xa in {"START", "BEGIN"}:
+            progress.inside = progress.xa = True
+        elif followed.rows_follow:
+            progress.inside = True
+        elif not progress.inside or followed.rollback and len(query.text) == len(b"ROLLBACK"):
             yield self._passed(w, index)
+
+    def _payload(self, w: Window, index: int) -> Iterator[Event]:
+        """A whole transaction in one event: its rows share the event's bytes as their places."""
+        place, size = int(w.place[index]), int(w.size[index])
+        given: dict[TableId, int] = {}
+        for part in compressed.payload(w.body(index)):
+            inner = compressed.inside(part, place, size)
+            odd = np.flatnonzero(~inner.plain)
+            if odd.size:
+                self._unknown(inner, int(odd[0]), int(inner.kind[odd[0]]))
+            yield from self._rows(inner, 0, len(inner), open_=True, given=given)
+        yield self._passed(w, index)
+
+    def _unknown(self, w: Window, index: int, kind: int) -> None:
+        where = f"the log at {self._places.name}:{int(w.place[index])}"
+        if kind == kinds.INCIDENT:
+            raise FatalError(
+                f"{where} says that events are missing (INCIDENT)", hint="resync all tables of this source"
+            )
+        if kind == kinds.PARTIAL_UPDATE_ROWS:
+            table = self._tables.table_of(int.from_bytes(w.body(index)[:6], "little"))
+            if table:
+                raise Unsupported(
+                    f"{table}: {where} holds a partial JSON update",
+                    table=str(table),
+                    hint=f"SET GLOBAL binlog_row_value_options = '' (and in all sessions), then {_RESYNC}",
+                )
+        elif kind == kinds.EXECUTE_LOAD_QUERY:
+            self._follower.refuse_load(w.body(index))
+        elif not w.flags[index] & kinds.FLAG_IGNORABLE:
+            raise Unsupported(
+                f"{where} holds an event of type {kind}, which syncd does not know", hint="tell the authors"
+            )
 
     def _checksum_changed(self, feed: Feed, w: Window, index: int) -> bool:
         checksum = control.checksum_of(w.event(index))
@@ -165,6 +269,15 @@ class Decoder:
             return False
         feed.rescan(index + 1, checksum=checksum)
         return True
+
+
+def _fate(w: Window, index: int, ready: int) -> Fate:
+    """What the event at `index` does to a transaction that is open before it."""
+    if index == ready:
+        return "done"
+    if w.rollback[index]:
+        return "rolled back"
+    return "cut off" if w.kind[index] in {kinds.ROTATE, kinds.FORMAT_DESCRIPTION} else "done"
 
 
 def _ready(w: Window) -> int:

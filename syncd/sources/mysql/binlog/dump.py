@@ -10,26 +10,30 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from syncd.errors import FatalError, PositionLost
 from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
 from syncd.sources.mysql.binlog.position import Place
+from syncd.sources.mysql.connect import Connection, rows, server_of
+from syncd.sources.mysql.faults import mapped
 
 _DUMP, _DUMP_GTID = 0x12, 0x1E
 _THROUGH_GTID = 4
 _LARGEST_POS = (1 << 32) - 1
 _NANOSECONDS = 1_000_000_000
 
-Connection = Any
-
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the log's reader needs to know of the server. `name`: as in `Place.server`; `clock`: its time minus ours."""
+    """What the log's reader needs to know of the server.
+
+    `name`: as in `Place.server`; `version`: as in version comments (80015); `clock`: its time minus ours, seconds.
+    """
 
     name: str
     mariadb: bool
+    version: int
     checksum: bool
     charsets: Mapping[int, str]
     clock: float
@@ -37,34 +41,31 @@ class Server:
 
 def ask(connection: Connection, now: float) -> Server:
     """Who the server is; `now` is our clock, seconds since 1970."""
-    mariadb = "mariadb" in connection.get_server_info().lower()
+    at = server_of(connection.get_server_info())
+    mariadb = at.mariadb
     identity = "@@GLOBAL.server_id" if mariadb else "@@GLOBAL.server_uuid"
-    name, checksum, clock = _one(
-        connection, f"SELECT {identity}, @@GLOBAL.binlog_checksum, UNIX_TIMESTAMP(NOW(6))"
+    name, checksum, clock = rows(connection, f"SELECT {identity}, @@GLOBAL.binlog_checksum, UNIX_TIMESTAMP(NOW(6))")[0]
+    major, minor, patch = at.version
+    version = major * 10000 + minor * 100 + patch
+    return Server(
+        f"{at.flavour}:{name}",
+        mariadb,
+        version,
+        checksum == "CRC32",
+        _charsets(connection, mariadb),
+        float(clock) - now,
     )
-    flavour = "mariadb" if mariadb else "mysql"
-    return Server(f"{flavour}:{name}", mariadb, checksum == "CRC32", _charsets(connection, mariadb), float(clock) - now)
-
-
-def _one(connection: Connection, sql: str) -> tuple[Any, ...]:
-    return cast(tuple[Any, ...], _all(connection, sql)[0])
-
-
-def _all(connection: Connection, sql: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql)
-        return list(cursor.fetchall())
 
 
 def _charsets(connection: Connection, mariadb: bool) -> Mapping[int, str]:
     """Collation number -> character set. MariaDB 10.10 and later number some collations per character set."""
-    listed = _all(connection, "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL")
-    if mariadb and _all(
+    listed = rows(connection, "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS WHERE ID IS NOT NULL")
+    if mariadb and rows(
         connection,
         "SELECT 1 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' AND "
         "TABLE_NAME = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND COLUMN_NAME = 'ID'",
     ):
-        listed += _all(
+        listed += rows(
             connection, "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
         )
     return {int(number): str(charset) for number, charset in listed if number is not None and charset is not None}
@@ -85,9 +86,9 @@ def request(connection: Connection, server: Server, place: Place, server_id: int
     if by_gtid and server.mariadb:
         variables["@slave_connect_state"] = f"'{MariaGtids(place.gtid or '').text()}'"
         variables["@slave_gtid_strict_mode"] = variables["@slave_gtid_ignore_duplicates"] = "0"
-    with connection.cursor() as cursor:
-        cursor.execute("SET " + ", ".join(f"{name} = {value}" for name, value in variables.items()))
-    connection._execute_command(*_command(server, place, server_id, by_gtid=by_gtid))
+    rows(connection, "SET " + ", ".join(f"{name} = {value}" for name, value in variables.items()))
+    with mapped(f"mysql source at {connection.host}:{connection.port}"):
+        connection._execute_command(*_command(server, place, server_id, by_gtid=by_gtid))
     return cast(socket.socket, connection._sock)
 
 

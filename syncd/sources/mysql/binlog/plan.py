@@ -48,11 +48,7 @@ _TYPES: Mapping[str, frozenset[int]] = {
     "enum": frozenset({tablemap.ENUM}),
     "set": frozenset({tablemap.SET}),
     "json": frozenset({tablemap.JSON}),
-    **{
-        size + kind: frozenset({tablemap.BLOB})
-        for kind in ("text", "blob")
-        for size in ("", "tiny", "medium", "long")
-    },
+    **{size + kind: frozenset({tablemap.BLOB}) for kind in ("text", "blob") for size in ("", "tiny", "medium", "long")},
 }
 _TEXT_TYPES = frozenset({tablemap.STRING, tablemap.VARCHAR, tablemap.BLOB})
 

@@ -32,8 +32,12 @@ class Place:
         return self.server.startswith("mariadb:")
 
     def dump(self) -> Position:
-        return Position(json.dumps({name: value for name, value in asdict(self).items() if value not in ("", None, 0)} | (
-            {"gtid": ""} if self.gtid == "" else {})))
+        return Position(
+            json.dumps(
+                {name: value for name, value in asdict(self).items() if value not in ("", None, 0)}
+                | ({"gtid": ""} if self.gtid == "" else {})
+            )
+        )
 
 
 def load(position: Position) -> Place:

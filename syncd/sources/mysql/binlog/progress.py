@@ -10,7 +10,7 @@ from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids, Source
 from syncd.sources.mysql.binlog.tagged import Tagged, parse_tagged
 from syncd.sources.mysql.binlog.window import Window
 
-_STANDALONE = 1
+_STANDALONE, _PREPARED_XA = 1, 1 << 6
 _US = 1_000_000
 _NUMBER = kinds.HEADER + 17
 _COMMIT_TIME = kinds.HEADER + 42
@@ -22,12 +22,12 @@ Gtids = MySQLGtids | MariaGtids
 class Progress:
     """`done`: the GTIDs of all finished transactions, None while they are not known. `inside`: in a transaction.
 
-    `time`: commit time of the current or last transaction, microseconds.
+    `xa`: it is an XA one, whose rows do not count yet. `time`: commit time of the current or last transaction, microseconds.
     """
 
     def __init__(self, done: Gtids | None, *, mariadb: bool) -> None:
         self.done = done
-        self.inside = False
+        self.inside = self.xa = False
         self.time = 0
         self._mariadb = mariadb
         self._pending: tuple[Source, int] | tuple[int, int, int] | None = None
@@ -53,8 +53,13 @@ class Progress:
     def commit(self, window: Window, index: int) -> None:
         """The event at `index` ends the current transaction."""
         self.time = max(self.time, self.time_of(window, index)) if self._mariadb else self.time
-        self.inside = False
+        self.inside = self.xa = False
         self._finish()
+
+    def abandon(self) -> None:
+        """The current transaction was never committed."""
+        self.inside = self.xa = False
+        self._pending = None
 
     def reset(self, done: Gtids) -> None:
         """A log file says at its beginning what was done before it; MySQL without GTIDs says nothing."""
@@ -91,7 +96,8 @@ class Progress:
                 last = int(np.flatnonzero(others == one)[-1])
                 self.done.add(int(one), int(server[last]), int(sequence[last]))
         self._pending = (int(domain[-1]), int(server[-1]), int(sequence[-1]))
-        self.inside = not int(window.views.data[body[-1] + 12]) & _STANDALONE
+        flags = int(window.views.data[body[-1] + 12])
+        self.inside, self.xa = not flags & _STANDALONE, bool(flags & _PREPARED_XA)
 
     def _mysql(self, window: Window, index: Ints) -> None:
         plain = index[window.kind[index] == kinds.GTID]

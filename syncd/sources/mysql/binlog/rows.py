@@ -31,8 +31,10 @@ class RowEvents:
     """Row events of one TABLE_MAP in log order, in one buffer.
 
     `start`: first byte of each event's header; `end`: one past its last row image; `kind`: its type; `place`: where
-    the event begins in the log file. `packed`: the events do not lie in the file as they lie here; then the n-th row
-    behind `ordinal` takes the n-th byte of the event as its place.
+    the event begins in the log file.
+    `room`: None, or how many bytes each event has in the log file where it lies there compressed, alone or together with
+    others of the same place; 0 where it does not. The n-th row of such a place takes the n-th byte behind it, `given` rows
+    of it having gone before.
     """
 
     views: Views
@@ -40,6 +42,8 @@ class RowEvents:
     end: Ints
     kind: NDArray[np.uint8]
     place: Ints
+    room: Ints | None = None
+    given: int = 0
 
 
 class RowDecoder(Protocol):
@@ -63,9 +67,28 @@ def decode(events: RowEvents, plan: Plan, base: int, before: Before, normalise: 
         old = _before(events.views, plan, images, before, normalise)
     except IndexError as error:
         raise _malformed(plan) from error
-    place = events.place[images.event] + (images.first - events.start[images.event])
+    offset = images.first - events.start[images.event]
+    if events.room is not None and events.room.any():
+        offset = np.where(events.room[images.event] > 0, _ordinals(events, images.event, plan), offset)
+    place = events.place[images.event] + offset
     seq = np.uint64(base) + place.astype(np.uint64)
     return ChangeBatch(plan.schema, rows, images.op, seq, old, trace=int(seq[0]))
+
+
+def _ordinals(events: RowEvents, event: Ints, plan: Plan) -> Ints:
+    """The number of each row among those of its place. Unsupported: the event has more rows than bytes."""
+    assert events.room is not None
+    place = events.place[event]
+    number: Ints = np.arange(len(place)) - np.searchsorted(place, place, side="left") + events.given + HEADER
+    room = events.room[event]
+    if ((number >= room) & (room > 0)).any():
+        table = plan.schema.table
+        raise Unsupported(
+            f"{table}: a compressed transaction in the log has more rows than bytes, too many to tell their versions apart",
+            table=str(table),
+            hint="SET GLOBAL binlog_transaction_compression = OFF (MariaDB: log_bin_compress = OFF), then resync the table",
+        )
+    return number
 
 
 def _malformed(plan: Plan) -> FatalError:
@@ -195,9 +218,7 @@ def _arrow(schema: TableSchema, wanted: tuple[Column, ...]) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type) for column in wanted])
 
 
-def _before(
-    views: Views, plan: Plan, images: _Images, before: Before, normalise: Normalise
-) -> pa.RecordBatch | None:
+def _before(views: Views, plan: Plan, images: _Images, before: Before, normalise: Normalise) -> pa.RecordBatch | None:
     updates = images.op == Op.UPDATE
     wanted = _before_columns(plan.schema, before)
     if not wanted or not updates.any():

@@ -22,7 +22,11 @@ class Parts(NamedTuple):
 
 def make(epoch: int, file: int, place: int) -> int:
     """The u64. FatalError names the part that does not fit."""
-    for name, value, limit in (("epoch", epoch, MAX_EPOCH), ("log file number", file, MAX_FILE), ("place", place, MAX_PLACE)):
+    for name, value, limit in (
+        ("epoch", epoch, MAX_EPOCH),
+        ("log file number", file, MAX_FILE),
+        ("place", place, MAX_PLACE),
+    ):
         if not 0 <= value <= limit:
             raise FatalError(
                 f"{name} {value} does not fit into a seq (0..{limit})",

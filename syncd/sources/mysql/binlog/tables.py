@@ -82,6 +82,11 @@ class Tables:
             self._plans[body, schema.version] = made
         return made
 
+    def table_of(self, number: int) -> TableId | None:
+        """The wanted table that row events call by this number; None: not wanted, or not seen."""
+        plan = self._maps.get(number, (b"", None))[1]
+        return plan.schema.table if plan else None
+
     def groups(self, window: Window, first: int, after: int) -> Iterator[tuple[Plan, Ints, RowEvents]]:
         """The row events of each wanted table: their plan, their index in the window, themselves."""
         index = np.flatnonzero(_ROWS[window.kind[first:after]]) + first
@@ -104,7 +109,10 @@ class Tables:
 
 
 def _events(window: Window, index: Ints) -> RowEvents:
-    return RowEvents(window.views, window.start[index], window.end[index], window.kind[index], window.place[index])
+    room = None if window.room is None else window.room[index]
+    return RowEvents(
+        window.views, window.start[index], window.end[index], window.kind[index], window.place[index], room
+    )
 
 
 def _first_other(window: Window, index: Ints, body: bytes, after: int) -> int:

@@ -9,7 +9,6 @@ from syncd.sources.mysql.binlog.arrays import array, binary, bitmap
 from syncd.sources.mysql.binlog.cells import Cells, Convert, Place, some
 
 
-
 def _latin1_character(byte: int) -> str:
     """MySQL's latin1 is Windows-1252; the five bytes that it leaves open are the C1 controls of the same number."""
     try:

@@ -16,12 +16,14 @@ _PLAIN = np.zeros(256, bool)
 _PLAIN[
     list(
         kinds.ROWS
+        | kinds.ROWS_COMPRESSED
         | kinds.PASSED_OVER
         | {kinds.TABLE_MAP, kinds.XID, kinds.GTID, kinds.ANONYMOUS_GTID, kinds.GTID_TAGGED, kinds.MARIA_GTID}
     )
 ] = True
 _FIXED_PART = 13
 _BEGIN, _COMMIT = int.from_bytes(b"BEGIN", "little"), int.from_bytes(b"COMMIT", "little")
+_ROLLBACK = int.from_bytes(b"ROLLBACK", "little")
 _SAVEPOINT = int.from_bytes(b"SAVEPOIN", "little")
 
 
@@ -29,7 +31,8 @@ _SAVEPOINT = int.from_bytes(b"SAVEPOIN", "little")
 class Window:
     """One item an event. `end`: one past its body, without checksum; `size`: with it. `place`: filled in by `Places`.
 
-    `plain`: the event is handled together with others of its kind; `begin` and `commit`: QUERY events of these words.
+    `plain`: the event is handled together with others of its kind; `begin`, `commit` and `rollback`: QUERY
+    events that begin with these words (ROLLBACK TO a savepoint among them). `room`: see `RowEvents`.
     """
 
     views: Views
@@ -43,6 +46,8 @@ class Window:
     plain: Bools
     begin: Bools
     commit: Bools
+    rollback: Bools
+    room: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.start)
@@ -72,19 +77,20 @@ def of_events(data: NDArray[np.uint8], starts: list[int], ends: list[int], *, ch
     wrong = np.flatnonzero((size != after - start) | (size < kinds.HEADER + (kinds.CHECKSUM if checksum else 0)))
     if wrong.size:
         first = int(wrong[0])
-        raise FatalError(f"malformed event: its header says {size[first]} bytes, its packet holds {after[first] - start[first]}")
+        raise FatalError(
+            f"malformed event: its header says {size[first]} bytes, its packet holds {after[first] - start[first]}"
+        )
     kind = data[start + 4]
     end = after - kinds.CHECKSUM if checksum else after
-    begin, commit, plain = _queries(views, start, end, kind)
+    begin, commit, rollback, plain = _queries(views, start, end, kind)
     place = np.zeros(len(start), np.int64)
-    return Window(
-        views, start, end, size, place, kind, views.little(4, start + 13), views.little(2, start + 17), plain, begin, commit
-    )
+    log_pos, flags = views.little(4, start + 13), views.little(2, start + 17)
+    return Window(views, start, end, size, place, kind, log_pos, flags, plain, begin, commit, rollback)
 
 
-def _queries(views: Views, start: Ints, end: Ints, kind: NDArray[np.uint8]) -> tuple[Bools, Bools, Bools]:
+def _queries(views: Views, start: Ints, end: Ints, kind: NDArray[np.uint8]) -> tuple[Bools, Bools, Bools, Bools]:
     """BEGIN, COMMIT and SAVEPOINT are told by their first bytes, together; any other QUERY is not plain."""
-    begin, commit = np.zeros(len(start), bool), np.zeros(len(start), bool)
+    begin, commit, rollback = (np.zeros(len(start), bool) for _ in range(3))
     plain = _PLAIN[kind]
     which = np.flatnonzero((kind == kinds.QUERY) & (end - start >= kinds.HEADER + _FIXED_PART))
     if which.size:
@@ -95,5 +101,6 @@ def _queries(views: Views, start: Ints, end: Ints, kind: NDArray[np.uint8]) -> t
         word = views.at("<u8", at)
         begin[which] = (size == 5) & (word & np.uint64((1 << 40) - 1) == np.uint64(_BEGIN))
         commit[which] = (size == 6) & (word & np.uint64((1 << 48) - 1) == np.uint64(_COMMIT))
+        rollback[which] = (size >= 8) & (word == np.uint64(_ROLLBACK))
         plain[which] = begin[which] | commit[which] | ((size > 9) & (word == np.uint64(_SAVEPOINT)))
-    return begin, commit, plain
+    return begin, commit, rollback, plain

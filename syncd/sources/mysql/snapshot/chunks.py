@@ -96,7 +96,11 @@ def _checked(schema: TableSchema, key: Sequence[str], values: Sequence[object]) 
         kind = schema.column(name).type
         moment = pa.types.is_temporal(kind)
         # The driver gives back as text what is no date.
-        if not isinstance(value, int | str | bytes | Decimal | date | datetime | timedelta) or (moment and isinstance(value, str)):
+        if not isinstance(value, int | str | bytes | Decimal | date | datetime | timedelta) or (
+            moment and isinstance(value, str)
+        ):
             table = str(schema.table)
-            raise Unsupported(f"table {table}, key column {name}: {value!r} cannot bound a chunk", table=table, code="E167")
+            raise Unsupported(
+                f"table {table}, key column {name}: {value!r} cannot bound a chunk", table=table, code="E167"
+            )
         yield value

@@ -24,13 +24,32 @@ from syncd.sources.mysql.snapshot.values import day_numbers, decimals, lengths
 Normalise = Callable[[Column, pa.Array], pa.Array]
 
 # FIELD_TYPE codes of the protocol
-TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG, INT24, DATE, TIME, DATETIME, YEAR = 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13
+TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG, INT24, DATE, TIME, DATETIME, YEAR = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+)
 VARCHAR, JSON, NEWDECIMAL, VAR_STRING, STRING = 15, 245, 246, 253, 254
 BLOBS = frozenset({249, 250, 251, 252})
 TEXTS = frozenset({VARCHAR, JSON, VAR_STRING, STRING}) | BLOBS
 UNSIGNED = 32
 
-_INTEGERS = {"tinyint": (TINY, 1), "smallint": (SHORT, 2), "mediumint": (INT24, 4), "int": (LONG, 4), "bigint": (LONGLONG, 8)}
+_INTEGERS = {
+    "tinyint": (TINY, 1),
+    "smallint": (SHORT, 2),
+    "mediumint": (INT24, 4),
+    "int": (LONG, 4),
+    "bigint": (LONGLONG, 8),
+}
 _DAY = 86_400_000_000
 
 
@@ -122,7 +141,9 @@ class Decoder:
             return found.cast(pa.string()), after
         except pa.ArrowInvalid as error:
             table = str(self._schema.table)
-            raise Unsupported(f"table {table}, column {column.name}: text that is not valid UTF-8", table=table) from error
+            raise Unsupported(
+                f"table {table}, column {column.name}: text that is not valid UTF-8", table=table
+            ) from error
 
     def _moments(self, views: Views, column: Column, at: Ints, null: Bools | None) -> tuple[pa.Array, Ints]:
         size = views.data[at].astype(np.int64)

@@ -184,7 +184,9 @@ class _Buffer:
         if first == 0xFF:
             pymysql.err.raise_mysql_exception(body)
         if first != 0xFE or len(body) >= 9:
-            raise FatalError(f"the server sent a packet that is no row (0x{first:02x})", hint="report this with the server's version")
+            raise FatalError(
+                f"the server sent a packet that is no row (0x{first:02x})", hint="report this with the server's version"
+            )
         self.ended = True
 
     def _join(self, at: int) -> tuple[int, int] | None:

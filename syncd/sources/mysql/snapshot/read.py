@@ -81,7 +81,9 @@ class Reader:
 
 
 def _index(connection: Connection, schema: TableSchema) -> str:
-    found = next((i for i in indexes(connection, [schema.table]).get(schema.table, []) if i.columns == schema.key), None)
+    found = next(
+        (i for i in indexes(connection, [schema.table]).get(schema.table, []) if i.columns == schema.key), None
+    )
     return f" FORCE INDEX ({quoted(found.name)})" if found else ""
 
 

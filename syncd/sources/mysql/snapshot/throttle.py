@@ -1,8 +1,8 @@
 """Going easy on the source: readers wait while a limit of the job's `throttle` is passed.
 
-    rows_per_s               rows read per second, by this reader
-    source_threads_running   threads that are busy at the source (`Threads_running`)
-    replica_lag_s            seconds that the worst of the watched replicas is behind
+rows_per_s               rows read per second, by this reader
+source_threads_running   threads that are busy at the source (`Threads_running`)
+replica_lag_s            seconds that the worst of the watched replicas is behind
 """
 
 from __future__ import annotations

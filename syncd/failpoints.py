@@ -1,0 +1,55 @@
+"""Places where a test may let a process die: one for each step of the crash table (docs/architecture.md).
+
+`SYNCD_FAILPOINTS` names a folder. A file `NAME` in it, holding a number n, kills the process with SIGKILL at the n-th
+time that it passes the failpoint NAME; the file is removed first, so that each fires once, whichever process comes by.
+Without the variable, as in every real run, a failpoint does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+ALL = (
+    "snapshot.head_taken",
+    "snapshot.head_saved",
+    "snapshot.prepared",
+    "snapshot.border_found",
+    "snapshot.chunk_saved",
+    "snapshot.chunk_part",
+    "snapshot.chunk_written",
+    "snapshot.chunk_marked",
+    "snapshot.all_marked",
+    "snapshot.handed_over",
+    "capture.transformed",
+    "capture.part_published",
+    "capture.published",
+    "capture.halt_saved",
+    "deliver.merged",
+    "deliver.written",
+    "deliver.committed",
+    "barrier.reached",
+    "barrier.intent_saved",
+    "barrier.acted",
+    "barrier.passed",
+)
+
+_passed: Counter[str] = Counter()
+
+
+def failpoint(name: str) -> None:
+    """Die here if a test has asked for it."""
+    folder = os.environ.get("SYNCD_FAILPOINTS")
+    if folder is None:
+        return
+    order = Path(folder) / name
+    _passed[name] += 1
+    try:
+        wanted = int(order.read_text())
+    except FileNotFoundError:
+        return
+    if _passed[name] >= wanted:
+        order.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)

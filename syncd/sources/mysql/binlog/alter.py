@@ -1,0 +1,493 @@
+"""What a statement of the log does to tables: its verb, its tables and, for ALTER and CREATE TABLE, its parts.
+
+Everything that is not certainly harmless to columns, keys and rows comes out as `Other`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from syncd.model import TableId
+from syncd.sources.mysql.binlog.columns import Defined, Unclear, define
+from syncd.sources.mysql.binlog.tokens import Kind, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """One ADD COLUMN. `after`: the column before it, "" for FIRST, None for the end. `lenient`: IF NOT EXISTS."""
+
+    defined: Defined
+    after: str | None
+    lenient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """`charset` and `collation`: the table's defaults, "" where the statement leaves them to the database."""
+
+    table: TableId
+    columns: tuple[Defined, ...]
+    key: tuple[str, ...]
+    key_from: str
+    charset: str = ""
+    collation: str = ""
+    comment: str = ""
+    lenient: bool = False
+    replace: bool = False
+    unclear: str = ""
+    rows_follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alter:
+    """`drops_index`: some index or constraint goes. `other`: a part that is not followed, "" without any."""
+
+    table: TableId
+    added: tuple[Added, ...] = ()
+    renamed: TableId | None = None
+    drops_index: bool = False
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    tables: tuple[TableId, ...] = ()
+    database: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    table: TableId
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    pairs: tuple[tuple[TableId, TableId], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A statement that changes rows, written to the log as a statement. `tables`: every name in it."""
+
+    tables: frozenset[TableId]
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    tables: frozenset[TableId]
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No table changes. `rollback`, `xa`: what the transaction is told."""
+
+    rollback: bool = False
+    xa: str = ""
+
+
+Action = Create | Alter | Drop | Truncate | Rename | Rows | Other | Nothing
+
+_HARMLESS_OBJECTS = {
+    "DATABASE",
+    "SCHEMA",
+    "USER",
+    "ROLE",
+    "VIEW",
+    "PROCEDURE",
+    "FUNCTION",
+    "TRIGGER",
+    "EVENT",
+    "SERVER",
+}
+_HARMLESS_OBJECTS |= {
+    "SEQUENCE",
+    "PACKAGE",
+    "LOGFILE",
+    "TABLESPACE",
+    "UNDO",
+    "RESOURCE",
+    "SPATIAL",
+    "INSTANCE",
+    "LIBRARY",
+}
+_MODIFIERS = {
+    "OR",
+    "REPLACE",
+    "UNIQUE",
+    "FULLTEXT",
+    "ONLINE",
+    "OFFLINE",
+    "IGNORE",
+    "AGGREGATE",
+    "VECTOR",
+    "SQL",
+    "SECURITY",
+}
+_MODIFIERS |= {"DEFINER", "INVOKER", "ALGORITHM", "MERGE", "TEMPTABLE", "UNDEFINED", "="}
+_HARMLESS_VERBS = {
+    "GRANT",
+    "REVOKE",
+    "SET",
+    "ANALYZE",
+    "OPTIMIZE",
+    "REPAIR",
+    "FLUSH",
+    "CHECK",
+    "USE",
+    "SAVEPOINT",
+    "RELEASE",
+}
+_HARMLESS_VERBS |= {
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "INSTALL",
+    "UNINSTALL",
+    "DO",
+    "CHECKSUM",
+    "KILL",
+    "RESET",
+    "LOCK",
+    "UNLOCK",
+}
+_ROW_VERBS = {"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH", "SELECT", "CALL"}
+_HARMLESS_OPTIONS = {
+    "ENGINE",
+    "AUTO_INCREMENT",
+    "COMMENT",
+    "ROW_FORMAT",
+    "KEY_BLOCK_SIZE",
+    "DEFAULT",
+    "CHARSET",
+    "CHARACTER",
+}
+_HARMLESS_OPTIONS |= {
+    "COLLATE",
+    "ALGORITHM",
+    "LOCK",
+    "FORCE",
+    "ORDER",
+    "ENABLE",
+    "DISABLE",
+    "COMPRESSION",
+    "ENCRYPTION",
+}
+_HARMLESS_OPTIONS |= {
+    "MAX_ROWS",
+    "MIN_ROWS",
+    "AVG_ROW_LENGTH",
+    "CHECKSUM",
+    "DELAY_KEY_WRITE",
+    "PACK_KEYS",
+    "NOWAIT",
+    "WAIT",
+}
+_HARMLESS_OPTIONS |= {"STATS_AUTO_RECALC", "STATS_PERSISTENT", "STATS_SAMPLE_PAGES", "WITHOUT", "WITH", "PAGE_CHECKSUM"}
+_HARMLESS_OPTIONS |= {"TRANSACTIONAL", "PAGE_COMPRESSED", "PAGE_COMPRESSION_LEVEL", "ENCRYPTED", "PARTITION", "ANALYZE"}
+_HARMLESS_OPTIONS |= {"CHECK", "OPTIMIZE", "REBUILD", "REPAIR", "COALESCE", "REORGANIZE", "SECONDARY_ENGINE"}
+_KEYS = {"INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK", "CONSTRAINT", "PRIMARY", "PARTITION"}
+_MAYBE_KEYS = {"PERIOD": {"FOR"}, "VECTOR": {"INDEX", "KEY"}, "SYSTEM": {"VERSIONING"}}
+"""Words that begin a key's or a table's part only before certain others, and a column's definition else."""
+
+
+def read(words: list[Token], database: str, *, mariadb: bool) -> Action:
+    """What the statement does; names without a database are of `database`."""
+    return _Statement(words, database, mariadb).read()
+
+
+def _no_column(words: list[Token]) -> bool:
+    """A part of CREATE TABLE or ADD that defines no column."""
+    if words[0].kind is not Kind.WORD:
+        return False
+    return words[0].word in _KEYS or len(words) > 1 and words[1].word in _MAYBE_KEYS.get(words[0].word, ())
+
+
+def split(words: list[Token]) -> list[list[Token]]:
+    """At the commas that stand in no parentheses."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for word in words:
+        depth += (word.word == "(") - (word.word == ")")
+        if word.word == "," and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return [part for part in parts if part]
+
+
+class _Statement:
+    def __init__(self, words: list[Token], database: str, mariadb: bool) -> None:
+        self._words, self._at, self._database, self._mariadb = words, 0, database, mariadb
+
+    def _peek(self) -> str:
+        return self._words[self._at].word if self._at < len(self._words) else ""
+
+    def _accept(self, *wanted: str) -> bool:
+        found = [word.word for word in self._words[self._at : self._at + len(wanted)]]
+        if found != list(wanted):
+            return False
+        self._at += len(wanted)
+        return True
+
+    def _table(self) -> TableId:
+        words = self._words[self._at : self._at + 3]
+        if len(words) == 3 and words[1].word == ".":
+            self._at += 3
+            return TableId(words[0].text, words[2].text)
+        if not words or words[0].kind not in {Kind.WORD, Kind.NAME}:
+            raise Unclear("no table name")
+        self._at += 1
+        return TableId(self._database, words[0].text)
+
+    def read(self) -> Action:
+        verb = self._peek()
+        self._at = 1
+        try:
+            return self._read(verb)
+        except Unclear:
+            return Other(self._named())
+
+    def _read(self, verb: str) -> Action:
+        match verb:
+            case "":
+                return Nothing() if not self._words else Other(self._named())
+            case "CREATE" | "ALTER" | "DROP":
+                return self._definition(verb)
+            case "RENAME":
+                return self._rename() if self._accept("TABLE") or self._accept("TABLES") else Nothing()
+            case "TRUNCATE":
+                self._accept("TABLE")
+                return Truncate(self._table())
+            case "ROLLBACK":
+                return Nothing(rollback=True)
+            case "XA":
+                return Nothing(xa=self._peek())
+            case _ if verb in _ROW_VERBS or verb == "(":
+                return Rows(self._named())
+            case _ if verb in _HARMLESS_VERBS:
+                return Nothing()
+            case _:
+                return Other(self._named())
+
+    def _named(self) -> frozenset[TableId]:
+        """Every word that may be a table's name, with and without a database before it."""
+        found = set()
+        for index, token in enumerate(self._words):
+            if token.kind in {Kind.WORD, Kind.NAME}:
+                before = self._words[index - 2 : index] if index >= 2 else []
+                dotted = len(before) == 2 and before[1].word == "."
+                found.add(TableId(before[0].text if dotted else self._database, token.text))
+        return frozenset(found)
+
+    def _definition(self, verb: str) -> Action:
+        replace = self._accept("OR", "REPLACE")
+        while self._peek() in _MODIFIERS:
+            self._at += 1
+        kind = self._peek()
+        self._at += 1
+        if kind == "TEMPORARY":
+            return Nothing()
+        if kind in {"TABLE", "TABLES"}:
+            make = {"CREATE": lambda: self._create(replace=replace), "ALTER": self._alter, "DROP": self._drop}
+            return make[verb]()
+        if kind == "INDEX" or verb == "CREATE" and kind in {"SPATIAL", "FULLTEXT"}:
+            return self._index(verb)
+        if verb == "DROP" and kind in {"DATABASE", "SCHEMA"}:
+            self._accept("IF", "EXISTS")
+            return Drop(database=self._words[self._at].text if self._at < len(self._words) else "")
+        return Nothing() if kind in _HARMLESS_OBJECTS or not kind else Other(self._named())
+
+    def _index(self, verb: str) -> Action:
+        if verb == "CREATE":
+            return Nothing()
+        while self._at < len(self._words) and not self._accept("ON"):
+            self._at += 1
+        return Alter(self._table(), drops_index=True)
+
+    def _drop(self) -> Action:
+        self._accept("IF", "EXISTS")
+        found = []
+        for part in split(self._words[self._at :]):
+            found.append(_Statement(part, self._database, self._mariadb)._table())
+        return Drop(tuple(found))
+
+    def _rename(self) -> Action:
+        self._accept("IF", "EXISTS")
+        pairs = []
+        for part in split(self._words[self._at :]):
+            one = _Statement(part, self._database, self._mariadb)
+            old = one._table()
+            while one._at < len(part) and not one._accept("TO"):
+                one._at += 1
+            pairs.append((old, one._table()))
+        return Rename(tuple(pairs))
+
+    # ------------------------------------------------------------------------------------------------ CREATE TABLE
+
+    def _create(self, *, replace: bool) -> Action:
+        lenient = self._accept("IF", "NOT", "EXISTS")
+        table = self._table()
+        unclear = Create(
+            table, (), (), "", lenient=lenient, replace=replace, unclear="its columns are not in the statement"
+        )
+        if self._peek() != "(":
+            return unclear
+        depth, first = 0, self._at + 1
+        for index in range(self._at, len(self._words)):
+            depth += (self._words[index].word == "(") - (self._words[index].word == ")")
+            if depth == 0:
+                return self._created(unclear, self._words[first:index], self._words[index + 1 :])
+        return unclear
+
+    def _created(self, made: Create, body: list[Token], options: list[Token]) -> Create:
+        if any(word.word in {"SELECT", "AS"} for word in options) or body and body[0].word in {"LIKE", "SELECT"}:
+            return made
+        columns: list[Defined] = []
+        keys: list[tuple[str, tuple[str, ...]]] = []
+        try:
+            for part in split(body):
+                if _no_column(part):
+                    keys += _key(part)
+                else:
+                    columns.append(define(part, mariadb=self._mariadb))
+        except Unclear as error:
+            return Create(made.table, (), (), "", lenient=made.lenient, replace=made.replace, unclear=str(error))
+        keys += [(one.key, (one.column.name,)) for one in columns if one.key]
+        kind, key = _best(keys, columns)
+        charset, collation, comment = _table_options(options)
+        return Create(
+            made.table,
+            tuple(columns),
+            key,
+            kind,
+            charset,
+            collation,
+            comment,
+            made.lenient,
+            made.replace,
+            rows_follow=[w.word for w in options[-2:]] == ["START", "TRANSACTION"],
+        )
+
+    # ------------------------------------------------------------------------------------------------- ALTER TABLE
+
+    def _alter(self) -> Action:
+        self._accept("IF", "EXISTS")
+        table = self._table()
+        added: list[Added] = []
+        renamed: TableId | None = None
+        drops, other = False, ""
+        for part in split(self._words[self._at :]):
+            one = _Statement(part, self._database, self._mariadb)
+            if one._accept("WAIT"):
+                one._at += 1
+            one._accept("NOWAIT")
+            try:
+                what = one._part()
+            except Unclear as error:
+                what = str(error)
+            if isinstance(what, list):
+                added += what
+            elif isinstance(what, TableId):
+                renamed = what
+            elif what == "index":
+                drops = True
+            else:
+                other = other or what
+        return Alter(table, tuple(added), renamed, drops, other)
+
+    def _part(self) -> list[Added] | TableId | str:
+        """One part of an ALTER TABLE: columns added, a new name, "index" (one goes), "" (harmless) or what it is."""
+        text = " ".join(word.text for word in self._words[:6])
+        verb = self._peek()
+        self._at += 1
+        if verb == "ADD":
+            return self._add(text)
+        if verb == "DROP":
+            return "index" if self._peek() in {"INDEX", "KEY", "FOREIGN", "CONSTRAINT", "CHECK"} else text
+        if verb == "RENAME":
+            if self._peek() in {"INDEX", "KEY"}:
+                return ""
+            if self._peek() == "COLUMN":
+                return text
+            _ = self._accept("TO") or self._accept("AS") or self._accept("=")
+            return self._table()
+        if verb == "ALTER":
+            return self._alter_part(text)
+        if verb == "REMOVE" and self._accept("PARTITIONING"):
+            return ""
+        return "" if verb in _HARMLESS_OPTIONS else text
+
+    def _alter_part(self, text: str) -> str:
+        """ALTER INDEX or ALTER COLUMN name SET DEFAULT, DROP DEFAULT, SET VISIBLE: rows and types stay."""
+        if self._peek() in {"INDEX", "CHECK", "CONSTRAINT", "KEY"}:
+            return ""
+        self._accept("COLUMN")
+        self._at += 1
+        return "" if self._peek() in {"SET", "DROP"} else text
+
+    def _add(self, text: str) -> list[Added] | str:
+        if self._at < len(self._words) and _no_column(self._words[self._at :]):
+            words = [word.word for word in self._words[self._at : self._at + 4]]
+            changes = words[0] in {"PERIOD", "SYSTEM"} or "PRIMARY" in words[:3]
+            return text if changes else ""
+        self._accept("COLUMN")
+        lenient = self._accept("IF", "NOT", "EXISTS")
+        if self._peek() == "(":
+            inner = self._words[self._at + 1 : -1]
+            parts = split(inner)
+            if any(_no_column(part) for part in parts):
+                raise Unclear(text)
+            return [Added(define(part, mariadb=self._mariadb), None, lenient) for part in parts]
+        rest, after = self._words[self._at :], None
+        if rest and rest[-1].word == "FIRST":
+            rest, after = rest[:-1], ""
+        elif len(rest) > 2 and rest[-2].word == "AFTER":
+            rest, after = rest[:-2], rest[-1].text
+        return [Added(define(rest, mariadb=self._mariadb), after, lenient)]
+
+
+def _key(part: list[Token]) -> list[tuple[str, tuple[str, ...]]]:
+    """A key of CREATE TABLE that tells rows apart: its kind and columns; with a prefix of a column it is none."""
+    words = [word.word for word in part]
+    kind = "primary" if "PRIMARY" in words[:3] else "unique" if "UNIQUE" in words[:3] else ""
+    if not kind or "(" not in words:
+        return []
+    first = words.index("(") + 1
+    depth, last = 1, first
+    while last < len(words) and depth:
+        depth += (words[last] == "(") - (words[last] == ")")
+        last += 1
+    names = []
+    for item in split(part[first : last - 1]):
+        if any(word.word == "(" for word in item):
+            return []
+        names.append(item[0].text)
+    return [(kind, tuple(names))]
+
+
+def _best(keys: list[tuple[str, tuple[str, ...]]], columns: list[Defined]) -> tuple[str, tuple[str, ...]]:
+    """The primary key, else the shortest unique key without a column that may be NULL."""
+    spelled = {one.column.name.lower(): one.column.name for one in columns}
+    nullable = {one.column.name for one in columns if one.column.nullable}
+    found = [(kind, tuple(spelled.get(name.lower(), name) for name in names)) for kind, names in keys]
+    for kind, names in found:
+        if kind == "primary":
+            return kind, names
+    usable = [(kind, names) for kind, names in found if not nullable & set(names)]
+    return min(usable, key=lambda one: len(one[1]), default=("", ()))
+
+
+def _table_options(options: list[Token]) -> tuple[str, str, str]:
+    charset = collation = comment = ""
+    for index, token in enumerate(options):
+        rest = [word for word in options[index + 1 : index + 4] if word.word not in {"=", "SET"}]
+        if not rest or token.kind is not Kind.WORD:
+            continue
+        if token.word in {"CHARSET", "CHARACTER"}:
+            charset = rest[0].text.lower()
+        elif token.word == "COLLATE":
+            collation = rest[0].text.lower()
+            charset = charset or collation.partition("_")[0]
+        elif token.word == "COMMENT":
+            comment = rest[0].text
+    return "utf8mb3" if charset == "utf8" else charset, collation, comment

@@ -1,0 +1,168 @@
+"""The daemon as a process of its own, to be killed, frozen and looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from syncd import control
+from syncd.config import Job, Service, load_job
+from syncd.engine.build import Parts
+from syncd.errors import StateError
+from syncd.ops.reconcile import Result
+from syncd.state import Phase, State
+
+SINKS = {
+    "arrival": "sqlite-arrival: {{path: {folder}/sink.db}}",
+    "versioned": "sqlite-versioned: {{path: {folder}/sink.db}}",
+    "clickhouse": 'clickhouse: {{url: "chdb://{folder}/ch/copy"}}',
+}
+
+JOB = """\
+job: chaos
+source:
+  mysql: {{url: "mysql://root@127.0.0.1:{port}", heartbeat: 0.5}}
+tables:
+  "{database}.*": {{}}
+queue: {{queues: 4}}
+snapshot: {{chunk_bytes: {chunk_bytes}, readers: 2}}
+sinks:
+  copy:
+    {sink}
+"""
+
+
+class Running:
+    """One job in one daemon, in `folder`."""
+
+    def __init__(
+        self, folder: Path, port: int, database: str, sink: str, chunk_bytes: int = 100_000, extra: str = ""
+    ) -> None:
+        self.folder = folder
+        self.path = folder / "job.yaml"
+        self.failpoints = folder / "failpoints"
+        self.failpoints.mkdir(exist_ok=True)
+        text = JOB.format(port=port, database=database, chunk_bytes=chunk_bytes, sink=SINKS[sink].format(folder=folder))
+        self.path.write_text(text + extra)
+        service = folder / "syncd.yaml"
+        service.write_text("{data: data, lease: 3s, heartbeat: 0.5, log: {level: info}}\n")
+        self.service: Service = control.service(service)
+        self.job: Job = load_job(self.path)
+        self.parts = Parts(self.job, self.service)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "daemon.log"
+
+    # -- the process
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "syncd", "run", str(self.path), "--service", str(self.folder / "syncd.yaml")],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "SYNCD_FAILPOINTS": str(self.failpoints)},
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def keep_alive(self) -> None:
+        """Start it again if it was killed, as a service manager would."""
+        if not self.alive:
+            self.start()
+
+    def terminate(self, timeout: float = 40.0) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def workers(self) -> dict[str, int]:
+        """Name -> pid of the daemon's worker processes ("capture", "reader/1", ...), the supervisor as "run"."""
+        assert self._process is not None
+        found = {"run": self._process.pid}
+        for line in self.log.read_text().splitlines():
+            if '"worker_started"' in line:
+                word = json.loads(line)
+                if _alive(word["pid"], self._process.pid):
+                    found[word["worker"]] = word["pid"]
+        return found
+
+    # -- looking
+
+    def phases(self) -> dict[str, Phase]:
+        try:
+            with control.opened_queue(self.service) as queue:
+                return {str(r.table): r.phase for r in State(queue, self.job.name).tables()}
+        except StateError:
+            return {}
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 90.0, *, restart: bool = True) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {seconds} s; phases {self.phases()}\n{self.tail()}")
+            if restart:
+                self.keep_alive()
+            time.sleep(0.1)
+
+    def wait_live(self, tables: int, seconds: float = 90.0) -> None:
+        def live() -> bool:
+            phases = self.phases()
+            return len(phases) >= tables and all(phase is Phase.LIVE for phase in phases.values())
+
+        self.wait_for(live, seconds)
+
+    def wait_applied(self, seconds: float = 90.0) -> None:
+        """Everything that is committed at the source now is at the sink."""
+        with control.opened_queue(self.service) as queue:
+            head = control.source_head(self.parts, queue)
+            self.wait_for(lambda: control.applied(self.parts, queue, head), seconds)
+
+    def reconcile(self) -> list[Result]:
+        return control.reconcile(self.service, self.job)
+
+    def assert_equal(self) -> None:
+        """Every value at both ends, by syncd's own reconcile; delivery tests also compare with a plain SELECT."""
+        for result in self.reconcile():
+            assert result.right, f"{result}\n{self.tail()}"
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text().splitlines()[-lines:])
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if f'"{name}"' in line]
+
+
+def _alive(pid: int, parent: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[1]) == parent and fields[0] != "Z"
+
+
+@contextmanager
+def running(folder: Path, port: int, database: str, sink: str, **options: Any) -> Iterator[Running]:
+    """A started daemon; killed with all of its workers at the end, whatever happens."""
+    run = Running(folder, port, database, sink, **options)
+    run.start()
+    try:
+        yield run
+    finally:
+        run.kill()

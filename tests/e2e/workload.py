@@ -1,0 +1,111 @@
+"""Changes of every kind, without pause: key changes, swaps inside a transaction, deletes, re-inserts, truncates."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import closing
+from typing import Any
+
+from tests.services.database import Database
+
+TABLES = ("items", "pairs", "words")
+
+SCHEMA = (
+    """CREATE TABLE items (id INT NOT NULL PRIMARY KEY, n INT NOT NULL, note VARCHAR(60) NULL,
+       price DECIMAL(12,3) NULL, at DATETIME(6) NULL)""",
+    "CREATE TABLE pairs (a BIGINT NOT NULL, b VARCHAR(20) NOT NULL, v DOUBLE NULL, PRIMARY KEY (a, b))",
+    "CREATE TABLE words (word VARCHAR(30) COLLATE utf8mb4_general_ci NOT NULL PRIMARY KEY, n INT NOT NULL)",
+)
+
+KEYS = 3000
+_WORDS = ("Apfel", "APFEL", "apfel", "Ä", "a", "straße", "zwölf", "Zwolf", "été", "ETE", "x", "X ")
+
+
+class Workload:
+    """`run` in a thread, or `change` one at a time. Everything random comes from `seed`."""
+
+    def __init__(self, database: Database, seed: int, *, truncates: bool = False) -> None:
+        self._database = database
+        self._rng = random.Random(seed)
+        self._truncates = truncates
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="workload")
+        self._error: BaseException | None = None
+        self.statements = 0
+
+    def create(self, rows: int) -> None:
+        self._database.execute(*SCHEMA)
+        rng = self._rng
+        self._database.many(
+            "INSERT INTO items VALUES (%s,%s,%s,%s,%s)",
+            [(i, i, f"note {i}", i / 8, "2026-01-01 00:00:00.000001") for i in rng.sample(range(rows * 2), rows)],
+        )
+        self._database.many("INSERT INTO pairs VALUES (%s,%s,%s)", [(i // 3, f"k{i % 3}", i / 3) for i in range(rows)])
+        self._database.many("INSERT IGNORE INTO words VALUES (%s,%s)", [(f"Wort{i}", i) for i in range(rows // 10)])
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; an error of it is raised here."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            with closing(self._database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+                while not self._stop.wait(0.001):
+                    self.transaction(cursor)
+                    connection.commit()
+        except BaseException as error:
+            self._error = error
+
+    def transaction(self, cursor: Any) -> None:
+        """One to twelve statements; the caller commits."""
+        for _ in range(self._rng.randint(1, 12)):
+            self.change(cursor)
+            self.statements += 1
+
+    def change(self, cursor: Any) -> None:
+        rng, key = self._rng, self._rng.randrange(KEYS)
+        what = rng.random()
+        if what < 0.30:
+            cursor.execute("UPDATE items SET n=n+1, note=%s WHERE id=%s", (rng.choice((None, "ü", "")), key))
+        elif what < 0.45:
+            cursor.execute(
+                "REPLACE INTO items VALUES (%s,%s,'new',%s,NOW(6))", (key, rng.randrange(10**6), rng.random())
+            )
+        elif what < 0.55:
+            cursor.execute("DELETE FROM items WHERE id=%s", (key,))
+        elif what < 0.60:
+            cursor.execute("UPDATE IGNORE items SET id=id+%s WHERE id=%s", (rng.choice((1, -1, 7)), key))
+        elif what < 0.65:
+            self._swap(cursor, key, rng.randrange(KEYS))
+        elif what < 0.75:
+            cursor.execute("UPDATE pairs SET v=v+0.5 WHERE a=%s", (key // 3,))
+        elif what < 0.80:
+            cursor.execute("UPDATE IGNORE pairs SET b=%s WHERE a=%s LIMIT 1", (f"k{rng.randrange(9)}", key // 3))
+        elif what < 0.85:
+            cursor.execute("DELETE FROM pairs WHERE a=%s LIMIT 2", (key // 3,))
+        elif what < 0.90:
+            cursor.execute(
+                "INSERT IGNORE INTO pairs VALUES (%s,%s,%s)", (key // 3, f"k{rng.randrange(9)}", rng.random())
+            )
+        elif what < 0.97:
+            cursor.execute("INSERT INTO words VALUES (%s,1) ON DUPLICATE KEY UPDATE n=n+1", (rng.choice(_WORDS),))
+        elif what < 0.99:
+            cursor.execute("DELETE FROM words WHERE word=%s", (rng.choice(_WORDS),))
+        elif self._truncates and rng.random() < 0.02:
+            cursor.execute(f"TRUNCATE TABLE {rng.choice(('pairs', 'words'))}")
+
+    def _swap(self, cursor: Any, one: int, other: int) -> None:
+        """Two rows change places, over a key that is free."""
+        if one != other:
+            cursor.execute("UPDATE IGNORE items SET id=-1 WHERE id=%s", (one,))
+            cursor.execute("UPDATE IGNORE items SET id=%s WHERE id=%s", (one, other))
+            cursor.execute("UPDATE IGNORE items SET id=%s WHERE id=-1", (other,))
+            cursor.execute("DELETE FROM items WHERE id=-1")
