@@ -42,7 +42,8 @@ _ROW = """
  TIMESTAMPADD(MICROSECOND, n % 1000000, TIMESTAMPADD(SECOND, n, '2024-01-01')),
  IF(n % 2 = 0, NULL, TIMESTAMPADD(MICROSECOND, n % 999983, TIMESTAMPADD(SECOND, n + 60, '2024-01-01')))
 """
-"""One row as a function of its number `n`; an id is given as ENUM number, so that it is the same text on every server."""
+"""One row as a function of its number `n`."""
+_UPDATED = "updated_at = '2025-02-03 04:05:06.789'"
 
 _SMALL = f"""
 CREATE PROCEDURE small_changes(events INT, first_id BIGINT, next_id BIGINT)
@@ -57,8 +58,7 @@ BEGIN
       CASE
         WHEN k % 10 < 7 THEN
           SET n = low + (k * 2654435761) % span;
-          UPDATE orders SET qty = k % 32000, status = 1 + k % 6, amount = amount + 1.25, updated_at = '2025-02-03 04:05:06.789'
-            WHERE id = n;
+          UPDATE orders SET qty = k % 32000, status = 1 + k % 6, amount = amount + 1.25, {_UPDATED} WHERE id = n;
         WHEN k % 10 < 9 THEN
           SET n = next_id; SET next_id = next_id + 1;
           INSERT INTO orders SELECT {_ROW};
@@ -104,7 +104,7 @@ class Orders:
             if number % 10 < 7:
                 first = spare + number * STATEMENT * 37 % max(span - STATEMENT, 1)
                 self._run(
-                    f"UPDATE orders SET qty = {number % 32000}, amount = amount + 1.25, updated_at = '2025-02-03 04:05:06.789' "
+                    f"UPDATE orders SET qty = {number % 32000}, amount = amount + 1.25, {_UPDATED} "
                     f"WHERE id >= {first} ORDER BY id LIMIT {STATEMENT}"
                 )
             elif number % 10 < 9:
@@ -114,10 +114,9 @@ class Orders:
                 self._run(f"DELETE FROM orders WHERE id >= {low} ORDER BY id LIMIT {STATEMENT}")
 
     def _insert(self, first: int, count: int) -> None:
-        numbers = f"SELECT {first} + a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n FROM digits a, digits b, digits c, digits e"
-        self._run(
-            f"INSERT INTO orders SELECT {_ROW} FROM ({numbers}) numbers WHERE n < {first + count} ORDER BY n"
-        )
+        number = f"{first} + a.d + 10 * b.d + 100 * c.d + 1000 * e.d"
+        numbers = f"SELECT {number} AS n FROM digits a, digits b, digits c, digits e"
+        self._run(f"INSERT INTO orders SELECT {_ROW} FROM ({numbers}) numbers WHERE n < {first + count} ORDER BY n")
 
     def _bounds(self) -> tuple[int, int]:
         with closing(self.connection.cursor()) as cursor:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from syncd import plugins
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
@@ -400,6 +401,12 @@ def applied(parts: Parts, queue: Queue, head: Head) -> bool:
         return False
     groups = [parts.group(sink) for sink in parts.job.sinks]
     return all(start >= end for group in groups for start, end in queue.lanes(group).values())
+
+
+def from_json(text: str) -> dict[str, Any]:
+    """One line that `as_json` wrote."""
+    value: dict[str, Any] = json.loads(text)
+    return value
 
 
 def as_json(value: object) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 import structlog.tracebacks
@@ -22,8 +24,13 @@ _stack = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure(level: str | None = None, form: str | None = None) -> None:
-    """`level`: debug, info, warning, error; `form`: auto, text, json. None: what the environment says."""
+def configure(
+    level: str | None = None, form: str | None = None, hide: Callable[[Any], Any] = lambda event: event
+) -> None:
+    """`level`: debug, info, warning, error; `form`: auto, text, json. None: what the environment says.
+
+    `hide` takes an event's fields and gives them back with the job's secrets masked.
+    """
     level = level or os.environ.get(LEVEL, "info")
     form = form or os.environ.get(FORMAT, "auto")
     os.environ[LEVEL], os.environ[FORMAT] = level, form
@@ -39,6 +46,7 @@ def configure(level: str | None = None, form: str | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if text else [_stack]),
+            lambda _logger, _method, event: hide(event),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

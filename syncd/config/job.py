@@ -154,13 +154,15 @@ def load_job(path: Path, plugin_paths: Sequence[Path] = ()) -> Job:
 
 def load_directory(folder: Path, plugin_paths: Sequence[Path] = ()) -> list[Job]:
     """All jobs (`*.yaml`, `*.yml`) of a folder, by file name. Faults: those of all files, and double job names."""
+    if not folder.is_dir():
+        raise ConfigError("is not a folder", path=str(folder), hint="create it, or name another one", code="C101")
     jobs: list[Job] = []
     faults: list[ConfigError] = []
     for path in sorted(p for p in folder.iterdir() if p.suffix in {".yaml", ".yml"} and p.name != "syncd.yaml"):
         try:
             job = load_job(path, plugin_paths)
-        except Faults as found:
-            faults += found.faults
+        except ConfigError as found:
+            faults += found.faults if isinstance(found, Faults) else [found]
             continue
         first = next((j for j in jobs if j.name == job.name), None)
         if first is not None:

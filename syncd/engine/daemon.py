@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -65,7 +66,13 @@ class Daemon:
         """Returns when `until` holds, all jobs have ended, or a signal came; every process has ended then."""
         service = self._jobs[0].service
         lock = DirectoryLock(service.data)
+        old = os.environ.get("TMPDIR")
         try:
+            # Drivers leave their temporary files behind when they are killed: here they are gone with the next start.
+            scratch = service.data / "tmp"
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(mode=0o700)
+            os.environ["TMPDIR"] = str(scratch)
             with _Signals(self.stop):
                 queue = self._jobs[0].make_queue()
                 queue.open()
@@ -76,6 +83,8 @@ class Daemon:
                         runner.stop()
                     queue.close()
         finally:
+            os.environ.pop("TMPDIR") if old is None else os.environ.update(TMPDIR=old)
+            shutil.rmtree(service.data / "tmp", ignore_errors=True)
             lock.release()
 
     def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:

@@ -129,9 +129,9 @@ class JobRunner:
             self.queue.put(self._run_lease, self._state.meta_item(**self.parts.facts()))
         lease = self._take(f"job/{self.name}/snapshot")
         parts = self.parts
-        self._add("planner", partial(Worker, f"planner {self.name}", snapshot.plan, parts, lease))
+        self._add("planner", partial(Worker, f"planner {self.name}", parts, snapshot.plan, lease))
         for sink in parts.job.sinks:
-            self._add(f"deliver/{sink}", partial(Worker, f"deliver {self.name}/{sink}", deliver.work, parts, sink))
+            self._add(f"deliver/{sink}", partial(Worker, f"deliver {self.name}/{sink}", parts, deliver.work, sink))
         self._snapshot_lease = lease
 
     def _take(self, name: str) -> Lease:
@@ -150,9 +150,10 @@ class JobRunner:
     def _add(self, name: str, start: Callable[[], Worker]) -> None:
         self._slots[name] = Slot(name, start)
 
-    def stop(self, timeout: float = 30.0) -> None:
+    def stop(self) -> None:
         """Drain: every worker finishes what is in flight; who has not ended in time is killed."""
         self._stopping.set()
+        timeout = self.parts.service.drain
         workers = [slot.worker for slot in self._slots.values() if slot.worker is not None]
         # Readers and capture first: the sink of a deliver process may be theirs too.
         first = [slot.worker for name, slot in self._slots.items() if slot.worker and not name.startswith("deliver/")]
@@ -255,7 +256,7 @@ class JobRunner:
                 self.discovered = True
                 self.refused = refused
                 if self.parts.captures and "capture" not in self._slots:
-                    self._add("capture", partial(Worker, f"capture {self.name}", capture.work, self.parts))
+                    self._add("capture", partial(Worker, f"capture {self.name}", self.parts, capture.work))
             case Planned(record, chunk):
                 load = self._load(record)
                 load.waiting.append(chunk)
@@ -322,7 +323,7 @@ class JobRunner:
         for number in range(1, self.parts.readers + 1):
             if f"reader/{number}" not in self._slots:
                 name = f"reader {self.name}/{number}"
-                self._add(f"reader/{number}", partial(Worker, name, snapshot.read, self.parts, self._snapshot_lease))
+                self._add(f"reader/{number}", partial(Worker, name, self.parts, snapshot.read, self._snapshot_lease))
 
     def _hand_over(self, load: Load) -> None:
         """All chunks are written: from this commit on the lanes run, and no late chunk writer is heard (3, 7)."""

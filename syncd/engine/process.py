@@ -1,6 +1,6 @@
 """Worker processes: spawned, bound to their parent's life, heard and told through one pipe.
 
-In the child a worker is a function `work(link, *args)`. It ends by returning, or by raising: the error travels to the
+In the child a worker is a function `work(link, parts, *args)`. It ends by returning, or by raising: the error travels to the
 parent as it is. In the parent, `Worker` is the handle.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from syncd import logs
+from syncd.engine.build import Parts
 from syncd.errors import FatalError, SyncdError
 
 _spawn = multiprocessing.get_context("spawn")
@@ -57,11 +58,11 @@ class Link:
 class Worker:
     """The parent's end of one worker process."""
 
-    def __init__(self, name: str, work: Callable[..., None], *args: object) -> None:
+    def __init__(self, name: str, parts: Parts, work: Callable[..., None], *args: object) -> None:
         self.name = name
         self._pipe, child = _spawn.Pipe()
         self._process = _spawn.Process(
-            target=_main, args=(os.getpid(), name, child, work, args), name=f"syncd {name}", daemon=True
+            target=_main, args=(os.getpid(), name, parts, child, work, args), name=f"syncd {name}", daemon=True
         )
         self._process.start()
         child.close()
@@ -116,17 +117,19 @@ class Worker:
         self._pipe.close()
 
 
-def _main(parent: int, name: str, pipe: Connection, work: Callable[..., None], args: tuple[object, ...]) -> None:
+def _main(
+    parent: int, name: str, parts: Parts, pipe: Connection, work: Callable[..., None], args: tuple[object, ...]
+) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    logs.configure()
+    logs.configure(hide=parts.job.secrets.hide_in)
     link = Link(pipe)
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
     log = structlog.get_logger().bind(worker=name, pid=os.getpid())
     try:
-        work(link, *args)
+        work(link, parts, *args)
     except SyncdError as error:
         # Its text says what, where and what to do; a stack trace would say nothing more.
         log.error("worker_failed", error=str(error), code=error.code)  # noqa: TRY400

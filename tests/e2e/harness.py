@@ -9,15 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from syncd import control
 from syncd.config import Job, Service, load_job
 from syncd.engine.build import Parts
-from syncd.errors import StateError
 from syncd.ops.reconcile import Result
+from syncd.spi import Queue
 from syncd.state import Phase, State
 
 SINKS = {
@@ -57,6 +57,8 @@ class Running:
         self.service: Service = control.service(service)
         self.job: Job = load_job(self.path)
         self.parts = Parts(self.job, self.service)
+        self._queue: Queue | None = None
+        self._stack = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "daemon.log"
 
@@ -91,6 +93,10 @@ class Running:
             self._process.kill()
             self._process.wait()
 
+    def close(self) -> None:
+        self.kill()
+        self._stack.close()
+
     def workers(self) -> dict[str, int]:
         """Name -> pid of the daemon's worker processes ("capture", "reader/1", ...), the supervisor as "run"."""
         assert self._process is not None
@@ -104,34 +110,40 @@ class Running:
 
     # -- looking
 
-    def phases(self) -> dict[str, Phase]:
-        try:
-            with control.opened_queue(self.service) as queue:
-                return {str(r.table): r.phase for r in State(queue, self.job.name).tables()}
-        except StateError:
-            return {}
+    @property
+    def queue(self) -> Queue | None:
+        """The daemon's queue, opened once; None before the daemon has made it."""
+        if self._queue is None and (self.service.data / "queue").exists():
+            self._queue = self._stack.enter_context(control.opened_queue(self.service))
+        return self._queue
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 90.0, *, restart: bool = True) -> None:
+    def phases(self) -> dict[str, Phase]:
+        if self.queue is None:
+            return {}
+        return {str(r.table): r.phase for r in State(self.queue, self.job.name).tables()}
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 180.0, *, restart: bool = True) -> None:
         end = time.monotonic() + seconds
         while not what():
             if time.monotonic() > end:
                 raise AssertionError(f"not within {seconds} s; phases {self.phases()}\n{self.tail()}")
             if restart:
                 self.keep_alive()
-            time.sleep(0.1)
+            time.sleep(0.2)
 
-    def wait_live(self, tables: int, seconds: float = 90.0) -> None:
+    def wait_live(self, tables: int, seconds: float = 180.0) -> None:
         def live() -> bool:
             phases = self.phases()
             return len(phases) >= tables and all(phase is Phase.LIVE for phase in phases.values())
 
         self.wait_for(live, seconds)
 
-    def wait_applied(self, seconds: float = 90.0) -> None:
+    def wait_applied(self, seconds: float = 180.0) -> None:
         """Everything that is committed at the source now is at the sink."""
-        with control.opened_queue(self.service) as queue:
-            head = control.source_head(self.parts, queue)
-            self.wait_for(lambda: control.applied(self.parts, queue, head), seconds)
+        queue = self.queue
+        assert queue is not None
+        head = control.source_head(self.parts, queue)
+        self.wait_for(lambda: control.applied(self.parts, queue, head), seconds)
 
     def reconcile(self) -> list[Result]:
         return control.reconcile(self.service, self.job)
@@ -165,4 +177,4 @@ def running(folder: Path, port: int, database: str, sink: str, **options: Any) -
     try:
         yield run
     finally:
-        run.kill()
+        run.close()

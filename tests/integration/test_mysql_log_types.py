@@ -6,15 +6,15 @@ import datetime as dt
 import json
 import struct
 from contextlib import closing
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from pymysqlreplication import BinLogStreamReader
-from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
+from pymysqlreplication.row_event import WriteRowsEvent
 
 from syncd.errors import Unsupported
-from tests.integration.log_tools import batches, log_end, read, rows, schemas, table
+from syncd.model import Position
+from tests.integration.log_tools import batches, log_end, read, rows, schemas
 from tests.services.database import Database
 
 TEXTS = ["''", "'a'", "'Zürich 東京'", "REPEAT('x', 250)", "REPEAT('ß', 60)", "'a\\0b'", "'tail  '"]
@@ -91,25 +91,36 @@ for digits in (1, 2, 3, 4, 5, 6):
     CASES[f"time({digits})"] = [f"'-12:34:56.{fraction}'", "'-00:00:00.1'", "'838:59:58.9'", "'-100:00:00.9'", "'00:00:00'"]
 
 
-@pytest.fixture
-def filled(database: Database) -> tuple[Database, str]:
-    """Tables c0, c1, ... with one column of each type each; the position before their rows."""
-    database.execute(*(f"CREATE TABLE c{n} (id INT PRIMARY KEY, v {kind})" for n, kind in enumerate(CASES)))
+WRONG_THERE = ("json", "set", "float", "time", "binary", "varbinary", "bit", "year", "enum")
+"""Where mysql-replication reads otherwise: fractions of negative times, lost zero bytes, JSON keys as bytes, sets, ..."""
+COMPARED = {kind: [v for v in values if v not in LATIN[3:4]] for kind, values in CASES.items() if not kind.startswith(WRONG_THERE)}
+"""It cannot read the bytes that Windows-1252 leaves open either."""
+
+
+def fill(database: Database, cases: dict[str, list[str]]) -> Position:
+    """Table `every` with a column of each type; row n holds the n-th value of each, then NULL. The position before them."""
+    columns = ", ".join(f"v{n} {kind}" for n, kind in enumerate(cases))
+    database.execute(f"CREATE TABLE every (id INT PRIMARY KEY, {columns})")
     start = log_end(database)
-    statements = ["SET SESSION sql_mode = '', time_zone = '+00:00'"]
-    for number, values in enumerate(CASES.values()):
-        items = ", ".join(f"({at}, {value})" for at, value in enumerate([*values, "NULL"]))
-        statements.append(f"INSERT INTO c{number} VALUES {items}")
-    database.execute(*statements)
-    return database, start
+    lines = [
+        f"({row}, {', '.join(values[row] if row < len(values) else 'NULL' for values in cases.values())})"
+        for row in range(max(map(len, cases.values())) + 1)
+    ]
+    database.execute("SET SESSION sql_mode = '', time_zone = '+00:00'", f"INSERT INTO every VALUES {', '.join(lines)}")
+    return start
 
 
-def selected(database: Database, number: int, kind: str) -> list[Any]:
-    """The column as SELECT gives it, in Python's types."""
-    shown = {"float": "v + 0e0"}.get(kind, "v")
+@pytest.fixture
+def filled(database: Database) -> tuple[Database, Position]:
+    return database, fill(database, CASES)
+
+
+def selected(database: Database) -> list[list[Any]]:
+    """Each column as SELECT gives it, in Python's types."""
+    shown = ", ".join(f"v{n} + 0e0" if kind == "float" else f"v{n}" for n, kind in enumerate(CASES))
     with closing(database.connect(init_command="SET time_zone = '+00:00'")) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT {shown} FROM c{number} ORDER BY id")
-        return [row[0] for row in cursor.fetchall()]
+        cursor.execute(f"SELECT {shown} FROM every ORDER BY id")
+        return [list(column) for column in zip(*cursor.fetchall(), strict=True)]
 
 
 def canonical(value: Any, kind: str) -> Any:
@@ -122,54 +133,46 @@ def canonical(value: Any, kind: str) -> Any:
     return value
 
 
-def test_every_type_is_what_a_select_gives(filled: tuple[Database, str]) -> None:
+def test_every_type_is_what_a_select_gives(filled: tuple[Database, Position]) -> None:
     database, start = filled
-    known = schemas(database, *(f"c{n}" for n in range(len(CASES))))
-    events = read(database, start, known)
+    found = rows(read(database, start, schemas(database, "every")))
     wrong = {}
-    for number, kind in enumerate(CASES):
-        mine = [canonical(row["v"], kind) for _, row in rows(events, table(database, f"c{number}"))]
-        theirs = [canonical(value, kind) for value in selected(database, number, kind)]
+    for number, (kind, values) in enumerate(zip(CASES, selected(database), strict=True)):
+        mine = [canonical(row[f"v{number}"], kind) for _, row in found]
+        theirs = [canonical(value, kind) for value in values]
         if mine != theirs or [type(v) for v in mine] != [type(v) for v in theirs]:
             wrong[kind] = (mine, theirs)
     assert not wrong
 
 
-def test_decimals_have_the_declared_type(filled: tuple[Database, str]) -> None:
+def test_decimals_have_the_declared_type(filled: tuple[Database, Position]) -> None:
     database, start = filled
-    name = f"c{list(CASES).index('decimal(65,30)')}"
-    (batch,) = batches(read(database, start, schemas(database, name)))
-    assert str(batch.rows.schema.field("v").type) == "decimal256(65, 30)"
-    assert isinstance(batch.rows["v"][0].as_py(), Decimal)
+    (batch,) = batches(read(database, start, schemas(database, "every")))
+    for number, kind in enumerate(CASES):
+        if kind.startswith("decimal"):
+            assert str(batch.rows.schema.field(f"v{number}").type).split("(")[1] == kind.split("(")[1].replace(",", ", ")
 
 
-WRONG_THERE = ("json", "set", "float", "time(", "time", "binary", "bit", "year", "enum", "longtext", "timestamp(", "datetime(")
-"""Where mysql-replication reads otherwise: fractions of negative times, zero bytes, JSON keys as bytes, sets, ..."""
-
-
-def test_every_type_is_what_mysql_replication_reads(filled: tuple[Database, str]) -> None:
-    database, start = filled
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_types_are_what_mysql_replication_reads(database: Database) -> None:
+    start = fill(database, COMPARED)
     place = json.loads(start)
-    known = schemas(database, *(f"c{n}" for n in range(len(CASES))))
-    mine = {t.name: [row["v"] for _, row in rows(read(database, start, known), t)] for t in known}
-    theirs: dict[str, list[Any]] = {name: [] for name in mine}
+    mine = [row for _, row in rows(read(database, start, schemas(database, "every")))]
     reader = BinLogStreamReader(
-        connection_settings={"host": database.host, "port": database.port, "user": database.user, "passwd": ""},
+        connection_settings={"host": database.host, "port": database.port, "user": database.user, "password": ""},
         server_id=4343,
         log_file=place["file"],
         log_pos=place["pos"],
-        only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
+        only_events=[WriteRowsEvent],
         only_schemas=[database.name],
     )
     with closing(reader):
-        for event in reader:
-            theirs[event.table] += [list(row["values"].values())[1] for row in event.rows]
-    compared = 0
-    for number, kind in enumerate(CASES):
-        if not kind.startswith(WRONG_THERE) and not (kind.startswith("timestamp")):
-            compared += 1
-            assert mine[f"c{number}"] == theirs[f"c{number}"], kind
-    assert compared > 30
+        theirs = [list(row["values"].values()) for event in reader for row in event.rows]
+    for number, kind in enumerate(COMPARED):
+        there = [row[number + 1] for row in theirs]
+        if "blob" in kind:  # it gives an empty BLOB as text
+            there = [b"" if value == "" else value for value in there]
+        assert [row[f"v{number}"] for row in mine] == there, kind
 
 
 @pytest.mark.parametrize("kind", ["date", "datetime", "timestamp", "datetime(6)", "timestamp(3)"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -11,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from syncd.errors import StateError
+from syncd.errors import StateError, TransientError
 from syncd.mq.embedded.clock import Clock
 from syncd.mq.embedded.faults import damaged, from_sqlite
 from syncd.mq.embedded.lock import WriteLock, holders
+from syncd.mq.embedded.options import Options
+from syncd.mq.embedded.reserve import Reserve
 from syncd.mq.embedded.schema import APPLICATION, TABLES, VERSION
 
 Row = tuple[Any, ...]
@@ -22,7 +25,7 @@ Values = Sequence[object] | Mapping[str, object]
 Connect = Callable[[Path], sqlite3.Connection]
 
 _READ_MARKS = (123, 127)  # bytes of queue.db-shm that readers lock, as SQLite's WAL format says
-_CHECKPOINT_PAGES = 1000
+CHECKPOINT_PAGES = 500
 _CHECK_BYTES = 256 << 20
 _CHECK_SECONDS = 5.0
 
@@ -32,10 +35,11 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 class Database:
-    def __init__(self, directory: Path, sync: str, lock_seconds: float, clock: Clock, connector: Connect) -> None:
+    def __init__(self, directory: Path, options: Options, clock: Clock, connector: Connect) -> None:
         self.path = directory / "queue.db"
-        self.lock = WriteLock(directory, lock_seconds, clock)
-        self._sync = sync
+        self.lock = WriteLock(directory, options.lock_seconds, clock)
+        self.reserve = Reserve(directory, options.reserve_bytes)
+        self._sync = options.sync
         self._clock = clock
         self._connector = connector
         self._connection: sqlite3.Connection | None = None
@@ -61,9 +65,13 @@ class Database:
 
     def close(self) -> None:
         if self._connection is not None:
-            # The last one to close moves the log into the database: a write, so it is done under the lock.
-            with self.lock.held(), self._mapped():
-                self._connection.close()
+            # The last one to close moves the log into the database: a write, so it is done under the lock. Whoever
+            # holds the lock for too long has the queue open too, so that this one is not the last.
+            with contextlib.ExitStack() as stack:
+                with contextlib.suppress(TransientError):
+                    stack.enter_context(self.lock.held())
+                with self._mapped():
+                    self._connection.close()
                 self._connection = None
         self.lock.close()
         if self._member >= 0:
@@ -102,8 +110,8 @@ class Database:
             self._create()
         c.execute(f"PRAGMA synchronous = {self._sync}")
         c.execute("PRAGMA secure_delete = OFF")  # some builds overwrite with zeros what is deleted
-        c.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        c.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT_PAGES * 4096 * 2}")
+        c.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        c.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * 4096 * 4}")
 
     def _create(self) -> None:
         with self._transaction() as c:
@@ -234,6 +242,8 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                self.reserve.give_up()
             raise from_sqlite(error, self.path) from error
 
 

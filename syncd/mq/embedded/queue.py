@@ -43,7 +43,7 @@ class EmbeddedQueue:
         self._clock = clock or machine_clock()
         self._disk = disk or Disk()
         self._bodies = self.directory / "bodies"
-        self._db = Database(self.directory, options.sync, options.lock_seconds, self._clock, connector)
+        self._db = Database(self.directory, options, self._clock, connector)
         self._writer = BodyWriter(self._bodies, options.segment_bytes, self._disk)
         self._retention = Retention(self._db, self._writer, self._bodies, self._disk, options, self._clock)
         self._waiting = Waiting(self._db, self.directory / "waiting", self._clock)
@@ -60,15 +60,16 @@ class EmbeddedQueue:
                 directory.mkdir(mode=0o700, exist_ok=True)
             self._disk.sync_directory(self.directory)
             self._waiting.open(alone=self._db.open())
+            self._db.reserve.restore()
             self._disk.sync_directory(self.directory)
+            self._check_bodies()
+            self._incarnation = self._db.read("SELECT value FROM meta WHERE key = 'incarnation'")[0][0]
         except OSError as error:
             self.close()
             raise from_system(error, self.directory) from error
         except BaseException:
             self.close()
             raise
-        self._check_bodies()
-        self._incarnation = self._db.read("SELECT value FROM meta WHERE key = 'incarnation'")[0][0]
 
     def close(self) -> None:
         self._writer.close()
@@ -121,6 +122,7 @@ class EmbeddedQueue:
         except BaseException:
             self._writer.abandon()
             self._lane_ids.clear()
+            self._room = 0
             raise
         self._writer.keep(placed)
         self._waiting.ring()
@@ -128,24 +130,33 @@ class EmbeddedQueue:
 
     def _take_room(self, size: int) -> None:
         """Counted exactly every so often, in between against a part of what was free then."""
+        self._check_log()
         now = self._clock.now()
         if self._room < size or now >= self._room_until:
             held, limit = self._wait_for_room()
             self._room, self._room_until = (limit - held) // 8, now + _COUNT_EVERY
         self._room -= size
 
-    def _wait_for_room(self) -> tuple[int, int]:
-        """QueueFull when the queue, or its write-ahead log, is over its limit and nothing finished can go."""
+    def _check_log(self) -> None:
+        """QueueFull when the write-ahead log is over its limit and a reader keeps it from being emptied."""
         if self._db.log_bytes() > self.options.wal_bytes and not self._db.checkpoint():
             readers = ", ".join(map(str, self._db.readers())) or "unknown"
             raise QueueFull(
                 f"{self.directory}: write-ahead log over {self.options.wal_bytes} bytes, held by process {readers}",
                 hint="that process is frozen in the middle of a read: continue it (kill -CONT) or end it (kill -KILL)",
             )
+
+    def _wait_for_room(self) -> tuple[int, int]:
+        """QueueFull when the queue is over its limit and nothing finished can go, or when the disk is full."""
+        if not self._db.reserve.restore():
+            raise QueueFull(
+                f"{self.directory}: the disk is full",
+                hint="free some space on that file system; offsets and state are still written, capture waits",
+            )
         held, limit = self.usage()
         if held >= limit and self._clock.now() >= self._hard_trim_at:
             self._hard_trim_at = self._clock.now() + _HARD_TRIM_EVERY
-            self._retention.run(keep=False)
+            self._trim(keep=False)
             held, limit = self.usage()
         if held >= limit:
             raise QueueFull(
@@ -158,6 +169,7 @@ class EmbeddedQueue:
         try:
             return self._writer.append([m.body for m in messages])
         except OSError as error:
+            self._room = 0
             raise from_system(error, self._bodies) from error
 
     def _insert(self, c: sqlite3.Connection, topic: str, messages: Sequence[Message], placed: Placed) -> list[int]:
@@ -202,7 +214,10 @@ class EmbeddedQueue:
         lane_id = self._known_lane(topic, lane)
         if lane_id is None:
             return []
-        return poll(self._db, self._bodies, lane, lane_id, offset, max_bytes)
+        try:
+            return poll(self._db, self._bodies, lane, lane_id, offset, max_bytes)
+        except OSError as error:
+            raise from_system(error, self._bodies) from error
 
     def _known_lane(self, topic: str, lane: Lane) -> int | None:
         key = (topic, lane)
@@ -264,7 +279,13 @@ class EmbeddedQueue:
     # ----------------------------------------------------------------------------------------------------- retention
 
     def trim(self) -> int:
-        return self._retention.run(keep=True)
+        return self._trim(keep=True)
+
+    def _trim(self, *, keep: bool) -> int:
+        try:
+            return self._retention.run(keep=keep)
+        except OSError as error:
+            raise from_system(error, self._bodies) from error
 
     def usage(self) -> tuple[int, int]:
         ((bodies,),) = self._db.read("SELECT COALESCE(SUM(size), 0) FROM segment")

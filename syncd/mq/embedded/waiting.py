@@ -32,10 +32,10 @@ class Waiting:
         self._pipe = _Pipe(directory / uuid.uuid4().hex)
 
     def open(self, *, alone: bool) -> None:
-        """`alone`: no other process has the queue open, so that every pipe there is a dead one's."""
+        """`alone`: no other instance has the queue open: pipes there, unfinished ones too, are of dead ones."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         for path in self._directory.iterdir() if alone else ():
-            path.unlink()
+            _ring(str(path))
 
     def close(self) -> None:
         self._pipe.close()
@@ -61,10 +61,13 @@ class Waiting:
         return True
 
     def ring(self) -> None:
-        """Wake whoever waits. Never fails: a byte that is not delivered costs half a second."""
-        for entry in os.scandir(self._directory):
-            if not entry.name.startswith("."):
-                _ring(entry.path)
+        """Wake whoever waits. Never fails, since what was published is published: a byte that is not delivered costs
+        the waiter half a second.
+        """
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._directory):
+                if not name.startswith("."):
+                    _ring(os.path.join(self._directory, name))
 
     def _published(self, topic: str) -> int:
         rows = self._db.read("SELECT published FROM topic WHERE name = ?", (topic,))
@@ -94,17 +97,18 @@ class _Pipe:
         self._poll = select.poll()
 
     def open(self) -> bool:
-        """False where the file system has no named pipes."""
+        """False where the file system has no named pipes, or for want of descriptors: then `wait` looks more often."""
         if self._fd >= 0:
             return True
         # Under its name only once it is read: a pipe without a reader is taken for a dead process's.
         hidden = self._path.with_name("." + self._path.name)
         try:
             os.mkfifo(hidden, 0o600)
+            self._fd = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
+            hidden.rename(self._path)
         except OSError:
+            self.close()
             return False
-        self._fd = os.open(hidden, os.O_RDWR | os.O_NONBLOCK)
-        hidden.rename(self._path)
         self._poll.register(self._fd, select.POLLIN)
         return True
 

@@ -56,10 +56,11 @@ class Rules:
         return self.binary and not self.pad and self.charset != "latin1"
 
     @property
-    def levels(self) -> int:
-        if self.bare.startswith(("0900", "uca1400")):
-            return 1 if "_ai_ci" in self.bare else 3 if self.bare.endswith("_cs") else 2
-        return 1
+    def levels(self) -> tuple[int, ...]:
+        """Letters, accents, cases: what the collation looks at, in this order."""
+        if not self.bare.startswith(("0900", "uca1400")):
+            return (1,)
+        return (1, *([2] if "_as_" in self.bare else []), *([3] if self.bare.endswith("_cs") else []))
 
     @property
     def known(self) -> bool:
@@ -126,7 +127,7 @@ class Normaliser:
 
     def _ask(self, rules: Rules, file: Path) -> Weights:
         if rules.binary and rules.charset != "latin1":
-            return Weights(1, ord(" ") if rules.pad else None)
+            return Weights(1, (ord(" "),) if rules.pad else ())
         connection = self._connect()
         try:
             weigher = Weigher(connection, rules.charset, rules.name, rules.levels)
@@ -162,6 +163,6 @@ def _load(file: Path) -> Weights:
                 raise StateError(f"{file} has format {version}; this syncd reads {FORMAT}", hint="delete the file")
             made = tuple(Level(data[f"offsets{n}"], data[f"data{n}"]) for n in range(levels))
             own = {text: tuple(map(bytes.fromhex, parts)) for text, parts in contractions.items()}
-            return Weights(unit, space, made, data["known"], own)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            return Weights(unit, tuple(space), made, data["known"], own)
+    except (OSError, TypeError, ValueError, KeyError, EOFError) as error:
         raise StateError(f"{file} cannot be read: {error}", hint="delete the file: it is made again") from error

@@ -44,7 +44,7 @@ def translate(error: BaseException, where: str, table: str | None = None) -> Syn
         hint = (
             "see `tls` of the source: the authority, the certificate's name, and whether the server speaks TLS at all"
         )
-        return FatalError(f"{place}: TLS was refused: {text}", hint=hint, code="E160")
+        return FatalError(f"{place}: TLS was refused: {text}", hint=hint, code="E180")
     if number in _LOST or isinstance(error, OSError):
         hint = "is the server up, and its address and port right?"
         return TransientError(f"{place}: the server cannot be reached: {text}", hint=hint)
@@ -59,18 +59,18 @@ def translate(error: BaseException, where: str, table: str | None = None) -> Syn
 def _fatal(number: int, text: str, place: str, table: str | None) -> SyncdError:
     if number in _PASSWORD:
         hint = "check user and `password`, and that the account may come from this host"
-        return FatalError(f"{place}: the server refused the log-in: {text}", hint=hint, code="E161")
+        return FatalError(f"{place}: the server refused the log-in: {text}", hint=hint, code="E181")
     if number in _ACCOUNT:
         return FatalError(
-            f"{place}: the server does not let this account or host in: {text}", hint="ask its owner", code="E161"
+            f"{place}: the server does not let this account or host in: {text}", hint="ask its owner", code="E181"
         )
     if number in _GRANT:
         hint = "`syncd check` prints the GRANT statement"
-        return FatalError(f"{place}: a grant is missing: {text}", table=table, hint=hint, code="E162")
+        return FatalError(f"{place}: a grant is missing: {text}", table=table, hint=hint, code="E182")
     if number in _CHANGED:
         hint = "resync the table if it was changed on purpose"
         return FatalError(
-            f"{place}: dropped, renamed or altered meanwhile: {text}", table=table, hint=hint, code="E163"
+            f"{place}: dropped, renamed or altered meanwhile: {text}", table=table, hint=hint, code="E183"
         )
     if number in _TOO_LARGE:
         hint = "raise max_allowed_packet at the server above the largest row"
@@ -78,7 +78,7 @@ def _fatal(number: int, text: str, place: str, table: str | None) -> SyncdError:
             f"{place}: a row or statement is larger than max_allowed_packet: {text}",
             table=table,
             hint=hint,
-            code="E164",
+            code="E184",
         )
     return FatalError(f"{place}: {text} ({number})", table=table)
 

@@ -18,30 +18,24 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from syncd.errors import FatalError, TransientError
 from syncd.model import Head
 from syncd.sources.mysql.binlog.position import Place as Position
 from syncd.sources.mysql.binlog.seq import file_number, make
-from syncd.sources.mysql.connect import Connection, dicts, quoted, rows, server, variables
+from syncd.sources.mysql.connect import Connection, quoted, rows, server, variables
 from syncd.sources.mysql.options import Options
+from syncd.sources.mysql.place import Place, log_end, no_log
+from syncd.sources.mysql.xa import before_open_branches
 
 _POLL = 0.002
 _OWNED = re.compile(r"\s*,\s*")
 
 
-class Place(NamedTuple):
-    """Before byte `pos` of log file `file`; `gtid` the transactions before it, None where the server has no GTIDs."""
-
-    file: str
-    pos: int
-    gtid: str | None = None
-
-
 def head(connection: Connection, options: Options, epoch: int) -> Head:
     """`Source.head`. TransientError: transactions or XA branches hang. FatalError: no log, or no grant that would do."""
-    place = low_watermark(connection, options, choose(connection, options))
+    way = choose(connection, options)
+    place = before_open_branches(connection, lambda: low_watermark(connection, options, way), options.head_timeout)
     gtid = place.gtid if options.gtid is not False else None
     position = Position(place.file, place.pos, gtid, identity(connection)).dump()
     return Head(position, make(epoch, file_number(place.file), place.pos))
@@ -49,9 +43,9 @@ def head(connection: Connection, options: Options, epoch: int) -> Head:
 
 def identity(connection: Connection) -> str:
     """Whose log files these are: as in `binlog.position`."""
-    if server(connection).mariadb:
-        return f"mariadb:{rows(connection, 'SELECT @@GLOBAL.server_id')[0][0]}"
-    return str(rows(connection, "SELECT @@GLOBAL.server_uuid")[0][0])
+    at = server(connection)
+    name = rows(connection, f"SELECT @@GLOBAL.{'server_id' if at.mariadb else 'server_uuid'}")[0][0]
+    return f"{at.flavour}:{name}"
 
 
 def low_watermark(
@@ -93,19 +87,8 @@ def choose(connection: Connection, options: Options) -> str:
     raise FatalError(
         "the log's low watermark cannot be found: the server has no GTIDs, and the user none of the grants that would do",
         hint="switch gtid_mode on, or GRANT BACKUP_ADMIN or RELOAD ON *.*, or name a `marker_table`",
-        code="E165",
+        code="E185",
     )
-
-
-def log_end(connection: Connection) -> Place:
-    """The end of the log. FatalError: the server writes none, or the grant is missing."""
-    at = server(connection)
-    new = not at.mariadb and at.at_least(8, 2)
-    found = dicts(connection, "SHOW BINARY LOG STATUS" if new else "SHOW MASTER STATUS")
-    if not found:
-        raise FatalError("the server writes no binary log", hint="start it with log_bin", code="E166")
-    row = found[0]
-    return Place(str(row["file"]), int(row["position"]), str(row.get("executed_gtid_set") or "").replace("\n", ""))
 
 
 def _snapshot(connection: Connection) -> Place:
@@ -118,7 +101,7 @@ def _snapshot(connection: Connection) -> Place:
         rows(connection, "ROLLBACK")
     file, pos = found.get("binlog_snapshot_file", ""), int(found.get("binlog_snapshot_position") or 0)
     if not file:
-        raise FatalError("the server writes no binary log", hint="start it with log_bin", code="E166")
+        raise no_log()
     gtid = rows(connection, "SELECT BINLOG_GTID_POS(%s, %s)", (file, pos))[0][0]
     return Place(file, pos, gtid or "")
 
@@ -158,6 +141,8 @@ def _gtid(connection: Connection, timeout: float, now: Callable[[], float], slee
 def _log_status(connection: Connection) -> Place:
     # The server lets running commits end before it answers.
     local = json.loads(rows(connection, "SELECT `LOCAL` FROM performance_schema.log_status")[0][0])
+    if not local.get("binary_log_file"):
+        raise no_log()
     return Place(local["binary_log_file"], int(local["binary_log_position"]))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from syncd.errors import FatalError, TransientError
+from syncd.errors import FatalError, TransientError, Unsupported
 from syncd.model import Column, Finding, TableId, TableSchema
 from syncd.sources.mysql import collation, types
 from syncd.sources.mysql.connect import Connection, Row, Server, quoted, rows, server
@@ -181,6 +181,18 @@ def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _
     kind = "" if key is None else "primary" if key.name == "PRIMARY" else "unique"
     schema = TableSchema(table.id, read.version, tuple(made), key.columns if key else (), kind, table.comment)
     return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made)))
+
+
+def with_twins(schema: TableSchema, rules: Rules) -> TableSchema:
+    """The schema with the twins that its key needs. Unsupported: a key column cannot be one, by name."""
+    twins: list[Column] = []
+    for name in schema.key:
+        twin, refusal = _twin(schema.column(name), rules)
+        if refusal:
+            raise Unsupported(f"table {schema.table}: {refusal}", table=str(schema.table), code="E188")
+        twins += [twin] if twin else []
+    known = {column.name for column in schema.columns}
+    return replace(schema, columns=(*schema.columns, *(twin for twin in twins if twin.name not in known)))
 
 
 def _table_refusals(table: _Table) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -32,7 +32,8 @@ class MySQLSource:
         self._context = context
         self._connections: dict[str, Connection] = {}
         self._normalise = Normaliser(context.directory, self._connect)
-        rules = Rules(context.policy.get("zero_date", "fail"), self._normalise)
+        self._zero_date = "null" if context.policy.get("zero_date") == "null" else "fail"
+        rules = Rules(self._zero_date, self._normalise)
         self._throttle = Throttle(context.throttle, context.log, lambda: self._link("throttle"), options)
         self._reader = Reader(self._connect, rules, self._throttle)
 
@@ -50,9 +51,7 @@ class MySQLSource:
         return check(self._link("asking"), self._options, self._context.name)
 
     def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
-        nullable = self._context.policy.get("zero_date") == "null"
-        rules = tables_.Rules(self._normalise.refusal, lambda: self.head(0).seq, nullable)
-        return tables_.tables(self._link("asking"), wanted, rules)
+        return tables_.tables(self._link("asking"), wanted, self._rules(lambda: self.head(0).seq))
 
     def head(self, epoch: int) -> Head:
         return heads.head(self._link("head"), self._options, epoch)
@@ -77,12 +76,25 @@ class MySQLSource:
             self._options.replica_id(self._context.name),
             self._normalise,
             self._options.heartbeat,
-            self._context.policy.get("zero_date", "fail"),
+            self._zero_date,
+            describe=self._describe,
+            complete=self._complete,
         )
         return log.stream(self._connect, position, epoch, schemas, wanted, options)
 
     def ack(self, position: Position) -> None:
         """Nothing to do: a replica of these servers holds nothing back at the source."""
+
+    def _rules(self, version: Callable[[], int]) -> tables_.Rules:
+        return tables_.Rules(self._normalise.refusal, version, self._zero_date == "null")
+
+    def _describe(self, table: TableId) -> TableSchema | None:
+        """The table as the server describes it now; None: absent, or with something that syncd does not take."""
+        found = tables_.tables(self._link("asking"), lambda other: other == table, self._rules(lambda: 0))
+        return found[0].schema if found and not found[0].refusals else None
+
+    def _complete(self, schema: TableSchema) -> TableSchema:
+        return tables_.with_twins(schema, self._rules(lambda: 0))
 
     def _connect(self) -> Connection:
         return connect(self._options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from syncd.errors import Unsupported
 from syncd.sources.mysql.binlog.arrays import Views
 from syncd.sources.mysql.connect import Connection, rows, server
 from syncd.sources.mysql.faults import mapped
-from syncd.sources.mysql.snapshot.protocol import PAD, Statement
+from syncd.sources.mysql.snapshot.protocol import Statement
 from syncd.sources.mysql.snapshot.values import lengths
 from syncd.sources.mysql.weights import Level, Weights
 
@@ -22,14 +21,14 @@ _BLOCK = 65536
 _DIGITS = " UNION ALL ".join(f"SELECT {n}{' AS n' if n == 0 else ''}" for n in range(16))
 _NUMBERS = f"(SELECT a.n + 16 * b.n + 256 * c.n + 4096 * d.n AS n FROM {', '.join(f'({_DIGITS}) {x}' for x in 'abcd')}) n"
 
-# Unicode's default table (DUCET 14) begins its contractions with these and ends them with marks or, in the scripts that
-# write some vowels before the consonant they follow in speech, with consonants.
+# Unicode's default table (DUCET 14) begins its contractions with these, and goes on with a combining mark or with a
+# character of the same script.
 _HEADS = (
     "418 438 627 648 64a 9c7 b47 b92 bc6 bc7 c46 cbf cc6 cca d46 d47 dd9 ddc e40 e41 e42 e43 e44 e4d ec0 ec1 ec2 ec3 ec4 ecd "
     "f71 fb2 fb3 1025 19b5 19b6 19b7 19ba 1b05 1b07 1b09 1b0b 1b0d 1b11 1b3a 1b3c 1b3e 1b3f 1b42 aab5 aab6 aab9 aabb aabc "
     "11131 11132 11347 114b9 115b8 115b9 11935"
 )
-_CONSONANTS = (range(0x0E00, 0x0F00), range(0x1950, 0x19E0), range(0xAA80, 0xAAE0))
+_COMBINING = range(0x0300, 0x0370)
 _IGNORED = "\x01"
 """Weighs nothing, and parts a contraction."""
 
@@ -37,10 +36,13 @@ _SAMPLE = "aAbz09 -_.'\t\n\x00\x01\u00a0äÄßéÆøÿŁ\u00ad\u0301\u0308\u0306
 _BEYOND_BMP = "😀𝒜\U0001f1e6\U00020000\U000e0001\U0010ffff"
 
 
-class Weigher:
-    """Asks one server for the weights of one collation. `levels`: how many it compares; `unit`: bytes of a weight."""
+_Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]
 
-    def __init__(self, connection: Connection, charset: str, collation: str, levels: int) -> None:
+
+class Weigher:
+    """Asks one server for the weights of one collation. `levels`: those that it compares, (1,), (1, 2), (1, 3), (1, 2, 3)."""
+
+    def __init__(self, connection: Connection, charset: str, collation: str, levels: Sequence[int]) -> None:
         self._connection = connection
         self._charset, self._collation, self._levels = charset, collation, levels
         self._mariadb = server(connection).mariadb
@@ -49,19 +51,19 @@ class Weigher:
         """A Unicode character set: all its code points."""
         points = _POINTS if self._charset == "utf8mb4" else _BLOCK
         text = f"CONVERT(CHAR({{base}} + n.n USING utf32) USING {self._charset}) COLLATE {self._collation}"
-        found: list[list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]] = [[] for _ in range(self._asked)]
+        found: list[list[_Pairs]] = [[] for _ in self._asked]
         for base in range(0, points, _BLOCK):
-            for asked, part in enumerate(found):
+            for asked, part in zip(self._asked, found, strict=True):
                 sql = f"SELECT n.n, {self._weight(text.format(base=base), asked)} FROM {_NUMBERS}"
                 part += [(at + base, sizes, data) for at, sizes, data in self._pairs(sql)]
         tables = [_table(part, points) for part in found]
         known = np.ones(points, np.bool_)
         known[0xD800:0xE000] = False
-        if self._levels > 1 and not self._mariadb:
-            tables = _split(tables[0], self._levels)
-        made = Weights(unit, None, tuple(tables), known)
+        if len(self._levels) > 1 and not self._mariadb:
+            tables = _split(tables[0], len(self._levels))
+        made = Weights(unit, (), tuple(tables), known)
         more = self._contractions(made) if contractions else {}
-        made = Weights(unit, _space(made, unit) if pad else None, made.levels, known, more)
+        made = Weights(unit, _space(made, unit) if pad else (), made.levels, known, more)
         self._prove(made, _SAMPLE + ("" if points == _BLOCK else _BEYOND_BMP) + "".join(more))
         return made
 
@@ -77,20 +79,20 @@ class Weigher:
         known = np.zeros(size, np.bool_)
         known[list(chars)] = True
         level = _level([chars.get(point, b"") for point in range(size)])
-        made = Weights(1, None, (level,), known)
-        made = Weights(1, _space(made, 1) if pad else None, made.levels, known)
+        made = Weights(1, (), (level,), known)
+        made = Weights(1, _space(made, 1) if pad else (), made.levels, known)
         self._prove(made, "".join(map(chr, chars)))
         return made
 
     @property
-    def _asked(self) -> int:
-        """In how many questions: MariaDB has no mark between the levels of a weight, but gives each level alone."""
-        return self._levels if self._mariadb else 1
+    def _asked(self) -> Sequence[int]:
+        """One question a level: MariaDB has no mark between the levels of a weight, but gives each level alone."""
+        return self._levels if self._mariadb and len(self._levels) > 1 else (0,)
 
     def _weight(self, text: str, level: int) -> str:
-        return f"WEIGHT_STRING({text}{f' LEVEL {level + 1}' if self._mariadb and self._levels > 1 else ''})"
+        return f"WEIGHT_STRING({text}{f' LEVEL {level}' if level else ''})"
 
-    def _pairs(self, sql: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
+    def _pairs(self, sql: str) -> Iterator[_Pairs]:
         """Rows of (number, bytes): numbers, lengths, and all bytes in a row; NULL counts as no bytes."""
         with mapped(f"mysql source at {self._connection.host}:{self._connection.port}"):
             statement = Statement(self._connection, sql)
@@ -107,12 +109,12 @@ class Weigher:
                 yield number, size, views.data[index]
 
     def _contractions(self, single: Weights) -> dict[str, tuple[bytes, ...]]:
-        heads = [chr(int(code, 16)) for code in _HEADS.split()]
-        marks = [chr(c) for c in range(0x300, 0x1F000) if unicodedata.category(chr(c))[0] == "M"]
-        tails = marks + [chr(c) for block in _CONSONANTS for c in block]
-        pairs = self._bound(heads, tails)
+        pairs: list[str] = []
+        for code in (int(text, 16) for text in _HEADS.split()):
+            block = range(code & ~255, (code | 255) + 1)
+            pairs += self._bound([chr(code)], [chr(c) for c in (*_COMBINING, *block)])
         seconds = sorted({pair[1] for pair in pairs})
-        texts = pairs + self._bound(pairs, seconds)
+        texts = pairs + [text for pair in pairs for text in self._bound([pair], _near(pair, seconds))]
         return dict(zip(texts, self._weigh(texts), strict=True))
 
     def _bound(self, heads: Sequence[str], tails: Sequence[str]) -> list[str]:
@@ -130,19 +132,18 @@ class Weigher:
         """The server's weights of whole texts, level by level."""
         if not texts:
             return []
-        said = [[_of(r[0]) for r in self._said(texts, level)] for level in range(self._asked)]
-        if self._levels > 1 and not self._mariadb:
-            return [tuple(_cut(whole, self._levels)) for whole in said[0]]
+        said = [[_of(text) for text in self._said(texts, level)] for level in self._asked]
+        if len(self._levels) > 1 and not self._mariadb:
+            return [tuple(_cut(whole, len(self._levels))) for whole in said[0]]
         return list(zip(*said, strict=True))
 
-    def _said(self, texts: Sequence[str], level: int) -> Iterator[tuple[str | None]]:
-        for start in range(0, len(texts), 2000):
-            part = texts[start : start + 2000]
-            each = (f"CONVERT(_utf8mb4 x'{text.encode().hex()}' USING {self._charset}) COLLATE {self._collation}" for text in part)
-            selects = (f"SELECT {number} AS n, HEX({self._weight(text, level)}) AS w" for number, text in enumerate(each))
-            # HEX of a long text is a LONGTEXT: UNION ALL would copy it through a temporary table without need
-            for one in _grouped(list(selects), 200):
-                yield from sorted_by_number(rows(self._connection, " UNION ALL ".join(one)))
+    def _said(self, texts: Sequence[str], level: int) -> Iterator[str | None]:
+        """HEX of each text's weight."""
+        for start in range(0, len(texts), 500):
+            literals = (f"_utf8mb4 x'{text.encode().hex()}'" for text in texts[start : start + 500])
+            asked = (f"CONVERT({text} USING {self._charset}) COLLATE {self._collation}" for text in literals)
+            # One row of many columns: a UNION of many rows would cut long weights off.
+            yield from rows(self._connection, "SELECT " + ", ".join(f"HEX({self._weight(text, level)})" for text in asked))[0]
 
     def _prove(self, made: Weights, characters: str) -> None:
         """Compare the sums of single characters with the server's weights of random texts. Unsupported: they differ."""
@@ -153,29 +154,23 @@ class Weigher:
                 raise Unsupported(
                     f"collation {self._collation}: {text!r} does not weigh what its characters weigh",
                     hint="use another collation for the key, or leave the table out",
-                    code="E168",
+                    code="E188",
                 )
 
 
-def sorted_by_number(found: Sequence[tuple[int, str | None]]) -> Iterator[tuple[str | None]]:
-    """The second values in the order of the first."""
-    for _, value in sorted(found, key=lambda pair: pair[0]):
-        yield (value,)
-
-
-def _grouped(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _near(text: str, others: Sequence[str]) -> list[str]:
+    """Those of `others` that are of the same block of 256 as the text's first character."""
+    return [other for other in others if ord(other) >> 8 == ord(text[0]) >> 8]
 
 
 def _of(text: str | None) -> bytes:
     return bytes.fromhex(text or "")
 
 
-def _space(weights: Weights, unit: int) -> int:
-    space = weights.levels[0].weight(" ")
-    assert len(space) == unit
-    return int.from_bytes(space, "big")
+def _space(weights: Weights, unit: int) -> tuple[int, ...]:
+    spaces = [level.weight(" ") for level in weights.levels]
+    assert all(len(space) == unit for space in spaces)
+    return tuple(int.from_bytes(space, "big") for space in spaces)
 
 
 def _level(chars: Sequence[bytes]) -> Level:
@@ -183,7 +178,7 @@ def _level(chars: Sequence[bytes]) -> Level:
     return Level(offsets, np.frombuffer(b"".join(chars), np.uint8))
 
 
-def _table(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]], points: int) -> Level:
+def _table(parts: Sequence[_Pairs], points: int) -> Level:
     """One level from rows in any order."""
     numbers = np.concatenate([number for number, _, _ in parts])
     sizes = np.concatenate([size for _, size, _ in parts])
@@ -213,6 +208,3 @@ def _split(table: Level, levels: int) -> list[Level]:
     whole, data = table.offsets.tolist(), table.data.tobytes()
     cut = [_cut(data[a:b], levels) for a, b in zip(whole[:-1], whole[1:], strict=True)]
     return [_level([parts[number] for parts in cut]) for number in range(levels)]
-
-
-assert PAD >= 16

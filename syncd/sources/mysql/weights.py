@@ -26,6 +26,7 @@ Ints = NDArray[np.int64]
 
 _BELOW, _END, _ABOVE = 1, 2, 3
 _GAP = b"\0\0"
+_PART = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +43,35 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One collation. `unit`: bytes of a weight; `space`: the weight of a space, where the collation pads with it.
+    """One collation. `unit`: bytes of a weight; `space`: the weight of a space at each level, () without padding.
 
     `known[c]`: code point c exists in the collation's character set. Without levels the text's own UTF-8 bytes are the
     weights. `contractions`: characters -> their weights of each level.
     """
 
     unit: int
-    space: int | None
+    space: tuple[int, ...]
     levels: tuple[Level, ...] = ()
     known: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     contractions: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def keys(self, values: pa.Array) -> pa.Array:
         """string -> binary, null for null. FatalError: a character that the character set does not have."""
+        # A part's intermediate columns stay in the processor's cache.
+        parts = [self._keys(values.slice(start, _PART)) for start in range(0, len(values), _PART)]
+        return pa.concat_arrays(parts) if parts else pa.array([], pa.binary())
+
+    def _keys(self, values: pa.Array) -> pa.Array:
         text = _Flat.of(values)
         if not self.levels:
             parts = [text]
         else:
             parts = [self._level(number, text.points(), values) for number in range(len(self.levels))]
-        if self.space is not None:
-            parts = [_padded(part, self.unit, self.space) for part in parts]
-            made = parts[0]
-            for part in parts[1:]:
-                made = made.joined(part, b"")
-        else:
-            made = parts[0]
-            for part in parts[1:]:
-                made = made.joined(part, _GAP)
+        if self.space:
+            parts = [_padded(part, self.unit, space) for part, space in zip(parts, self.space, strict=True)]
+        made = parts[0]
+        for part in parts[1:]:
+            made = made.joined(part, b"" if self.space else _GAP)
         return made.array(values)
 
     def plain(self, text: str) -> tuple[bytes, ...]:

@@ -1,10 +1,12 @@
-"""Batches that the codec's tests encode, and that the golden files hold. `python -m tests.unit.codec.samples` writes the
-golden files of the present format version anew; only a new version may do that.
+"""Batches that the codec's tests encode, and that the golden files hold.
+
+`python -m tests.unit.codec.samples` writes the golden files anew: only for a new format version, beside the old ones.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def batch(count: int, *, before: bool = True) -> ChangeBatch:
         pa.array([None if i % 5 == 2 else f"Grüße {i}" for i in n], pa.string()),
         pa.array([bytes([i % 256]) * (i % 7) for i in n], pa.binary()),
         pa.array([dt.datetime(2026, 1, 2, 3, 4, 5, i % 1000) for i in n], pa.timestamp("us")),  # noqa: DTZ001
-        pa.array([i for i in n], pa.int32()),
+        pa.array(list(n), pa.int32()),
     ]
     rows = pa.RecordBatch.from_arrays(columns, schema=SCHEMA.arrow())
     ops = np.array([Op.UPDATE if i % 3 == 0 else Op.INSERT for i in n], np.uint8)
@@ -73,7 +75,7 @@ def refresh() -> Message:
     return codec.encode_refresh(SCHEMA, keys, LANE, "origin", 99, partition.key_hash(SCHEMA, keys), 77)
 
 
-MESSAGES = {
+MESSAGES: dict[str, Callable[[], Message]] = {
     "rows": lambda: encoded(batch(5)),
     "rows-lz4": lambda: encoded(batch(100, before=False)),
     "barrier": lambda: codec.encode_change(change(), LANE, "origin", 99),

@@ -58,9 +58,9 @@ def test_the_header_says_what_is_inside() -> None:
 
 
 def test_schema_metadata_is_not_repeated() -> None:
-    with pa.ipc.open_stream(codec._payload(encoded(batch(1)))) as reader:
-        assert reader.schema.metadata is None
-        assert all(field.metadata is None for field in reader.schema)
+    body = encoded(batch(1)).body
+    assert b"source_type" not in body
+    assert b"decimal(20,4)" not in body
 
 
 def test_a_barrier_comes_back_as_it_was() -> None:
@@ -109,9 +109,10 @@ def test_another_schema_is_refused_by_column() -> None:
 def test_a_newer_format_is_refused_by_version(name: str) -> None:
     message = MESSAGES[name]()
     newer = replace(message, body=bytes([codec.VERSION + 1]) + message.body[1:])
-    for read in (lambda: codec.may_hold(newer, 1), lambda: decoded(newer)):
-        with pytest.raises(StateError, match="format 2, this syncd reads 1"):
-            read()
+    with pytest.raises(StateError, match="format 2, this syncd reads 1"):
+        codec.may_hold(newer, 1)
+    with pytest.raises(StateError, match="format 2, this syncd reads 1"):
+        decoded(newer)
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -5,7 +5,7 @@ Everything that is not certainly harmless to columns, keys and rows comes out as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from syncd.model import TableId
 from syncd.sources.mysql.binlog.columns import Defined, Unclear, define
@@ -199,7 +199,7 @@ def _no_column(words: list[Token]) -> bool:
     """A part of CREATE TABLE or ADD that defines no column."""
     if words[0].kind is not Kind.WORD:
         return False
-    return words[0].word in _KEYS or len(words) > 1 and words[1].word in _MAYBE_KEYS.get(words[0].word, ())
+    return words[0].word in _KEYS or (len(words) > 1 and words[1].word in _MAYBE_KEYS.get(words[0].word, ()))
 
 
 def split(words: list[Token]) -> list[list[Token]]:
@@ -290,7 +290,7 @@ class _Statement:
         if kind in {"TABLE", "TABLES"}:
             make = {"CREATE": lambda: self._create(replace=replace), "ALTER": self._alter, "DROP": self._drop}
             return make[verb]()
-        if kind == "INDEX" or verb == "CREATE" and kind in {"SPATIAL", "FULLTEXT"}:
+        if kind == "INDEX" or (verb == "CREATE" and kind in {"SPATIAL", "FULLTEXT"}):
             return self._index(verb)
         if verb == "DROP" and kind in {"DATABASE", "SCHEMA"}:
             self._accept("IF", "EXISTS")
@@ -340,7 +340,7 @@ class _Statement:
         return unclear
 
     def _created(self, made: Create, body: list[Token], options: list[Token]) -> Create:
-        if any(word.word in {"SELECT", "AS"} for word in options) or body and body[0].word in {"LIKE", "SELECT"}:
+        if any(word.word in {"SELECT", "AS"} for word in options) or (body and body[0].word in {"LIKE", "SELECT"}):
             return made
         columns: list[Defined] = []
         keys: list[tuple[str, tuple[str, ...]]] = []

@@ -42,7 +42,7 @@ _NATIONAL = {"NATIONAL", "NCHAR", "NVARCHAR"}
 _ZERO_DATES = {"date", "datetime", "timestamp"}
 
 
-class Unclear(Exception):  # noqa: N818 - the statement is unclear, whoever catches this asks further
+class Unclear(Exception):
     """The definition says too little, or something that is not followed."""
 
 

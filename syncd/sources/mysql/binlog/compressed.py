@@ -112,7 +112,7 @@ def payload(body: bytes) -> Iterator[Window]:
         data = rest + piece
         starts, ends = _chain(data)
         if starts:
-            yield of_events(_padded(data), starts, ends, checksum=False)
+            yield of_events(_padded(data), np.array(starts), np.array(ends), checksum=False)
         rest = data[ends[-1] :] if ends else data
     if rest:
         raise FatalError("malformed TRANSACTION_PAYLOAD event: it ends in the middle of an event")

@@ -64,10 +64,10 @@ class Decoder:
 
     def take(self, feed: Feed) -> Iterator[Event]:
         """Give out what the feed holds, up to the last end of a transaction, and drop it from the feed."""
-        while feed.starts:
+        while len(feed):
             seen = window(feed)
             ready = _ready(seen)
-            if feed.full and (not ready or feed.starts[ready - 1] < feed.size // 2):
+            if feed.full and (not ready or feed.start[ready - 1] < feed.size // 2):
                 ready = len(seen)  # the rest of this transaction has no room
             used = yield from self._events(feed, seen, ready)
             feed.drop(used)
@@ -178,10 +178,10 @@ class Decoder:
                 if self._exact or self._progress.done is not None:
                     yield self._checkpoint(self._settings.now())
             case kinds.PREVIOUS_GTIDS:
-                self._progress.reset(MySQLGtids.decode(w.body(index)))
+                self._progress.file_begins(MySQLGtids.decode(w.body(index)))
             case kinds.MARIA_GTID_LIST:
                 if not w.flags[index] & kinds.FLAG_ARTIFICIAL:
-                    self._progress.reset(MariaGtids.decode(w.body(index)))
+                    self._progress.file_begins(MariaGtids.decode(w.body(index)))
             case kinds.QUERY | kinds.MARIA_QUERY_COMPRESSED:
                 yield from self._query(w, index)
             case kinds.TRANSACTION_PAYLOAD:
@@ -227,7 +227,7 @@ class Decoder:
             progress.inside = progress.xa = True
         elif followed.rows_follow:
             progress.inside = True
-        elif not progress.inside or followed.rollback and len(query.text) == len(b"ROLLBACK"):
+        elif not progress.inside or (followed.rollback and len(query.text) == len(b"ROLLBACK")):
             yield self._passed(w, index)
 
     def _payload(self, w: Window, index: int) -> Iterator[Event]:

@@ -2,7 +2,7 @@
 
 A packet is a length (u24), a sequence number (u8) and a body; the body is a status byte (0x00) and one event. A body of
 2^24-1 bytes goes on in the next packet; such events are joined in place, so that every event lies in one piece.
-The only Python per event is the chain of packet lengths and the checksum; all other header fields are read by column.
+The only Python per event is the chain of packet lengths; all header fields are read by column.
 """
 
 from __future__ import annotations
@@ -15,25 +15,30 @@ from numpy.typing import NDArray
 
 from syncd.errors import FatalError, TransientError
 from syncd.sources.mysql.binlog.answers import raise_answer
+from syncd.sources.mysql.binlog.arrays import Ints
 from syncd.sources.mysql.binlog.kinds import FORMAT_DESCRIPTION, HEADER
 from syncd.sources.mysql.binlog.wire import Wire
 
 PAD = 64
 """Zero bytes behind the data: a load of a few bytes at the end of an event stays inside the buffer."""
 LONGEST = (1 << 24) - 1
+_BEFORE = 5
+"""Bytes of a packet before its event."""
 MAX_EVENT = (1 << 31) - (1 << 20)
 
-_PACKET = struct.Struct("<IB").unpack_from
 _U32 = struct.Struct("<I").unpack_from
+_IN_USE = 1
+"""Flag of the FORMAT_DESCRIPTION of a file that was not closed; its checksum does not count it."""
 _RESIDUE = 0x2144DF1C
 """CRC32 of any bytes followed by their own CRC32, little endian."""
+_NONE = np.zeros(0, np.int64)
 
 
 class Feed:
-    """Complete events from `starts[i]` (first header byte) to `ends[i]` (checksum included) in `data`.
+    """Complete events from `start[i]` (first header byte) to `end[i]` (checksum included) in `data`.
 
     The caller takes events from the front with `drop`; what is left stays for the next `fill`. `checksum` says
-    whether events end in a CRC32; the caller sets it from each FORMAT_DESCRIPTION.
+    whether events end in a CRC32; a FORMAT_DESCRIPTION may change that (`rescan`).
     """
 
     def __init__(self, wire: Wire, *, checksum: bool, size: int = 4 << 20) -> None:
@@ -45,8 +50,11 @@ class Feed:
         self._scanned = 0
         self._halted = False
         self.checksum = checksum
-        self.starts: list[int] = []
-        self.ends: list[int] = []
+        self.start: Ints = _NONE
+        self.end: Ints = _NONE
+
+    def __len__(self) -> int:
+        return len(self.start)
 
     @property
     def data(self) -> NDArray[np.uint8]:
@@ -63,34 +71,33 @@ class Feed:
         if self._halted:  # what is read already comes first
             self._scan()
             return True
-        if not self.full or not self.starts:
+        if not self.full or not len(self):
             if not self._wire.wait(seconds):
                 return False
             self._read()
         self._scan()
         return True
 
-    def waiting(self) -> bool:
-        """Bytes are to be had without waiting."""
-        return self._wire.wait(0)
-
     def drop(self, count: int) -> None:
         """Give back the first `count` events and move what is left to the front of the buffer."""
         if not count:
             return
-        cut = self.starts[count] - 5 if count < len(self.starts) else self._scanned
+        cut = int(self.start[count]) - _BEFORE if count < len(self) else self._scanned
         rest = self._have - cut
         self._view[:rest] = self._view[cut : self._have]
-        self.starts = [start - cut for start in self.starts[count:]]
-        self.ends = [end - cut for end in self.ends[count:]]
+        self.start, self.end = self.start[count:] - cut, self.end[count:] - cut
         self._have, self._scanned = rest, self._scanned - cut
 
     def rescan(self, index: int, *, checksum: bool) -> None:
         """From event `index` on the log has checksums, or has none any more."""
-        self._scanned = self.starts[index] - 5 if index < len(self.starts) else self._scanned
-        del self.starts[index:], self.ends[index:]
+        self._forget(index)
         self.checksum = checksum
         self._scan()
+
+    def _forget(self, index: int) -> None:
+        if index < len(self):
+            self._scanned = int(self.start[index]) - _BEFORE
+            self.start, self.end = self.start[:index], self.end[:index]
 
     def _read(self) -> None:
         if self._have < self.size < len(self._buffer) // 4:
@@ -98,8 +105,11 @@ class Feed:
         if self._have >= len(self._buffer) - PAD:
             self._resize(2 * self._have)
         limit = self.size if self._have < self.size else len(self._buffer) - PAD
+        first = self._have
         while True:
             count = self._wire.read(self._view[self._have : limit])
+            if not count and self._have > first:
+                break  # what came before the end comes first: it may say why
             if not count:
                 raise TransientError("the server closed the log connection")
             self._have += count
@@ -115,63 +125,76 @@ class Feed:
         self._view = memoryview(other)
 
     def _scan(self) -> None:
-        """Append the complete events behind `_scanned`, checksums verified."""
-        first = len(self.starts)
-        after = self._chain()
+        """Find the complete events behind `_scanned`, and verify their checksums."""
+        first = len(self)
         self._halted = False
-        if self.checksum and not self._verify(first):
-            first_wrong = self._first_wrong(first)
-            if not self._may_change(first_wrong):
-                start, end = self.starts[first_wrong], self.ends[first_wrong]
-                raise FatalError(
-                    f"an event of {end - start} bytes, type {self._buffer[start + 4]}, has a wrong checksum",
-                    hint="the log or the network is damaged: check the log with mysqlbinlog --verify-binlog-checksum",
-                )
-            after = self.starts[first_wrong] - 5
-            del self.starts[first_wrong:], self.ends[first_wrong:]
-            self._halted = True  # a log without checksums may begin here: scanned on when that event was handled
-        self._scanned = after
+        self._chain()
+        wrong = None if not self.checksum or self._verify(first) else self._first_wrong(first)
+        if wrong is None:
+            return
+        if not self._may_change(wrong):
+            raise FatalError(
+                f"an event of {self.end[wrong] - self.start[wrong]} bytes, type {self._kind(wrong)}, has a wrong checksum",
+                hint="the log or the network is damaged: check the log with mysqlbinlog --verify-binlog-checksum",
+            )
+        self._forget(wrong)
+        self._halted = True  # a log without checksums may begin here: scanned on when that event was handled
 
-    def _chain(self) -> int:
-        """Append what the packets' lengths say, without a look into the events; one past the last whole packet."""
-        buffer, at, have, unpack = self._buffer, self._scanned, self._have - 5, _PACKET
-        add_start, add_end = self.starts.append, self.ends.append
-        while at <= have:
-            length, status = unpack(buffer, at)
-            length &= LONGEST
-            after = at + 4 + length
-            if after > self._have:
-                break
-            if status or length <= HEADER:
-                raise_answer(bytes(self._view[at + 4 : after]))
-            if length == LONGEST:
-                joined = self._join(at)
-                if joined is None:
-                    break
-                end, after = joined
-                add_start(at + 5)
-                add_end(end)
-            else:
-                add_start(at + 5)
-                add_end(after)
-            at = after
-        return at
+    def _chain(self) -> None:
+        """Follow the packets' lengths, and look at what they hold together."""
+        buffer, at, limit, unpack = self._buffer, self._scanned, self._have - _BEFORE, _U32
+        found: list[int] = []
+        add = found.append
+        while at <= limit:
+            add(at)
+            at += (unpack(buffer, at)[0] & LONGEST) + 4
+        if at > self._have:
+            at = found.pop()
+        start = np.array(found, np.int64)
+        end = np.append(start[1:], at)[: len(start)]
+        length = end - start - 4
+        odd = np.flatnonzero((self.data[start + 4] != 0) | (length <= HEADER) | (length >= LONGEST))
+        if odd.size:
+            start, end, at = self._odd(start[: odd[0]], end[: odd[0]], int(start[odd[0]]))
+        self.start = np.concatenate((self.start, start + _BEFORE))
+        self.end = np.concatenate((self.end, end))
+        self._scanned = at
+
+    def _odd(self, start: Ints, end: Ints, at: int) -> tuple[Ints, Ints, int]:
+        """The packet at `at` is no short event: a long one's beginning, or the server's last word."""
+        length = _U32(self._buffer, at)[0] & LONGEST
+        self._halted = bool(len(self) or len(start))
+        if length == LONGEST and not self._buffer[at + 4]:
+            joined = self._join(at)
+            if joined is None:
+                self._halted = False
+                return start, end, at
+            self._halted = True  # there may be more behind it
+            return np.append(start, at), np.append(end, joined[0]), joined[1]
+        if self._halted:
+            return start, end, at  # the events before it come first
+        raise_answer(bytes(self._view[at + 4 : at + 4 + length]))
+
+    def _kind(self, index: int) -> int:
+        return self._buffer[int(self.start[index]) + 4]
 
     def _verify(self, first: int) -> bool:
         """Whether the events from `first` on all end in their own CRC32."""
-        pieces = map(self._view.__getitem__, map(slice, self.starts[first:], self.ends[first:]))
-        return set(map(crc32, pieces)) <= {_RESIDUE}
+        places = map(slice, self.start[first:].tolist(), self.end[first:].tolist())
+        return set(map(crc32, map(self._view.__getitem__, places))) <= {_RESIDUE}
 
-    def _first_wrong(self, first: int) -> int:
-        return next(
-            index
-            for index in range(first, len(self.starts))
-            if crc32(self._view[self.starts[index] : self.ends[index]]) != _RESIDUE
-        )
+    def _first_wrong(self, first: int) -> int | None:
+        return next((index for index in range(first, len(self)) if not self._is_right(index)), None)
+
+    def _is_right(self, index: int) -> bool:
+        event = bytearray(self._view[self.start[index] : self.end[index]])
+        if event[4] == FORMAT_DESCRIPTION:
+            event[17] &= ~_IN_USE & 0xFF
+        return crc32(event) == _RESIDUE
 
     def _may_change(self, index: int) -> bool:
         """A FORMAT_DESCRIPTION before event `index` may say that the events behind it have no checksums."""
-        return any(self._buffer[start + 4] == FORMAT_DESCRIPTION for start in self.starts[:index])
+        return any(self._kind(before) == FORMAT_DESCRIPTION for before in range(index))
 
     def _join(self, at: int) -> tuple[int, int] | None:
         """Move the parts of a long event together: its end, and where the next packet begins; None: not all there."""

@@ -189,7 +189,7 @@ class Follower:
         schema = self._known(action.table)
         if schema is None:
             return
-        if action.other or action.drops_index and schema.key_from == "unique":
+        if action.other or (action.drops_index and schema.key_from == "unique"):
             yield Ddl.OTHER, schema
         elif action.added:
             changed = self._added(schema, action)

@@ -85,6 +85,11 @@ class MySQLGtids:
             for first, after in intervals
         )
 
+    def merge(self, other: MySQLGtids) -> None:
+        for source, intervals in other._sets.items():
+            for first, after in intervals:
+                self.add(source, first, after)
+
     def encode(self) -> bytes:
         """As COM_BINLOG_DUMP_GTID takes it; with tags in the format of 8.3, else in the one of all versions."""
         tagged = any(tag for _, tag in self._sets)
@@ -145,6 +150,12 @@ class MariaGtids:
         return all(
             domain in self._last and sequence <= self._last[domain][1] for domain, (_, sequence) in other._last.items()
         )
+
+    def merge(self, other: MariaGtids) -> None:
+        """The later of the two in each domain."""
+        for domain, (server, sequence) in other._last.items():
+            if domain not in self._last or self._last[domain][1] < sequence:
+                self.add(domain, server, sequence)
 
     @classmethod
     def decode(cls, body: bytes) -> MariaGtids:

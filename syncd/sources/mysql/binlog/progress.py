@@ -61,9 +61,12 @@ class Progress:
         self.inside = self.xa = False
         self._pending = None
 
-    def reset(self, done: Gtids) -> None:
-        """A log file says at its beginning what was done before it; MySQL without GTIDs says nothing."""
-        self.done = done if done.text() or self._mariadb else None
+    def file_begins(self, before: Gtids) -> None:
+        """What the log file says at its beginning was done before it; a MySQL without GTIDs says nothing."""
+        if (isinstance(self.done, MySQLGtids) and isinstance(before, MySQLGtids)) or (isinstance(self.done, MariaGtids) and isinstance(before, MariaGtids)):
+            self.done.merge(before)
+        elif before.text() or self._mariadb:
+            self.done = before
 
     def time_of(self, window: Window, index: int) -> int:
         """Commit time of the transaction of the event at `index`, as exact as the log has it, microseconds."""

@@ -67,12 +67,11 @@ class Window:
 
 def window(feed: Feed) -> Window:
     """The header fields of all events of the feed. FatalError: an event whose header contradicts its packet."""
-    return of_events(feed.data, feed.starts, feed.ends, checksum=feed.checksum)
+    return of_events(feed.data, feed.start, feed.end, checksum=feed.checksum)
 
 
-def of_events(data: NDArray[np.uint8], starts: list[int], ends: list[int], *, checksum: bool) -> Window:
+def of_events(data: NDArray[np.uint8], start: Ints, after: Ints, *, checksum: bool) -> Window:
     views = Views(data)
-    start, after = np.array(starts, np.int64), np.array(ends, np.int64)
     size = views.little(4, start + 9)
     wrong = np.flatnonzero((size != after - start) | (size < kinds.HEADER + (kinds.CHECKSUM if checksum else 0)))
     if wrong.size:

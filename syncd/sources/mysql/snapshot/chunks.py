@@ -64,7 +64,7 @@ def rows_per_chunk(connection: Connection, schema: TableSchema, chunk_bytes: int
     found = rows(connection, sql, schema.table)
     if not found:
         raise FatalError(
-            f"table {schema.table} is gone", table=str(schema.table), hint="resync or drop it from the job", code="E163"
+            f"table {schema.table} is gone", table=str(schema.table), hint="resync or drop it from the job", code="E183"
         )
     count, size = int(found[0][0] or 0), int(found[0][1] or 0)
     mean = max(1, size // count) if count > 100 else _UNKNOWN_ROW
@@ -101,6 +101,6 @@ def _checked(schema: TableSchema, key: Sequence[str], values: Sequence[object]) 
         ):
             table = str(schema.table)
             raise Unsupported(
-                f"table {table}, key column {name}: {value!r} cannot bound a chunk", table=table, code="E167"
+                f"table {table}, key column {name}: {value!r} cannot bound a chunk", table=table, code="E187"
             )
         yield value

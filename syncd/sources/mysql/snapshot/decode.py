@@ -90,7 +90,7 @@ class Decoder:
 
     def _changed(self, what: str) -> FatalError:
         hint = "resync the table if it was changed on purpose"
-        return FatalError(f"table {self._schema.table}: {what}", table=str(self._schema.table), hint=hint, code="E163")
+        return FatalError(f"table {self._schema.table}: {what}", table=str(self._schema.table), hint=hint, code="E183")
 
     def batch(self, window: Window) -> pa.RecordBatch:
         """The window's rows in the schema's columns, twins included."""
@@ -172,7 +172,7 @@ class Decoder:
                 f"table {table}, column {column.name}: a date that is none (0000-00-00 or alike)",
                 table=table,
                 hint="mend the rows, or set the job's policy zero_date: null (not possible in a key)",
-                code="E167",
+                code="E187",
             )
         return wrong if null is None else null | wrong
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +12,12 @@ from syncd.model import ChangeBatch, Chunk, Op, TableSchema
 from syncd.sources.mysql.connect import Connection, close, quoted, rows
 from syncd.sources.mysql.faults import mapped
 from syncd.sources.mysql.schema import indexes
-from syncd.sources.mysql.snapshot.decode import Decoder, Rules, columns_of, expression
-from syncd.sources.mysql.snapshot.literal import between
+from syncd.sources.mysql.snapshot.decode import Decoder, Normalise, Rules, columns_of, expression
+from syncd.sources.mysql.snapshot.literal import between, equal
 from syncd.sources.mysql.snapshot.protocol import Statement
 
 MOST_ROWS = 65_536
+KEYS_AT_ONCE = 500
 
 
 class Reader:
@@ -77,7 +78,52 @@ class Reader:
             if kind != column.source_type:
                 what = "is gone" if kind is None else f"is now {kind}, no longer {column.source_type}"
                 hint = "resync the table if it was changed on purpose"
-                raise FatalError(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E163")
+                raise FatalError(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E183")
+
+
+    def read(self, schema: TableSchema, keys: pa.RecordBatch, seq: int) -> ChangeBatch:
+        """The rows with these keys, op READ, and a DELETE for each key without a row; each key once."""
+        wanted = _by_identity(_named(schema, keys, self._rules.normalise), schema)
+        parts = [pa.RecordBatch.from_pylist([], schema=schema.arrow())]
+        texts = list(wanted)
+        for start in range(0, len(texts), KEYS_AT_ONCE):
+            some = [keys.slice(wanted[text], 1).to_pylist()[0] for text in texts[start : start + KEYS_AT_ONCE]]
+            where = " OR ".join(f"({equal(schema.key, [row[name] for name in schema.key])})" for row in some)
+            parts += self.select(schema, where)
+        found = _one(parts)
+        absent = [row for text, row in wanted.items() if text not in _by_identity(found, schema)]
+        gone = _absent(schema, _named(schema, keys.take(pa.array(absent, pa.int64())), self._rules.normalise))
+        op = np.repeat(np.array([Op.READ, Op.DELETE], np.uint8), [found.num_rows, gone.num_rows])
+        return ChangeBatch(schema, _one([found, gone]), op, np.full(len(op), seq, np.uint64))
+
+
+def _named(schema: TableSchema, keys: pa.RecordBatch, normalise: Normalise) -> pa.RecordBatch:
+    """The key columns with their twins."""
+    made = {name: keys.column(name) for name in schema.key}
+    for column in schema.columns:
+        if column.normal_of:
+            made[column.name] = normalise(schema.column(column.normal_of), made[column.normal_of])
+    return pa.RecordBatch.from_pydict(made)
+
+
+def _by_identity(rows_: pa.RecordBatch, schema: TableSchema) -> dict[tuple[object, ...], int]:
+    """Identity -> number of its (last) row. An object a key is bearable: a refresh is small."""
+    columns = [rows_.column(name).to_pylist() for name in schema.identity]
+    return {key: number for number, key in enumerate(zip(*columns, strict=True))}
+
+
+def _absent(schema: TableSchema, keys: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of which only the key is known."""
+    known = set(keys.schema.names)
+    arrays = [
+        keys.column(c.name).cast(c.type) if c.name in known else pa.nulls(keys.num_rows, c.type) for c in schema.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow())
+
+
+def _one(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(parts).unify_dictionaries().combine_chunks()
+    return next(iter(table.to_batches()), parts[0])
 
 
 def _index(connection: Connection, schema: TableSchema) -> str:

@@ -1,0 +1,216 @@
+"""The log of a MariaDB server into Arrow columns, beside mysql-replication's parser and beside the bare feed.
+
+The server's own log files of a million row changes in two shapes (`bench/data.py`) are fed from memory through the same
+chain that reads a socket: packets, checksums, bounds checks, positions, batches. mysql-replication's parser gets the
+first events of the same bytes; it checks no checksums, as by default. The files are kept in syncd's cache folder.
+
+    bench/run decode [--quick] [--json] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pymysql
+from pymysqlreplication.event import FormatDescriptionEvent
+from pymysqlreplication.packet import BinLogPacketWrapper
+from pymysqlreplication.row_event import DeleteRowsEvent, TableMapEvent, UpdateRowsEvent, WriteRowsEvent
+
+from bench.data import EVENTS, QUICK_EVENTS, QUICK_ROWS, ROWS, Orders
+from bench.measure import Figure, emit, faster, median, parser
+from syncd.errors import TransientError
+from syncd.model import ChangeBatch, Column, TableId, TableSchema
+from syncd.sources.mysql.binlog.decoder import Decoder, Settings
+from syncd.sources.mysql.binlog.feed import Feed
+from syncd.sources.mysql.binlog.follow import Asking, Follower
+from syncd.sources.mysql.binlog.position import Place
+from syncd.sources.mysql.binlog.tables import Tables
+from syncd.sources.mysql.binlog.wire import BytesWire, packets
+from syncd.testing.servers import MariaDB
+from syncd.testing.servers.cache import cache_dir
+
+DATABASE = "bench"
+BARS = {"small": 100.0, "large": 25.0}
+WORDS = {"small": "transactions of 1-20 single-row statements", "large": "statements of 1,000 rows"}
+PEER_EVENTS = {"small": 12_000, "large": 60_000}
+"""Row changes that mysql-replication parses in one round."""
+
+CHARSETS = {45: "utf8mb4", 46: "utf8mb4", 33: "utf8mb3", 63: "binary"}
+_TEXT, _JSON = (
+    {"charset": "utf8mb4", "collation": "utf8mb4_general_ci"},
+    {"charset": "utf8mb4", "collation": "utf8mb4_bin"},
+)
+_STATUS = "enum('new','paid','packed','shipped','done','cancelled')"
+SCHEMA = TableSchema(
+    TableId(DATABASE, "orders"),
+    0,
+    (
+        Column("id", pa.int64(), False, "bigint(20)"),
+        Column("user_id", pa.uint32(), False, "int(10) unsigned"),
+        Column("shop_id", pa.int32(), False, "int(11)"),
+        Column("status", pa.dictionary(pa.int16(), pa.string()), False, _STATUS, **_TEXT),
+        Column("amount", pa.decimal128(18, 4), False, "decimal(18,4)"),
+        Column("qty", pa.int16(), False, "smallint(6)"),
+        Column("discount", pa.float64(), True, "double"),
+        Column("sku", pa.string(), False, "varchar(64)", **_TEXT),
+        Column("note", pa.string(), True, "varchar(255)", **_TEXT),
+        Column("attrs", pa.string(), True, "longtext", **_JSON),
+        Column("created_at", pa.timestamp("us"), False, "datetime(6)"),
+        Column("updated_at", pa.timestamp("us"), True, "datetime(6)"),
+    ),
+    ("id",),
+    "primary",
+)
+
+
+def logs(rows: int, events: int) -> dict[str, bytes]:
+    """The log file of each shape, as packets; written by a server the first time."""
+    folder = cache_dir() / "bench" / f"decode-1-{rows}-{events}"
+    if not folder.exists():
+        partial = Path(tempfile.mkdtemp(dir=_made(folder.parent)))
+        _write(partial, rows, events)
+        partial.rename(folder)
+    return {shape: packets((folder / f"{shape}.log").read_bytes()) for shape in BARS}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(folder: Path, rows: int, events: int) -> None:
+    with MariaDB(options=["--max-binlog-size=1G"]) as server:
+        connection = pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True)
+        with closing(connection), connection.cursor() as cursor:
+            # the texts of statements are in the file, but a server sends them to nobody who does not ask
+            cursor.execute("SET SESSION binlog_annotate_row_events = OFF")
+            cursor.execute(f"CREATE DATABASE {DATABASE}")
+            cursor.execute(f"USE {DATABASE}")
+            orders = Orders(connection)
+            orders.create(rows)
+            for shape, change in {"small": orders.small, "large": orders.large}.items():
+                cursor.execute("FLUSH BINARY LOGS")
+                cursor.execute("SHOW MASTER STATUS")
+                (name, *_) = cursor.fetchone() or ("",)
+                change(events)
+                cursor.execute("FLUSH BINARY LOGS")
+                shutil.copyfile(server.data / name, folder / f"{shape}.log")
+
+
+def decoded(log: bytes) -> int:
+    """Every row change of the log as Arrow columns; how many they were."""
+    tables = Tables({SCHEMA.table: SCHEMA}, lambda table: table == SCHEMA.table, "fail", CHARSETS)
+    asking = Asking(lambda table: None, lambda schema: schema, 101100, True, zero_is_null=False)
+    settings = Settings(1, "mariadb:1", True, lambda column, values: values, lambda: 0, CHARSETS)
+    decoder = Decoder(settings, Place("binlog.000001", 4), tables, Follower(tables, asking))
+    feed, found = Feed(BytesWire(log), checksum=True), 0
+    while _filled(feed):
+        found += sum(len(event) for event in decoder.take(feed) if isinstance(event, ChangeBatch))
+    return found
+
+
+def fed(log: bytes) -> int:
+    """The floor: packets cut and checksums checked, nothing read."""
+    feed, found = Feed(BytesWire(log), checksum=True), 0
+    while _filled(feed):
+        found += len(feed)
+        feed.drop(len(feed))
+    return found
+
+
+def _filled(feed: Feed) -> bool:
+    try:
+        return feed.fill(0)
+    except TransientError:  # the bytes are at their end
+        return False
+
+
+def parsed(log: bytes, limit: int) -> int:
+    """mysql-replication's parser on the first `limit` row changes of the same bytes."""
+    connection = SimpleNamespace(charset="utf8mb4", _get_dbms=lambda: "mariadb")
+    allowed = frozenset({TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent, FormatDescriptionEvent})
+    tables: dict[int, object] = {}
+    at = found = 0
+    while at < len(log) and found < limit:
+        size = int.from_bytes(log[at : at + 3], "little")
+        packet = pymysql.protocol.MysqlPacket(log[at + 4 : at + 4 + size], "utf8mb4")
+        at += 4 + size
+        wrapper = BinLogPacketWrapper(
+            packet,
+            tables,
+            connection,
+            (10, 11, 0),
+            True,
+            allowed,
+            None,
+            None,
+            None,
+            None,
+            False,
+            False,
+            False,
+            True,
+            False,
+        )
+        event = wrapper.event
+        if isinstance(event, TableMapEvent):
+            tables[event.table_id] = event.get_table()
+        elif isinstance(event, (WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)):
+            found += len(event.rows)
+    return found
+
+
+def rate(work: Callable[[], int]) -> tuple[float, float]:
+    """Thousands a second, and processor seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    count = work()
+    return count / (time.perf_counter() - wall) / 1000, time.process_time() - cpu
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser(__doc__).parse_args(argv)
+    rounds = arguments.rounds or 3
+    size = (QUICK_ROWS, QUICK_EVENTS) if arguments.quick else (ROWS, EVENTS)
+    holds = True
+    for shape, log in logs(*size).items():
+        count = decoded(log)  # also a first run, with all imports
+        limit = PEER_EVENTS[shape] // (3 if arguments.quick else 1)
+        ours, theirs, floor = [], [], []
+        for _ in range(rounds):
+            ours.append(rate(lambda log=log: decoded(log)))  # type: ignore[misc]
+            theirs.append(rate(lambda log=log, limit=limit: parsed(log, limit)))  # type: ignore[misc]
+            seconds = rate(lambda log=log: fed(log))[1]  # type: ignore[misc]
+            floor.append((count / seconds / 1000, seconds))
+        cpu = {"syncd": [one[1] for one in ours], "feed": [one[1] for one in floor]}
+        cpu["mysql-replication"] = [one[1] for one in theirs]
+        figure = faster(
+            f"decode, {WORDS[shape]}",
+            [one[0] for one in ours],
+            [one[0] for one in theirs],
+            peer="mysql-replication",
+            bar=BARS[shape],
+            unit="thousand row changes/s",
+            cpu=cpu,
+            note=f"{count:,} changes, {len(log) >> 20} MB; mysql-replication {limit:,} of them",
+        )
+        emit(figure, as_json=arguments.json)
+        bare = median([one[0] for one in floor])
+        ratio = figure.value / bare
+        emit(
+            Figure(f"decode beside the feed, {WORDS[shape]}", figure.value, figure.unit, {"feed": bare}, ratio),
+            as_json=arguments.json,
+        )
+        holds = holds and bool(figure.holds)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""The daemon from outside: status, pause and resume, drain, frozen processes, a second daemon, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from syncd import control
+from syncd.state import Phase
+from tests.e2e.harness import Running, running
+from tests.e2e.workload import TABLES, Workload
+from tests.services.database import Database
+
+pytestmark = pytest.mark.mariadb
+
+
+def syncd(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "syncd", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def shop(mariadb_database: Database) -> Database:
+    Workload(mariadb_database, seed=3).create(rows=300)
+    return mariadb_database
+
+
+def state_of(run: Running) -> str:
+    return control.status(run.service)[0].state
+
+
+def test_a_frozen_worker_is_seen_and_loses_its_place(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        assert state_of(run) == "RUNNING"
+        capture = run.workers()["capture"]
+        os.kill(capture, signal.SIGSTOP)
+        run.wait_for(lambda: state_of(run) == "STALLED", 10)
+        shop.execute("UPDATE items SET n = 7")
+        os.kill(capture, signal.SIGCONT)
+        run.wait_for(lambda: state_of(run) == "RUNNING", 60)
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def test_pause_and_resume(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        control.pause(run.service, "chaos", table=f"{shop.name}.items")
+        shop.execute("UPDATE items SET n = 7", "UPDATE words SET n = 7")
+        run.wait_for(lambda: waiting(run, "words") == 0 and waiting(run, "items") > 0, 30)
+        control.resume(run.service, "chaos", table=f"{shop.name}.items")
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def waiting(run: Running, table: str) -> int:
+    rows = control.status(run.service)[0].tables
+    return next(row.waiting for row in rows if row.record.table.name == table)
+
+
+def test_a_second_daemon_on_the_same_directory_is_refused(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        done = syncd("run", str(run.path), "--service", str(tmp_path / "syncd.yaml"))
+        assert done.returncode == 4
+        assert "is in use by the syncd process" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_ddl_that_cannot_be_followed_halts_that_table_alone(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        (run.failpoints / "capture.halt_saved").write_text("1")
+        run.wait_live(len(TABLES))
+        shop.execute("ALTER TABLE words DROP COLUMN n", "UPDATE items SET n = 5")
+        run.wait_for(lambda: bool(control.status(run.service)[0].halted), 30)
+        run.wait_applied()
+        halted = control.status(run.service)[0].halted
+        assert list(halted) == [f"{shop.name}.words"]
+        assert "DROP COLUMN" in halted[f"{shop.name}.words"]
+        results = {
+            result.table.name: result for result in control.reconcile(run.service, run.job, [f"{shop.name}.items"])
+        }
+        assert results["items"].right
+
+
+def test_a_table_that_is_created_while_live_is_copied(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        shop.execute(
+            "CREATE TABLE fresh (id INT PRIMARY KEY, v VARCHAR(9))", "INSERT INTO fresh VALUES (1,'a'),(2,NULL)"
+        )
+        run.wait_live(len(TABLES) + 1)
+        run.wait_applied()
+        assert run.phases()[f"{shop.name}.fresh"] is Phase.LIVE
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def test_an_edited_job_file_that_contradicts_the_state_is_refused(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        assert run.terminate() == 0
+        run.path.write_text(run.path.read_text().replace("queues: 4", "queues: 5"))
+        done = syncd("run", str(run.path), "--service", str(tmp_path / "syncd.yaml"))
+        assert done.returncode == 2
+        assert "job.yaml:6:" in done.stderr
+        assert "queue.queues: the saved state was made with 4" in done.stderr
+
+
+def test_an_unreachable_source_is_waited_for(tmp_path: Path) -> None:
+    with running(tmp_path, 1, "nowhere", "arrival") as run:
+        run.wait_for(lambda: bool(run.events("source_unreachable")), 30, restart=False)
+        assert run.alive
+        assert "Traceback" not in run.tail(100)
+        assert run.terminate() == 0
+
+
+def test_trace_follows_a_key_through_its_operators(shop: Database, tmp_path: Path) -> None:
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        shop.execute(
+            "INSERT INTO items VALUES (-5, 1, 'first', NULL, NULL)",
+            "UPDATE items SET note = 'second' WHERE id = -5",
+            "DELETE FROM items WHERE id = -5",
+        )
+        run.wait_applied()
+        done = syncd("trace", "chaos", f"{shop.name}.items", "-5", "--json", "--service", str(tmp_path / "syncd.yaml"))
+        assert done.returncode == 0, done.stderr
+        changes = [control.from_json(line) for line in done.stdout.splitlines()]
+        assert [change["op"] for change in changes] == ["INSERT", "UPDATE", "DELETE"]
+        assert [change["row"]["note"] for change in changes] == ["first", "second", "second"]
+        assert all(change["hops"][0]["outcome"] == "ok" for change in changes)

@@ -1,0 +1,64 @@
+"""docs/tested-with.md: what the suite runs against, asked of the servers and libraries themselves.
+
+    ./dev python -m tests.services.tested_with      writes the page
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from syncd.testing.servers import MariaDB, MySQL9, MySQL80, Server
+
+PAGE = Path(__file__).parents[2] / "docs" / "tested-with.md"
+SERVERS: dict[str, type[Server]] = {"MariaDB": MariaDB, "MySQL 9": MySQL9, "MySQL 8.0": MySQL80}
+DRIVERS = ("PyMySQL", "mysql-replication", "clickhouse-connect", "chdb", "pyarrow", "numpy")
+
+_TEXT = """\
+# Tested with
+
+Written by `./dev python -m tests.services.tested_with`; a test compares it with what runs.
+
+## Tested: every run of the suite
+
+| system | version |
+|---|---|
+{servers}
+| ClickHouse, embedded (chDB) | {chdb} |
+| ClickHouse over HTTP | a front of the same engine, not a server |
+
+| library | version |
+|---|---|
+{drivers}
+
+## Expected to work, not run here
+
+- MySQL 8.1 to 9.x and MariaDB 10.5 to 12.x: the same log formats; `syncd check` names what it does not know.
+- A ClickHouse server from 24.8: the same SQL; `docker-compose.yml` starts one, and is not run in our CI.
+
+## Unsupported, refused by name
+
+- MySQL before 8.0, MariaDB before 10.5.
+- MySQL's compressed transactions and partial JSON, statement-based logging.
+"""
+
+
+def page() -> str:
+    """The page as it should be now; starts each server."""
+    rows = []
+    for name, kind in SERVERS.items():
+        with kind() as server:
+            rows.append(f"| {name} | {series(server.version)} |")
+    drivers = [f"| {name} | {version(name)} |" for name in DRIVERS]
+    return _TEXT.format(servers="\n".join(rows), drivers="\n".join(drivers), chdb=version("chdb-core"))
+
+
+def series(text: str) -> str:
+    """The first three numbers of a server's version."""
+    found = re.match(r"\d+\.\d+\.\d+", text)
+    return found[0] if found else text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,227 @@
+"""Scripts of the model: what happens at the source, in the engine, and to it, step by step; each step always makes sense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from syncd.model import Column, TableId, TableSchema
+from syncd.testing.source_log import Transaction
+from tests.unit.engine.world import World
+
+NUMBERS = TableSchema(
+    TableId("shop", "numbers"),
+    0,
+    (Column("id", pa.int64(), False, "bigint"), Column("v", pa.string(), True, "varchar(20)")),
+    ("id",),
+    "primary",
+)
+WORDS = TableSchema(
+    TableId("shop", "words"),
+    0,
+    (
+        Column("word", pa.string(), False, "varchar(20)", "utf8mb4", "utf8mb4_general_ci"),
+        Column("v", pa.string(), True, "varchar(20)"),
+        Column("_key_word", pa.binary(), False, normal_of="word"),
+    ),
+    ("word",),
+    "primary",
+)
+LATER = replace(NUMBERS, table=TableId("shop", "later"))
+TABLES = (NUMBERS, WORDS, LATER)
+KEYS = 8
+VALUES = 4
+
+POINTS = (
+    *("snapshot.head_taken", "snapshot.head_saved", "snapshot.prepared", "snapshot.border_found"),
+    *("snapshot.chunk_saved", "snapshot.chunk_part", "snapshot.chunk_written", "snapshot.chunk_marked"),
+    *("snapshot.all_marked", "snapshot.handed_over"),
+    *("capture.transformed", "capture.part_published", "capture.published"),
+    *("deliver.merged", "deliver.written", "deliver.committed"),
+    *("barrier.reached", "barrier.intent_saved", "barrier.acted", "barrier.passed"),
+    *("queue.publish", "queue.published", "queue.commit", "queue.committed", "queue.put", "queue.stored"),
+    *("source.open", "source.head", "source.tables", "source.chunks", "source.scan", "source.stream", "source.event"),
+    *("sink.write", "sink.written", "sink.apply", "sink.applied"),
+)
+# What a call's caller is told: only before the call, as nothing of it was done; a sink's write may have been done.
+FAILING = {"queue.publish", "queue.commit", "queue.put", "sink.write", "sink.written", "sink.apply", "sink.applied"}
+FAILING |= {name for name in POINTS if name.startswith("source.")}
+
+
+@dataclass(frozen=True)
+class Change:
+    """`put`, `delete`, `move` (to key `other`), `swap` (with key `other`) of one row."""
+
+    what: str
+    table: int
+    key: int
+    other: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Tx:
+    changes: tuple[Change, ...]
+
+    def run(self, world: World) -> None:
+        with world.log.transaction() as tx:
+            for change in self.changes:
+                schema = TABLES[change.table]
+                if world.log.find(schema.table) is not None:
+                    apply(world, tx, change)
+
+
+@dataclass(frozen=True)
+class Statement:
+    what: str
+    table: int
+
+    def run(self, world: World) -> None:
+        schema = TABLES[self.table]
+        here = world.log.find(schema.table)
+        if here is None:
+            world.log.create(schema)
+        elif self.what == "truncate":
+            world.log.truncate(schema.table)
+        elif self.what == "add":
+            number = len(here.columns)
+            world.log.add_column(schema.table, Column(f"n{number}", pa.int64(), False, "bigint", default=str(number)))
+
+
+@dataclass(frozen=True)
+class Work:
+    """Steps of the supervisor ("run"), of one kind of process, or of all ("")."""
+
+    kind: str
+    times: int
+
+    def run(self, world: World) -> None:
+        for _ in range(self.times):
+            if self.kind == "run":
+                world.supervise()
+            elif self.kind:
+                world.work(self.kind)
+            else:
+                world.round()
+
+
+@dataclass(frozen=True)
+class Order:
+    point: str
+    times: int
+    act: str
+
+    def run(self, world: World) -> None:
+        world.orders.pending[self.point] = self.times, self.act
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL of the daemon and everything in it, then a start."""
+
+    def run(self, world: World) -> None:
+        world.restart()
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The sinks refuse a value, or take everything again and their tables are resumed."""
+
+    value: int | None
+
+    def run(self, world: World) -> None:
+        world.resume() if self.value is None else world.refuse(f"v{self.value}")
+
+
+Step = Tx | Statement | Work | Order | Kill | Refuse
+Script = list[Step]
+
+
+def apply(world: World, tx: Transaction, change: Change) -> None:
+    """One change, as far as the rows that are there let it be done."""
+    schema = world.log.schema(TABLES[change.table].table)
+    rows = {row[schema.key[0]].casefold() if schema.key == ("word",) else row["id"]: row for row in world.log.rows(schema.table)}
+    key, other = _key(schema, change.key), _key(schema, change.other)
+    here, there = rows.get(_folded(key)), rows.get(_folded(other))
+    match change.what:
+        case "delete" if here is not None:
+            tx.delete(schema.table, (key,))
+        case "move" if here is not None and (there is None or _folded(key) == _folded(other)):
+            tx.change(schema.table, (key,), _row(schema, other, here["v"], change.value))
+        case "swap" if here is not None and there is not None and _folded(key) != _folded(other):
+            spare = _key(schema, 99)
+            tx.change(schema.table, (key,), _row(schema, spare, here["v"], change.value))
+            tx.change(schema.table, (other,), _row(schema, key, there["v"], change.value))
+            tx.change(schema.table, (spare,), _row(schema, other, here["v"], change.value))
+        case "put":
+            tx.put(schema.table, _row(schema, key, f"v{change.value}", change.value))
+
+
+def _key(schema: TableSchema, key: int) -> Any:
+    """Of words, two keys in a row differ only in their case."""
+    if schema.key == ("id",):
+        return key
+    word = f"word{key // 2}"
+    return word.upper() if key % 2 else word
+
+
+def _folded(key: Any) -> Any:
+    return key.casefold() if isinstance(key, str) else key
+
+
+def _row(schema: TableSchema, key: Any, text: str | None, value: int) -> tuple[Any, ...]:
+    more = [value] * (len([c for c in schema.columns if not c.normal_of]) - 2)
+    return (key, text, *more)
+
+
+_tables = st.integers(0, len(TABLES) - 1)
+_keys = st.integers(0, KEYS - 1)
+_changes = st.builds(
+    Change,
+    st.sampled_from(["put", "put", "put", "delete", "move", "swap"]),
+    _tables,
+    _keys,
+    _keys,
+    st.integers(0, VALUES - 1),
+)
+_acts = st.sampled_from(POINTS).flatmap(
+    lambda point: st.builds(
+        Order,
+        st.just(point),
+        st.integers(1, 4),
+        st.sampled_from(
+            ["die", "freeze"]
+            + (["fail"] if point in FAILING else [])
+            + (["full"] if point == "queue.publish" else [])
+        ),
+    )
+)
+_steps = st.one_of(
+    st.builds(Tx, st.lists(_changes, min_size=1, max_size=5).map(tuple)),
+    st.builds(Tx, st.lists(_changes, min_size=1, max_size=5).map(tuple)),
+    st.builds(Statement, st.sampled_from(["truncate", "add", "create"]), _tables),
+    st.builds(Work, st.sampled_from(["", "", "", "run", "planner", "reader", "capture", "deliver"]), st.integers(1, 4)),
+    st.builds(Work, st.just(""), st.integers(1, 8)),
+    _acts,
+    _acts,
+    st.just(Kill()),
+    st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))),
+)
+scripts = st.lists(_steps, min_size=4, max_size=30)
+
+
+def play(world: World, script: Script) -> None:
+    """The script, then rest, then every value at both sinks equals the source's."""
+    world.log.create(NUMBERS)
+    world.log.create(WORDS)
+    with world.log.transaction() as tx:
+        for key in range(0, KEYS, 2):
+            for number in (0, 1):
+                apply(world, tx, Change("put", number, key, key, key % VALUES))
+    for step in script:
+        step.run(world)
+    world.settle()
+    world.assert_equal()

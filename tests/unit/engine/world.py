@@ -1,0 +1,552 @@
+"""The whole engine in one thread: the real supervisor, planner, readers, capture and deliverers, the real queue and the
+real test sinks, on a `LogSource`. Processes are objects that a test steps, kills and freezes; time is a number.
+
+A *point* is a place where something may happen to a process: every failpoint of the engine, and every call of the queue,
+the sinks and the source. An *order* says what happens when a point is passed for the n-th time: `die` (the process is
+gone), `fail` (the call answers TransientError), `full` (QueueFull), `freeze` (another daemon takes everything over and
+works for a while; then the frozen one goes on, and may change nothing any more).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import structlog
+
+from syncd.config import Service, parse_job
+from syncd.engine import barrier, capture, deliver, job, snapshot
+from syncd.engine.build import Parts
+from syncd.engine.process import Failed, Link
+from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
+from syncd.model import ChangeBatch, Position, TableId, Target
+from syncd.mq.embedded import EmbeddedQueue
+from syncd.spi import Context, Event, Queue, Sink, Source, Ticket
+from syncd.state import Phase, State, TableRecord
+from syncd.testing.source_log import Log
+from syncd.testing.sources import LogOptions, LogSource
+
+JOB = """\
+job: model
+source: {{mysql: {{}}}}
+tables: {{"shop.*": {{}}}}
+queue: {{queues: 3, embedded: {{sync: NORMAL}}}}
+snapshot: {{chunk_bytes: 300, readers: 2}}
+sinks:
+  arrival: {{sqlite-arrival: {{path: {folder}/arrival.db, faults_file: {folder}/faults}}, batch: {{rows: 4}}}}
+  versioned: {{sqlite-versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}, batch: {{rows: 4}}}}
+"""
+SINKS = ("arrival", "versioned")
+_END = 1 << 40
+
+
+class Died(BaseException):
+    """SIGKILL: nothing of the process goes on."""
+
+
+@dataclass
+class Orders:
+    """What is to happen, point by point."""
+
+    pending: dict[str, tuple[int, str]] = field(default_factory=dict)
+    freeze: Callable[[], None] = lambda: None
+    on: bool = True
+
+    def pass_point(self, name: str) -> None:
+        left, act = self.pending.get(name, (0, ""))
+        if not act or not self.on:
+            return
+        if left > 1:
+            self.pending[name] = left - 1, act
+            return
+        del self.pending[name]
+        match act:
+            case "die":
+                raise Died(name)
+            case "fail":
+                raise TransientError(f"{name} fails by order", retry_after=0.1)
+            case "full":
+                raise QueueFull(f"{name}: full by order", retry_after=0.1)
+            case "freeze":
+                self.freeze()
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Stop(threading.Event):
+    """Waiting costs no time but the clock's."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._clock.now += timeout or 0.0
+        return self.is_set()
+
+
+class ModelQueue(EmbeddedQueue):
+    orders: Orders
+
+    def publish(self, *args: Any) -> Any:
+        self.orders.pass_point("queue.publish")
+        answer = super().publish(*args)
+        self.orders.pass_point("queue.published")
+        return answer
+
+    def commit(self, *args: Any) -> None:
+        self.orders.pass_point("queue.commit")
+        super().commit(*args)
+        self.orders.pass_point("queue.committed")
+
+    def put(self, *args: Any) -> None:
+        self.orders.pass_point("queue.put")
+        super().put(*args)
+        self.orders.pass_point("queue.stored")
+
+
+class ModelSource(LogSource):
+    """`idle` is called where the log's end was given out."""
+
+    orders: Orders
+    idle: Callable[[], None] = staticmethod(lambda: None)
+
+    def _step(self, what: str) -> None:
+        self.orders.pass_point(f"source.{what}")
+
+    def _idle(self) -> None:
+        self.idle()
+
+    def stream(self, position: Position, *args: Any) -> Iterator[Event]:
+        for event in super().stream(position, *args):
+            self.orders.pass_point("source.event")
+            yield event
+
+
+class Writes:
+    """Seqs in the order in which they arrive at the arrival sink, by table and key."""
+
+    def __init__(self) -> None:
+        self.last: dict[tuple[str, Any], int] = {}
+        self.exempt: set[str] = set()
+
+    def saw(self, target: Target, batch: ChangeBatch) -> None:
+        name = str(batch.table)
+        keys = zip(*(batch.rows.column(c).to_pylist() for c in target.schema.identity), strict=True)
+        for key, seq in zip(keys, batch.seq.tolist(), strict=True):
+            before = self.last.get((name, key), 0)
+            assert seq >= before or name in self.exempt, f"{name} {key}: seq {seq} was applied after {before}"
+            self.last[name, key] = seq
+
+
+class ModelSink:
+    """A sink whose writes are points; `writes` (arrival order only) sees what has been written."""
+
+    def __init__(self, sink: Sink, orders: Orders, writes: Writes | None) -> None:
+        self._sink, self._orders, self._writes = sink, orders, writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        self._orders.pass_point("sink.write")
+        self._sink.write(target, batch, ticket)
+        if self._writes is not None:
+            self._writes.saw(target, batch)
+        self._orders.pass_point("sink.written")
+
+    def apply(self, *args: Any) -> None:
+        self._orders.pass_point("sink.apply")
+        self._sink.apply(*args)
+        self._orders.pass_point("sink.applied")
+
+
+@dataclass(frozen=True)
+class ModelParts(Parts):
+    world: World = cast("World", None)
+
+    def make_queue(self) -> Queue:
+        return self.world.make_queue()
+
+    def make_source(self) -> Source:
+        return self.world.make_source()
+
+    def make_sink(self, sink: str) -> Sink:
+        writes = self.world.writes if sink == "arrival" else None
+        return cast(Sink, ModelSink(super().make_sink(sink), self.world.orders, writes))
+
+
+class ModelLink:
+    """The child's end of a worker."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.stop = Stop(clock)
+        self.words: deque[Any] = deque()
+        self.send = self.words.append
+
+
+class Inline:
+    """An executor that does it at once."""
+
+    def submit(self, do: Callable[..., Any], *args: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(do(*args))
+        except SyncdError as error:
+            future.set_exception(error)
+        return future
+
+
+class NoKeeper:
+    def __init__(self, *_: object) -> None:
+        self.lost = threading.Event()
+
+    def beat(self) -> None: ...
+
+    def __enter__(self) -> NoKeeper:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class ModelWorker:
+    """Stands for `process.Worker`: the process is `step`, called by the test."""
+
+    world: World
+    _pids = iter(range(10**9, 10**10))
+
+    def __init__(self, name: str, parts: ModelParts, work: Callable[..., None], last: Any = None) -> None:
+        self.name = name
+        self.pid = next(self._pids)
+        self.alive, self.exitcode = True, 0
+        self.pipe = None
+        self._link = ModelLink(parts.world.clock)
+        self._inbox: deque[Any] = deque()
+        self._parts, self._last = parts, last
+        self._closing: list[Callable[[], None]] = []
+        begin = {"capture": self._capture, "deliver": self._deliver, "planner": self._plan, "reader": self._read}
+        self._do = begin[name.split()[0]]
+        self._opened: Any = None
+        parts.world.workers.append(self)
+
+    # -- the supervisor's end
+
+    def send(self, word: object) -> None:
+        self._inbox.append(word)
+
+    def words(self) -> Iterator[Any]:
+        while self._link.words:
+            yield self._link.words.popleft()
+
+    def stop(self) -> None:
+        self.kill()
+
+    def join(self, timeout: float) -> bool:
+        return True
+
+    def kill(self) -> None:
+        self.alive = False
+
+    def close(self) -> None:
+        for close in self._closing:
+            close()
+        self._closing = []
+
+    # -- the process
+
+    def step(self) -> None:
+        """Work for a moment, and die of what a process dies of."""
+        if not self.alive:
+            return
+        try:
+            self._do()
+        except Died:
+            self.alive = False
+        except SyncdError as error:
+            self._link.send(Failed(error))
+            self.alive = False
+        if not self.alive:
+            self.close()
+
+    def _open(self, thing: Any) -> Any:
+        self._closing.append(thing.close)
+        thing.open()
+        return thing
+
+    @property
+    def _as_link(self) -> Link:
+        return cast(Link, self._link)
+
+    def _capture(self) -> None:
+        """One run of a capture process, from its start until it is told to stop at the log's end or a little before."""
+        queue = self._open(self._parts.make_queue())
+        source = self._open(self._parts.make_source())
+        lease = queue.acquire("job/model/capture", self._parts.owner(), 10.0)
+        self._link.stop.clear()
+        source.idle = self._link.stop.set
+        try:
+            capture.Capture(self._parts, queue, source, lease, self._as_link).run()
+        finally:
+            self.close()
+
+    def _deliver(self) -> None:
+        if self._opened is None:
+            queue = self._open(self._parts.make_queue())
+            lease = queue.acquire(f"job/model/deliver/{self._last}", self._parts.owner(), 10.0)
+            sink = self._open(self._parts.make_sink(self._last))
+            sink.fence(self._parts.group(self._last), lease.epoch)
+            self._opened = deliver.Deliverer(self._parts, self._last, queue, sink, lease, lambda _: True)
+        self._opened.step()
+
+    def _plan(self) -> None:
+        if not self._inbox:
+            return
+        queue = self._open(self._parts.make_queue())
+        source = self._open(self._parts.make_source())
+        match self._inbox.popleft():
+            case job.Discover():
+                refused = snapshot._patiently(
+                    self._as_link, source, lambda: snapshot.discover(self._parts, queue, source, self._last)
+                )
+                self._link.send(job.Discovered(refused or {}))
+            case job.Plan() as task:
+                try:
+                    snapshot._patiently(
+                        self._as_link,
+                        source,
+                        lambda: snapshot._plan_table(self._as_link, self._parts, queue, source, self._last, task),
+                    )
+                except FencedError:
+                    raise
+                except SyncdError as error:
+                    self._link.send(job.Refused(task.record, error))
+        self.close()
+
+    def _read(self) -> None:
+        if not self._inbox:
+            return
+        queue = self._open(self._parts.make_queue())
+        source = self._open(self._parts.make_source())
+        reader = snapshot.Reader(self._parts, queue, source, self._last, self._as_link, cast(Any, Inline()))
+        self._closing.append(reader.close)
+        reader.copy(self._inbox.popleft())
+        self.close()
+
+
+class World:
+    """One source, one data directory, two sinks, and the daemon that runs on them (`runner`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.orders = Orders(freeze=self._take_over)
+        self.writes = Writes()
+        self.workers: list[ModelWorker] = []
+        self.log = Log(folder / "source.db")
+        service = Service(data=folder / "data")
+        self.parts = ModelParts(parse_job(JOB.format(folder=folder), str(folder / "job.yaml")), service, self)
+        self.queue = self.make_queue()
+        self.queue.open()
+        self.state = State(self.queue, "model")
+        self.runner = self._start()
+
+    def close(self) -> None:
+        self.kill()
+        self.queue.close()
+        self.log.close()
+
+    def make_queue(self) -> Queue:
+        directory = self.parts.service.data / "queue"
+        directory.mkdir(parents=True, exist_ok=True)
+        made = ModelQueue(self.parts.job.queue.options, Context("model", directory))
+        made.orders = self.orders
+        return made
+
+    def make_source(self) -> ModelSource:
+        options = LogOptions(path=self.folder / "source.db", batch_rows=3, group=2, page_rows=2, head_lag=1)
+        made = ModelSource(options, Context("model", self.folder))
+        made.orders = self.orders
+        return made
+
+    # -- the daemon
+
+    def _start(self) -> job.JobRunner:
+        """A new daemon; what the old one holds is not touched, but its leases pass on."""
+        self.orders.on = False
+        try:
+            runner = job.JobRunner(self.parts, self.queue)
+            runner.start()
+        finally:
+            self.orders.on = True
+        return runner
+
+    def kill(self) -> None:
+        """The daemon and all of its processes are gone at once."""
+        for worker in self.workers:
+            worker.kill()
+            worker.close()
+        self.workers = []
+
+    def restart(self) -> None:
+        self.kill()
+        self.runner = self._start()
+
+    def _take_over(self) -> None:
+        """While a process stands still in the middle of something, another daemon takes over and gets on with it."""
+        frozen, self.workers = self.workers, []
+        self.orders.on = False
+        self.runner = self._start()
+        for _ in range(12):
+            self.round()
+        self.orders.on = False
+        # The other frozen processes wake up too.
+        self.frozen = frozen
+
+    def supervise(self) -> None:
+        self.clock.now += 0.3
+        try:
+            self.runner.step()
+        except Died:
+            self.restart()
+        except TransientError:
+            return
+        assert self.runner.failed is None, self.runner.failed
+
+    def work(self, kind: str) -> None:
+        """A step of every live process of this kind ("" for all)."""
+        for worker in [*self.workers]:
+            if worker.name.startswith(kind):
+                before = self.workers
+                worker.step()
+                if self.workers is not before:  # it was frozen, and everything has passed on
+                    self.orders.on = True
+                    for zombie in self.frozen:
+                        zombie.step()
+                        zombie.kill()
+                        zombie.close()
+                    return
+        self.workers = [worker for worker in self.workers if worker.alive]
+
+    def round(self) -> None:
+        self.supervise()
+        self.work("")
+
+    # -- how it stands
+
+    def records(self) -> list[TableRecord]:
+        return self.state.tables()
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more."""
+        self.orders.pending.clear()
+        (self.folder / "faults").unlink(missing_ok=True)
+        self.resume()
+
+    def refuse(self, text: str) -> None:
+        """Both sinks refuse rows whose column v is this."""
+        self.writes.exempt |= {str(schema.table) for schema in self.log.tables()}
+        part = self.folder / "faults.part"
+        part.write_text(f'{{"refuse": {{"v": ["{text}"]}}}}')
+        part.rename(self.folder / "faults")
+
+    def resume(self) -> None:
+        """As `syncd jobs resume` does it, the sinks accepting everything again."""
+        (self.folder / "faults").unlink(missing_ok=True)
+        lease = self.queue.acquire("job/model/wish", "someone", 10.0)
+        assert lease is not None
+        with self.calm():
+            for record in self.records():
+                if record.phase is Phase.HALTED and record.resume is not None:
+                    again = TableRecord(record.table, record.sink, record.resume, record.head, record.epoch)
+                    self.queue.put(lease, self.state.table_item(again))
+        self.queue.release(lease)
+
+    @contextmanager
+    def calm(self) -> Iterator[None]:
+        was, self.orders.on = self.orders.on, False
+        yield
+        self.orders.on = was
+
+    def settle(self) -> None:
+        """Run until every table is LIVE and everything is applied; AssertionError if that does not come."""
+        self.heal()
+        for _ in range(150):
+            self.round()
+            self.clock.now += 2.0
+            if self._still():
+                return
+        phases = {f"{r.sink} {r.table}": f"{r.phase} {r.reason}" for r in self.records()}
+        raise AssertionError(f"does not come to rest: {phases}")
+
+    def _still(self) -> bool:
+        source, records = self.state.source(), self.records()
+        if source is None or source.position != f"log:{self.log.end()[0]}":
+            return False
+        ends = [b for sink in SINKS for b in self.queue.lanes(self.parts.group(sink)).values()]
+        live = {(r.sink, r.table) for r in records if r.phase is Phase.LIVE}
+        wanted = {(sink, schema.table) for sink in SINKS for schema in self.log.tables()}
+        return live >= wanted and all(start == end for start, end in ends)
+
+    def copy(self, sink: str, table: TableId) -> list[dict[str, Any]]:
+        """What the sink holds, in key order."""
+        pairs: Mapping[int, Any] = self.state.schemas()[table]
+        published = pairs[max(pairs)].published
+        made = self.parts.make_sink(sink)
+        made.open()
+        found = [row for part in made.scan(self.parts.target(sink, published), None, None) for row in part.to_pylist()]
+        made.close()
+        return found
+
+    def assert_equal(self) -> None:
+        for schema in self.log.tables():
+            source = self.log.rows(schema.table)
+            for sink in SINKS:
+                assert self.copy(sink, schema.table) == source, f"{schema.table} at {sink}"
+
+
+@contextmanager
+def engine_in(folder: Path) -> Iterator[World]:
+    """A world, with the engine's modules bound to it meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        clock_and_points: list[World] = []
+        for module in (job, capture, deliver, snapshot, barrier):
+            patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
+        patch.setattr(job, "Worker", ModelWorker)
+        patch.setattr(job, "Keeper", NoKeeper)
+        patch.setattr(job, "DEATHS", 1 << 30)
+        patch.setattr(snapshot, "WRITE_ROWS", 2)
+        patch.setattr(capture, "PUBLISH_BYTES", 2500)
+        structlog.configure(processors=[], logger_factory=_Silent)
+        world = World.__new__(World)
+        clock_and_points.append(world)
+        world.__init__(folder)  # type: ignore[misc]
+        for module in (job, capture, deliver):
+            patch.setattr(module, "time", world.clock)
+        try:
+            yield world
+        finally:
+            world.close()
+            structlog.reset_defaults()
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+    def __call__(self, *_: object) -> _Silent:
+        return self
