@@ -82,6 +82,7 @@ class Replicator:
         data = folder / "binlog"
         data.mkdir(exist_ok=True)
         self._state = data / "state.json"
+        self.cpu = 0.0
         server = {"host": "127.0.0.1", "port": port, "user": "root", "password": ""}
         house = {"host": "127.0.0.1", "port": front_port(front), "user": USER, "password": PASSWORD}
         # JSON is YAML
@@ -92,6 +93,7 @@ class Replicator:
             "tables": "orders",
             "binlog_replicator": {"data_dir": str(data)},
             "initial_replication_threads": workers,
+            "version_initial_value": 10**12,  # changes that start without its own load must beat the loaded rows
             "log_level": "info",
         }
         self._config.write_text(json.dumps(config))

@@ -203,6 +203,11 @@ def run(
         err.print(str(failure), markup=False)
     if failures:
         raise typer.Exit(exit_code(failures[0]))
+    halted = [f"{runner.name}: {reason}" for runner in runners for reason in runner.halted]
+    for reason in halted:
+        err.print(reason, markup=False)
+    if halted:
+        raise typer.Exit(HALTED)
 
 
 @app.command()
@@ -224,6 +229,8 @@ def _print_status(job: control.JobStatus) -> None:
     for worker in job.workers:
         state = "running" if worker.running else "SILENT"
         out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})", markup=False)
+    for name, reason in job.waits.items():
+        out.print(f"  {name} waits: {reason}", markup=False)
     for table, reason in job.halted.items():
         out.print(f"  {table} HALTED at capture: {reason}", markup=False)
     grid = Table("table", "sink", "state", "chunks", "rows loaded", "waiting", "reason", box=None, padding=(0, 2))
@@ -259,6 +266,13 @@ def resume(
 ) -> None:
     """Go on, also with tables that halted."""
     _wish(control.resume, service, data, job, table=table, sink=sink)
+
+
+@jobs_app.command()
+def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> None:
+    """Delete a job's saved state and queued changes, so that it loads anew. The daemon must be down."""
+    control.forget(control.service(service, data), job)
+    out.print(f"{job} is forgotten; empty its target tables before you run it again")
 
 
 @jobs_app.command()
@@ -318,7 +332,7 @@ def _key(key: tuple[object, ...]) -> str:
     return repr(key[0]) if len(key) == 1 else repr(key)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a key may be a negative number
 def trace(
     job: JobName,
     table: Annotated[str, typer.Argument(help="database.table")],

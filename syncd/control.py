@@ -6,13 +6,14 @@ What concerns a running daemon goes through the saved state, so that it is valid
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from syncd import plugins
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
@@ -176,6 +177,7 @@ class JobStatus:
     workers: tuple[WorkerStatus, ...]
     tables: tuple[TableStatus, ...]
     halted: dict[str, str]
+    waits: dict[str, str]
     queue_bytes: int
     queue_limit: int
 
@@ -215,13 +217,14 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
     used, limit = queue.usage()
     return JobStatus(
         job,
-        _job_state(workers, state.wish(), state.mode(), age, heard),
+        _job_state(workers, state, age, heard),
         "" if record is None else record.position,
         age,
         lag,
         workers,
         tuple(_table(queue, state, job, table) for table in state.tables()),
         {str(table): halt.reason for table, halt in state.halts().items()},
+        state.waits(),
         used,
         limit,
     )
@@ -231,16 +234,19 @@ def _worker(state: LeaseState, heard: float) -> WorkerStatus:
     return WorkerStatus(state.lease.name, state.lease.owner, state.age, state.live and state.age <= heard)
 
 
-def _job_state(workers: Sequence[WorkerStatus], wish: Wish, mode: str, age: float | None, heard: float) -> str:
-    """RUNNING only when the supervisor, and capture where the job has one, were heard within three heartbeats."""
+def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None, heard: float) -> str:
+    """RUNNING only when every worker that the job needs was heard within three heartbeats."""
     running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
+    wish, meta = state.wish(), state.meta() or {}
+    needed = {f"deliver/{sink}" for sink in cast("dict[str, str]", meta.get("sinks", {}))}
+    captures = "cdc" in str(meta.get("mode", "")) and age is not None
     if wish.stopped:
         return "STOPPED"
     if "run" not in running:
         return "DOWN"
     if "" in wish.paused:
         return "PAUSED"
-    if "cdc" in mode and age is not None and ("capture" not in running or age > heard):
+    if not needed <= running or (captures and ("capture" not in running or (age or 0.0) > heard)):
         return "STALLED"
     return "RUNNING"
 
@@ -290,6 +296,18 @@ def stop(service: Service, job: str) -> Wish:
     return wish(service, job, lambda w: replace(w, stopped=True))
 
 
+def forget(service: Service, job: str) -> None:
+    """Delete all saved state of a job, its groups and with them its queued changes."""
+    with opened_queue(service) as queue:
+        if daemon_runs(queue, job):
+            raise StateError(f"job {job} is running", hint="stop the daemon first", code="E168")
+        state = State(queue, job)
+        for sink in cast("dict[str, str]", (state.meta() or {}).get("sinks", {})):
+            queue.unsubscribe(f"{job}/{sink}")
+        with _held(queue, f"job/{job}/wish") as lease:
+            queue.put(lease, state.forget_items())
+
+
 def _part(table: str, sink: str) -> str:
     return f"table:{table}" if table else f"sink:{sink}" if sink else ""
 
@@ -297,7 +315,7 @@ def _part(table: str, sink: str) -> str:
 @contextmanager
 def _held(queue: Queue, name: str) -> Iterator[Lease]:
     end = time.monotonic() + 5
-    while (lease := queue.acquire(name, "command", 5.0)) is None:
+    while (lease := queue.acquire(name, f"command:{os.getpid()}", 5.0)) is None:
         if time.monotonic() > end:
             raise TransientError("another syncd command is changing this job", hint="try again", code="E168")
         time.sleep(0.05)
@@ -320,6 +338,9 @@ def saved_job(service: Service, name: str) -> Job:
 def trace(service: Service, job: Job, table: TableId, key: str) -> list[engine_trace.Change]:
     """The retained changes of one key, oldest first, with their hops."""
     with opened_queue(service) as queue:
+        known = State(queue, job.name).schemas(table)
+        if table not in known:
+            raise StateError(f"job {job.name} has no table {table}", hint="name it database.table", code="E167")
         return list(engine_trace.trace(Parts(job, service), queue, table, key))
 
 

@@ -31,7 +31,6 @@ ALL = (
     "deliver.written",
     "deliver.committed",
     "barrier.reached",
-    "barrier.intent_saved",
     "barrier.acted",
     "barrier.passed",
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from typing import NamedTuple, NewType
 
 import numpy as np
@@ -63,7 +64,7 @@ class Column:
     normal_of: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableSchema:
     """One version of a table. `version` is the seq from which it holds; `key` is empty for a keyless table.
 
@@ -80,7 +81,7 @@ class TableSchema:
     def column(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
 
-    @property
+    @cached_property
     def identity(self) -> tuple[str, ...]:
         """The columns that tell two rows apart: the key, each column replaced by its normalised twin if it has one."""
         twins = {c.normal_of: c.name for c in self.columns if c.normal_of}
@@ -88,6 +89,10 @@ class TableSchema:
 
     def arrow(self) -> pa.Schema:
         """Arrow schema of `ChangeBatch.rows`; everything else of the table is in its metadata (see `from_arrow`)."""
+        return self._arrow
+
+    @cached_property
+    def _arrow(self) -> pa.Schema:
         fields = [pa.field(c.name, c.type, c.nullable, metadata=_column_metadata(c)) for c in self.columns]
         own = {
             "table": json.dumps(self.table),

@@ -73,10 +73,10 @@ class Source(Protocol):
     Options: ClassVar[type[Any]]
 
     def open(self) -> None:
-        """Connect. TransientError: unreachable; FatalError: refused (password, grant), named."""
+        """Connect. TransientError: unreachable; FatalError: refused (password, grant), named. May follow a close."""
 
     def close(self) -> None:
-        """Give everything back; called once, also after an error."""
+        """Give everything back; called also after an error."""
 
     def check(self) -> Sequence[Finding]:
         """Everything about the server that a job needs: version, grants, log settings, retention, ids in use."""
@@ -188,7 +188,8 @@ class Sink(Protocol):
         """All rows and the ticket's marks are durable on return; at most one row per key and seq order kept.
 
         The same call again changes nothing. TransientError: nothing is known, call again with the same arguments.
-        BatchError: those rows were refused, all others and the marks are durable. FatalError: the table halts.
+        BatchError: those rows were refused, all others are durable, the marks have not moved: a mark passes a refused
+        row only once the engine has stored it. FatalError: the table halts.
         """
 
     def marks(self, owner: str) -> Mapping[Lane, Mark]:

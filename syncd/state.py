@@ -7,11 +7,12 @@ stored together (docs/architecture.md says who writes which key).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from syncd.errors import StateError
-from syncd.model import Chunk, Head, Position, SchemaChange, TableId, TableSchema
+from syncd.model import Chunk, Head, Position, TableId, TableSchema
 from syncd.spi import Queue
 
 FORMAT = 1
@@ -174,9 +175,9 @@ class State:
             halts[TableId(database, name)] = Halt(reason, Position(position), at)
         return halts
 
-    def schemas(self) -> dict[TableId, dict[int, SchemaPair]]:
-        """Every known version of every table."""
-        found = self._queue.scan(self._root + "schema/")
+    def schemas(self, table: TableId | None = None) -> dict[TableId, dict[int, SchemaPair]]:
+        """Every known version of every table, or of one."""
+        found = self._queue.scan(self._root + ("schema/" if table is None else f"schema/{table}/"))
         versions: dict[TableId, dict[int, SchemaPair]] = {}
         for key, data in found.items():
             if key.endswith("/source"):
@@ -200,10 +201,10 @@ class State:
         found = self._queue.scan(f"{self._root}done/{sink}/{table}/")
         return {int(key.rpartition("/")[2]): Done(*json.loads(data)) for key, data in found.items()}
 
-    def barriers(self, sink: str) -> set[tuple[str, int]]:
-        """(table, seq) of barriers whose act has begun and is not known to have ended."""
-        found = self._queue.scan(f"{self._root}barrier/{sink}/")
-        return {(key.split("/")[-2], int(key.split("/")[-1])) for key in found}
+    def waits(self) -> dict[str, str]:
+        """Worker -> why it waits, as last said."""
+        data = self._queue.get(self._root + "waits")
+        return {} if data is None else dict(json.loads(data))
 
     def wish(self) -> Wish:
         data = self._queue.get(self._root + "wish")
@@ -238,9 +239,12 @@ class State:
         value = json.dumps([done.rows, done.bytes, done.at]).encode()
         return {f"{self._root}done/{sink}/{chunk.table}/{chunk.number:09d}": value}
 
-    def barrier_item(self, sink: str, change: SchemaChange, *, begun: bool) -> Items:
-        key = f"{self._root}barrier/{sink}/{change.table}/{change.seq:020d}"
-        return {key: change.kind.encode() if begun else None}
+    def waits_item(self, waits: Mapping[str, str]) -> Items:
+        return {self._root + "waits": json.dumps(dict(waits)).encode()}
+
+    def forget_items(self) -> Items:
+        """Deletes everything that is known of the job."""
+        return dict.fromkeys(self._queue.scan(self._root))
 
     def wish_item(self, wish: Wish) -> Items:
         return {self._root + "wish": json.dumps([wish.paused, wish.stopped]).encode()}

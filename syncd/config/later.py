@@ -59,16 +59,18 @@ def _sink_filters(job: Job) -> Iterator[Key]:
     yield from (("sinks", name, "where") for name, sink in job.sinks.items() if sink.where is not None)
 
 
-def _appends(job: Job) -> Iterator[Key]:
+def _keyless(job: Job) -> Iterator[Key]:
     for text, spec in job.spec.tables.items():
-        if spec.keyless == "row-hash":
+        if spec.keyless != "refuse":
             yield ("tables", text, "keyless")
+        if spec.kind == "append":
+            yield ("tables", text, "kind")
 
 
 LATER: tuple[tuple[str, Callable[[Job], Iterator[Key]]], ...] = (
     ("this plugin", _plugins),
     ("several source tables into one", _fan_in),
-    ("keyless: row-hash", _appends),
+    ("a table without a key, or whose rows are only added,", _keyless),
     ("a filter of one sink", _sink_filters),
     ("retry and parking", _given("retry")),
     ("ddl: ignore", _is("policy", "ddl", value="ignore")),

@@ -1,8 +1,8 @@
 """Barriers: a point that all lanes of a table reach before one of them acts.
 
-The schema change stands in every lane of the table, published in one transaction. A lane stops in front of it. When all
-are there, the intent is saved, the sink acts, and one commit takes all lanes past it and removes the intent. A crash
-anywhere between repeats the act, which is harmless when done twice or late.
+The schema change stands in every lane of the table, published in one transaction: that is the recorded intent. A lane
+stops in front of it. When all are there, the sink acts, and one commit takes all lanes past it. A crash anywhere
+between finds the lanes in front of the barrier again and repeats the act, which is harmless when done twice or late.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import structlog
 from syncd import codec
 from syncd.errors import FatalError
 from syncd.failpoints import failpoint
-from syncd.model import Kind, Lane, SchemaChange, Stored, TableId, Target
+from syncd.model import Kind, Lane, Stored, TableId, Target
 from syncd.spi import Lease, Queue, Sink
-from syncd.state import State, TableRecord
+from syncd.state import TableRecord
 
 log = structlog.get_logger()
 
@@ -27,11 +27,9 @@ class Owner:
     """What the owner of a table's lanes acts with."""
 
     queue: Queue
-    state: State
     sink: Sink
     lease: Lease
     group: str
-    sink_name: str
     target: Callable[[TableId, int], Target]
 
 
@@ -45,6 +43,9 @@ def pass_one(
     """
     failpoint("barrier.reached")
     fronts = {lane: stored[0] for lane, stored in waiting.items()}
+    strange = [front.message.kind.name for front in fronts.values() if front.message.kind is not Kind.BARRIER]
+    if strange:
+        raise FatalError(f"{record.table}: a {strange[0]} message in its lanes, which this version cannot deliver")
     changes = {lane: codec.decode_change(front.message) for lane, front in fronts.items()}
     change = min(changes.values(), key=lambda c: c.seq)
     here = {lane for lane, c in changes.items() if c.seq == change.seq}
@@ -55,20 +56,9 @@ def pass_one(
             hint="resync the table",
             code="E157",
         )
-    _act(owner, change)
-    offsets = {lane: fronts[lane].offset + 1 for lane in here}
-    items = owner.state.barrier_item(owner.sink_name, change, begun=False)
+    owner.sink.apply(owner.target(change.table, change.schema.version), change)
     failpoint("barrier.acted")
-    owner.queue.commit(owner.lease, owner.group, offsets, items, [])
+    offsets = {lane: fronts[lane].offset + 1 for lane in here}
+    owner.queue.commit(owner.lease, owner.group, offsets, {}, [])
     failpoint("barrier.passed")
     log.info("barrier_passed", sink=owner.group, table=str(record.table), kind=change.kind.value, seq=change.seq)
-
-
-def _act(owner: Owner, change: SchemaChange) -> None:
-    owner.queue.put(owner.lease, owner.state.barrier_item(owner.sink_name, change, begun=True))
-    failpoint("barrier.intent_saved")
-    owner.sink.apply(owner.target(change.table, change.schema.version), change)
-
-
-def is_barrier(stored: Stored) -> bool:
-    return stored.message.kind is Kind.BARRIER

@@ -142,7 +142,7 @@ class Parts:
 
     def schema_at(self, state: State, record: TableRecord) -> SchemaPair:
         """The version of a table that its snapshot reads."""
-        versions = state.schemas()[record.table]
+        versions = state.schemas(record.table)[record.table]
         return versions[max(version for version in versions if version <= record.head.seq)]
 
     # -- instances
@@ -229,11 +229,14 @@ class Parts:
             for name, value in saved.items():
                 if mine[section].get(name) != value:
                     raise self.contradiction((section, name), f"the saved state was made with {json.dumps(value)}")
+            for name in mine[section]:
+                if name not in saved:
+                    raise self.contradiction((section, name), "adding to a job that has run is not there yet")
 
     def contradiction(self, key: tuple[str, ...], what: str) -> ConfigError:
         return self.job.fault(
             key,
             what,
             code="C140",
-            hint=f"put it back, or start anew: `syncd jobs forget {self.job.name}` and run again",
+            hint=f"put it back; or empty the targets, `syncd jobs forget {self.job.name}`, and load anew",
         )

@@ -13,9 +13,9 @@ from syncd.engine.build import HANG_SECONDS, Parts, clock
 from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.lease import Keeper, acquire
 from syncd.engine.process import Link
-from syncd.errors import FatalError, QueueFull, TransientError, Unsupported
+from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId
+from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
 from syncd.spi import Lease, Queue, Source
 from syncd.state import Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
 from syncd.transforms import Transform
@@ -59,13 +59,17 @@ class Capture:
         while not self._link.stop.is_set():
             try:
                 self._follow()
-            except Unsupported as error:
+            except PositionLost:
+                raise
+            except FatalError as error:
                 if error.table is None:
                     raise
                 self._halt_table(error)
             except TransientError as error:
                 log.warning("capture_waits", job=self._parts.job.name, error=str(error), seconds=error.retry_after)
+                self._link.send(("waiting", str(error)))
                 self._sleep(error.retry_after)
+                self._link.send(("waiting", ""))
 
     def _follow(self) -> None:
         """Stream from the saved position until told to stop."""
@@ -140,7 +144,7 @@ class Capture:
                 code="E155",
             )
         if change.kind is not Ddl.TRUNCATE:
-            transform = self._parts.transform(change.schema)
+            transform = self._fitting_transform(change.schema)
             self._pairs[table] = SchemaPair(change.schema, transform.schema)
             self._transforms[table] = transform
             self._pending.items |= self._state.schema_item(self._pairs[table])
@@ -151,6 +155,12 @@ class Capture:
         for queue in range(self._parts.queues):
             self._pending.add(codec.encode_change(published, Lane(tag, queue), self._parts.source_name, captured))
 
+    def _fitting_transform(self, schema: TableSchema) -> Transform:
+        reasons = self._parts.refusals(schema)
+        if reasons:
+            raise Unsupported("; ".join(reasons), table=str(schema.table), hint="change the job or the table")
+        return self._parts.transform(schema)
+
     def _begin_table(self, change: SchemaChange, record: SourceRecord) -> None:
         """A table that was created while the job runs: all of its rows are in the log, so it needs no snapshot."""
         for sink in self._parts.sinks_of(change.table):
@@ -160,7 +170,7 @@ class Capture:
                 self._pending.items |= self._state.table_item(fresh)
         self._parts.subscribe(self._queue, [*self._pairs])
 
-    def _halt_table(self, error: Unsupported) -> None:
+    def _halt_table(self, error: FatalError) -> None:
         """Saved before the stream goes on without the table, so that the position never passes it unmarked (8)."""
         record = self._state.source()
         table = next((t for t in {*self._pairs} if str(t) == error.table), None)
@@ -184,9 +194,11 @@ class Capture:
                 self._queue.publish(self._lease, self._parts.topic, pending.messages, pending.items)
             except QueueFull as error:
                 log.warning("queue_full", job=self._parts.job.name, error=str(error))
+                self._link.send(("waiting", str(error)))
                 if self._link.stop.is_set():
                     raise
                 self._sleep(error.retry_after)
+                self._link.send(("waiting", ""))
             else:
                 return
 
@@ -206,7 +218,7 @@ def work(link: Link, parts: Parts) -> None:
         lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
         if lease is None:
             return
-        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.stop.set) as keeper:
+        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
             source = parts.make_source()
             try:
                 _open(source, link, keeper)
@@ -214,9 +226,6 @@ def work(link: Link, parts: Parts) -> None:
                 capture.beat = keeper.beat
                 link.send("ready")
                 capture.run()
-            except QueueFull:
-                if not link.stop.is_set():
-                    raise
             finally:
                 source.close()
     finally:
@@ -234,4 +243,5 @@ def _open(source: Source, link: Link, keeper: Keeper) -> None:
             link.send(("waiting", str(error)))
             link.stop.wait(error.retry_after)
         else:
+            link.send(("waiting", ""))
             return

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -18,10 +19,12 @@ from syncd.engine.build import Parts
 from syncd.engine.job import JobRunner
 from syncd.errors import StateError, SyncdError, TransientError
 from syncd.spi import Queue
+from syncd.state import State
 
 log = structlog.get_logger()
 
 TRIM_SECONDS = 5.0
+WATCH_SECONDS = 0.2
 
 
 class DirectoryLock:
@@ -56,7 +59,7 @@ class Daemon:
         self._jobs = jobs
         self._watch = watch
         self._stop = False
-        self._dumped: set[str] = set()
+        self._told: set[str] = set()
         self.runners: list[JobRunner] = []
 
     def stop(self) -> None:
@@ -66,14 +69,8 @@ class Daemon:
         """Returns when `until` holds, all jobs have ended, or a signal came; every process has ended then."""
         service = self._jobs[0].service
         lock = DirectoryLock(service.data)
-        old = os.environ.get("TMPDIR")
         try:
-            # Drivers leave their temporary files behind when they are killed: here they are gone with the next start.
-            scratch = service.data / "tmp"
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(mode=0o700)
-            os.environ["TMPDIR"] = str(scratch)
-            with _Signals(self.stop):
+            with _Signals(self.stop), _scratch(service.data / "tmp"):
                 queue = self._jobs[0].make_queue()
                 queue.open()
                 try:
@@ -83,33 +80,39 @@ class Daemon:
                         runner.stop()
                     queue.close()
         finally:
-            os.environ.pop("TMPDIR") if old is None else os.environ.update(TMPDIR=old)
-            shutil.rmtree(service.data / "tmp", ignore_errors=True)
             lock.release()
 
     def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
         for parts in self._jobs:
-            runner = JobRunner(parts, queue)
-            self.runners.append(runner)
-            runner.start()
+            self.runners.append(self._started(parts, queue))
         trimmed = watched = time.monotonic()
         while not self._stop:
-            for runner in self.runners:
+            for place, runner in enumerate(self.runners):
                 self._step(runner)
+                if runner.stopped_by_wish and not State(queue, runner.name).wish().stopped:
+                    self.runners[place] = self._started(runner.parts, queue)
             now = time.monotonic()
-            if now - watched > 0.2:
+            if now - watched > WATCH_SECONDS:
                 watched = now
                 self._watch(self.runners)
-                if until(self.runners) or all(runner.ended for runner in self.runners):
+                if until(self.runners) or all(r.ended and not r.stopped_by_wish for r in self.runners):
                     return
             if now - trimmed > TRIM_SECONDS:
                 trimmed = now
-                queue.trim()
+                _trim(queue)
             pipes = [pipe for runner in self.runners for pipe in runner.pipes()]
             if pipes:
                 wait(pipes, 0.1)
             else:
                 time.sleep(0.1)
+
+    def _started(self, parts: Parts, queue: Queue) -> JobRunner:
+        runner = JobRunner(parts, queue)
+        try:
+            runner.start()
+        except SyncdError as error:
+            runner.failed = error
+        return runner
 
     def _step(self, runner: JobRunner) -> None:
         """A job's failure is its own: the others go on (8)."""
@@ -119,10 +122,35 @@ class Daemon:
             log.warning("job_waits", job=runner.name, error=str(error))
         except SyncdError as error:
             runner.failed = error
-        if runner.failed is not None and runner.name not in self._dumped:
-            self._dumped.add(runner.name)
+        if runner.failed is not None and runner.name not in self._told:
+            self._told.add(runner.name)
             log.error("job_halted", job=runner.name, error=str(runner.failed))
+        if runner.failed is not None or runner.stopped_by_wish:
             runner.stop()
+
+
+def _trim(queue: Queue) -> None:
+    try:
+        queue.trim()
+    except TransientError as error:
+        log.warning("trim_waits", error=str(error))
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """Temporary files of the workers go into `folder`: what a killed driver leaves is gone with the next start."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Signals:

@@ -6,10 +6,11 @@ of its threads runs a `Deliverer`, which owns the tags that hash to it; a table'
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -57,8 +58,17 @@ class Deliverer:
     """Delivers the tags for which `mine` holds. Everything that it knows is in the queue or, for marks, in the sink."""
 
     def __init__(
-        self, parts: Parts, sink_name: str, queue: Queue, sink: Sink, lease: Lease, mine: Callable[[str], bool]
+        self,
+        parts: Parts,
+        sink_name: str,
+        queue: Queue,
+        sink: Sink,
+        lease: Lease,
+        mine: Callable[[str], bool],
+        numbers: Iterator[int] | None = None,
+        waits: Callable[[str, str], None] = lambda tag, reason: None,
     ) -> None:
+        """`numbers`: of this deliverer's writes, unlike those of any other of the lease; `waits` hears (tag, why)."""
         self._parts = parts
         self._sink_name = sink_name
         self._queue = queue
@@ -73,7 +83,8 @@ class Deliverer:
         self._incarnation = queue.incarnation()
         self._marks: dict[Lane, Mark] = dict(sink.marks(self._owner)) if self._traits.transactional else {}
         self._units: dict[str, Unit] = {}
-        self._number = 0
+        self._numbers = numbers or itertools.count(1)
+        self._waits = waits
         self._targets: dict[tuple[TableId, int], Target] = {}
         self._worker = parts.owner()
         self._fenced: set[tuple[TableId, int]] = set()
@@ -117,13 +128,16 @@ class Deliverer:
             return unit.not_before
         try:
             more = do()
-            unit.attempts = 0
+            if unit.attempts:
+                unit.attempts = 0
+                self._waits(unit.tag, "")
             unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
             return unit.not_before if more else unit.not_before + IDLE_SECONDS
         except TransientError as error:
             unit.attempts += 1
             unit.not_before = now + max(error.retry_after, min(30.0, 0.1 * 2**unit.attempts))
             log.warning("sink_waits", sink=self._group, tag=unit.tag, attempt=unit.attempts, error=str(error))
+            self._waits(unit.tag, str(error))
             return unit.not_before
         except FencedError:
             raise
@@ -187,7 +201,7 @@ class Deliverer:
             return []
         version = min(front[0].message.schema_version for front in rows.values())
         same = {
-            lane: [s for s in front if s.message.schema_version == version]
+            lane: list(itertools.takewhile(lambda s: s.message.schema_version == version, front))
             for lane, front in rows.items()
             if front[0].message.schema_version == version
         }
@@ -197,9 +211,7 @@ class Deliverer:
         return [self._ready(record, version, group) for group in groups]
 
     def _barrier_context(self) -> barrier.Owner:
-        return barrier.Owner(
-            self._queue, self._state, self._sink, self._lease, self._group, self._sink_name, self._target
-        )
+        return barrier.Owner(self._queue, self._sink, self._lease, self._group, self._target)
 
     def _ready(self, record: TableRecord, version: int, group: Mapping[Lane, Sequence[Stored]]) -> Write:
         target = self._target(record.table, version)
@@ -220,8 +232,7 @@ class Deliverer:
         batch = join(target.schema, parts)
         if not target.append and len(batch):
             batch = batch.take(partition.last_per_key(target.schema, batch))
-        self._number += 1
-        ticket = Ticket(self._owner, self._lease.epoch, self._number, marks)
+        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), marks)
         traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
         return Write(target, batch, ticket, {lane: mark.offset for lane, mark in marks.items()}, traces)
 
@@ -288,7 +299,7 @@ def work(link: Link, parts: Parts, sink_name: str) -> None:
         lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
         if lease is None:
             return
-        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.stop.set) as keeper:
+        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
             _with_sink(link, parts, sink_name, lease, keeper)
     finally:
         queue.close()
@@ -300,8 +311,9 @@ def _with_sink(link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: K
         link.send("ready")
         _run_threads(link, parts, sink_name, lease, keeper, lambda: parts.make_sink(sink_name))
         return
-    host = SinkHost(lambda: parts.make_sink(sink_name))
-    host.open()
+    host = _hosted(link, keeper, lambda: parts.make_sink(sink_name))
+    if host is None:
+        return
     server = SinkServer(parts.socket(sink_name), host, traits)
     server.start()
     link.send("ready")
@@ -310,6 +322,24 @@ def _with_sink(link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: K
     finally:
         server.stop()
         host.close()
+
+
+def _hosted(link: Link, keeper: Keeper, make: Callable[[], Sink]) -> SinkHost | None:
+    """The sink in its own thread, once it could be opened; None when told to stop first."""
+    while not link.stop.is_set():
+        keeper.beat()
+        host = SinkHost(make)
+        try:
+            host.open()
+        except TransientError as error:
+            log.warning("sink_unreachable", error=str(error))
+            link.send(("waiting", str(error)))
+            link.stop.wait(error.retry_after)
+        else:
+            link.send(("waiting", ""))
+            keeper.done()
+            return host
+    return None
 
 
 def _run_threads(
@@ -352,7 +382,14 @@ def _run(
             return
         sink.fence(parts.group(sink_name), lease.epoch)
         deliverer = Deliverer(
-            parts, sink_name, queue, sink, lease, lambda tag: zlib.crc32(tag.encode()) % count == number
+            parts,
+            sink_name,
+            queue,
+            sink,
+            lease,
+            lambda tag: zlib.crc32(tag.encode()) % count == number,
+            itertools.count(number + 1, count),
+            lambda tag, reason: link.send(("waiting", f"{tag}: {reason}" if reason else "")),
         )
         while not link.stop.is_set():
             keeper.beat()
@@ -360,6 +397,7 @@ def _run(
             if seconds:
                 queue.wait(parts.topic, seconds)
     finally:
+        keeper.done()
         sink.close()
         queue.close()
 
@@ -375,4 +413,5 @@ def open_when_there(sink: Sink, link: Link, keeper: Keeper) -> None:
             link.send(("waiting", str(error)))
             link.stop.wait(error.retry_after)
         else:
+            link.send(("waiting", ""))
             return

@@ -1,7 +1,7 @@
 """Worker processes: spawned, bound to their parent's life, heard and told through one pipe.
 
-In the child a worker is a function `work(link, parts, *args)`. It ends by returning, or by raising: the error travels to the
-parent as it is. In the parent, `Worker` is the handle.
+In the child a worker is a function `work(link, parts, *args)`. It ends by returning, or by raising: the error travels
+to the parent as it is. In the parent, `Worker` is the handle.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -25,6 +26,13 @@ from syncd.errors import FatalError, SyncdError
 
 _spawn = multiprocessing.get_context("spawn")
 _PR_SET_PDEATHSIG = 1
+
+ALIVE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Said every second by a thread of its own: a process that does not is frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,21 @@ class Link:
     def send(self, word: object) -> None:
         with self._sending:
             self._pipe.send(word)
+
+    def die(self) -> None:
+        """End this process at once, whatever its threads hang in: its lease has passed on."""
+        os._exit(70)
+
+    def keep_saying_alive(self) -> None:
+        threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
+
+    def _say_alive(self) -> None:
+        while True:
+            try:
+                self.send(Alive())
+            except OSError:
+                return  # the parent has gone, and this process goes with it
+            time.sleep(ALIVE_SECONDS)
 
     def receive(self, timeout: float) -> Any | None:
         """The parent's next word, or None after `timeout` seconds. A parent that is gone sets `stop`."""
@@ -125,6 +148,7 @@ def _main(
         return
     logs.configure(hide=parts.job.secrets.hide_in)
     link = Link(pipe)
+    link.keep_saying_alive()
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
     log = structlog.get_logger().bind(worker=name, pid=os.getpid())

@@ -1,11 +1,13 @@
 """The snapshot operators: a planner that finds tables and chunk borders, and readers that copy one chunk at a time.
 
 Both are told what to do by the supervisor, word by word, and answer with words; what counts is saved before it is said.
-Words to the planner: `Discover`, `Plan`. To a reader: `Copy`. Back: `Discovered`, `Planned`, `Copied`, `Refused`.
+Words to the planner: `Discover`, then one `Plan` at a time, each answered by `Planned`s and a `PlanEnded`. To a reader:
+`Copy`, answered by `Copied`. Instead of an end: `Refused`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,10 +46,9 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Find the chunks of a table behind `after`."""
+    """Find the chunks of a table that are not saved yet."""
 
     record: TableRecord
-    after: Chunk | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,13 @@ class Planned:
 
     record: TableRecord
     chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEnded:
+    """Every chunk of the table that `Plan` asked for is saved and said, or the planner was told to stop."""
+
+    record: TableRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
     source = parts.make_source()
     try:
         open_source(source, link)
+        link.send("ready")
         while not link.stop.is_set():
             match link.receive(0.2):
                 case Discover():
@@ -97,6 +106,7 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
                 case Plan() as task:
                     try:
                         _patiently(link, source, partial(_plan_table, link, parts, queue, source, lease, task))
+                        link.send(PlanEnded(task.record))
                     except FencedError:
                         raise
                     except SyncdError as error:
@@ -158,7 +168,7 @@ def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: L
     record = task.record
     schema = parts.schema_at(state, record).source
     known = state.chunks(record.sink, record.table)
-    after = known[-1] if known else task.after
+    after = known[-1] if known else None
     if after is not None and after.upper is None:
         return
     for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, after):
@@ -215,9 +225,10 @@ class Reader:
                 return
             failpoint("snapshot.chunk_written")
             done = Done(*copied, clock())
-            self._queue.put(self._lease, self._state.done_item(task.record.sink, task.chunk, done))
-            failpoint("snapshot.chunk_marked")
-            self._link.send(Copied(task.record, task.chunk, done))
+            mark = self._state.done_item(task.record.sink, task.chunk, done)
+            if _until_done(self._link, lambda: self._queue.put(self._lease, mark)):
+                failpoint("snapshot.chunk_marked")
+                self._link.send(Copied(task.record, task.chunk, done))
         except FencedError:
             raise
         except BatchError as error:
@@ -237,7 +248,8 @@ class Reader:
         pair = self._parts.schema_at(self._state, record)
         transform = self._parts.transform(pair.source)
         target = self._parts.target(record.sink, pair.published)
-        ticket = Ticket(self._parts.chunk_owner(record), record.epoch, chunk.number)
+        owner = self._parts.chunk_owner(record)
+        numbers = itertools.count(chunk.number << 20)
         rows = size = 0
         writing = None
         batches = self._source.scan(pair.source, chunk, record.head.seq)
@@ -246,6 +258,7 @@ class Reader:
             if writing is not None:
                 writing.result()
                 failpoint("snapshot.chunk_part")
+            ticket = Ticket(owner, record.epoch, next(numbers))
             writing = self._writer.submit(self._write, record.sink, target, batch, ticket)
         if writing is not None:
             writing.result()
@@ -253,14 +266,7 @@ class Reader:
 
     def _write(self, name: str, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
         """The same call again until the sink has taken it."""
-        while not self._link.stop.is_set():
-            try:
-                self._sink(name).write(target, batch, ticket)
-            except TransientError as error:
-                log.warning("chunk_waits", sink=name, error=str(error))
-                self._link.stop.wait(error.retry_after)
-            else:
-                return
+        _until_done(self._link, lambda: self._sink(name).write(target, batch, ticket))
 
     def _sink(self, name: str) -> Sink:
         if name not in self._sinks:
@@ -285,6 +291,24 @@ def _grouped(schema: TableSchema, batches: Iterator[ChangeBatch], rows: int) -> 
         yield join(schema, held)
 
 
+def _until_done(link: Link, do: Callable[[], None]) -> bool:
+    """The same call again while it fails for a while; False when told to stop first."""
+    waited = False
+    while not link.stop.is_set():
+        try:
+            do()
+        except TransientError as error:
+            waited = True
+            log.warning("snapshot_waits", error=str(error))
+            link.send(("waiting", str(error)))
+            link.stop.wait(error.retry_after)
+        else:
+            if waited:
+                link.send(("waiting", ""))
+            return True
+    return False
+
+
 def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:
     """Do it again from its beginning while the source is in trouble; None when told to stop first."""
     while not link.stop.is_set():
@@ -292,6 +316,7 @@ def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:
             return do()
         except TransientError as error:
             log.warning("snapshot_waits", error=str(error))
+            link.send(("waiting", str(error)))
             link.stop.wait(error.retry_after)
             source.close()
             open_source(source, link)
@@ -308,4 +333,5 @@ def open_source(source: Source, link: Link) -> None:
             link.send(("waiting", str(error)))
             link.stop.wait(error.retry_after)
         else:
+            link.send(("waiting", ""))
             return

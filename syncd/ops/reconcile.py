@@ -1,7 +1,7 @@
 """Reconcile: every value of a table at both ends, chunk by chunk; what is missing, extra or different.
 
 A live table is never still: a chunk with differences is compared again after everything that had been committed at the
-source by then has been applied, and only what differs then is reported.
+source by then has been applied, and only keys that differ each time are reported.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from syncd.spi import Sink, Source
 from syncd.transforms import Transform
 
 SAMPLES = 20
+ROUNDS = 3
+"""A key is said to differ when it has differed each time, with everything applied in between."""
+
+
+Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Different:
     """One row that is at both ends with other values: column -> (source, sink)."""
 
-    key: tuple[object, ...]
+    key: Key
     columns: dict[str, tuple[object, object]]
 
 
@@ -38,13 +43,35 @@ class Result:
     missing: int = 0
     extra: int = 0
     different: int = 0
-    missing_keys: list[tuple[object, ...]] = field(default_factory=list)
-    extra_keys: list[tuple[object, ...]] = field(default_factory=list)
+    missing_keys: list[Key] = field(default_factory=list)
+    extra_keys: list[Key] = field(default_factory=list)
     samples: list[Different] = field(default_factory=list)
 
     @property
     def right(self) -> bool:
         return not (self.missing or self.extra or self.different)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one look at one chunk has found: every key that is missing, extra or different, with the wrong values."""
+
+    rows: int
+    missing: list[Key]
+    extra: list[Key]
+    different: list[Different]
+
+    @property
+    def keys(self) -> set[Key]:
+        return {*self.missing, *self.extra, *(each.key for each in self.different)}
+
+    def only(self, keys: set[Key]) -> Comparison:
+        return Comparison(
+            self.rows,
+            [key for key in self.missing if key in keys],
+            [key for key in self.extra if key in keys],
+            [each for each in self.different if each.key in keys],
+        )
 
 
 def reconcile(
@@ -61,41 +88,29 @@ def reconcile(
     result = Result(schema.table, sink_name)
     for chunk in source.chunks(schema, chunk_bytes, None):
         found = _compare(source, sink, schema, transform, target, chunk)
-        while not found.right and settle():
-            again = _compare(source, sink, schema, transform, target, chunk)
-            if _same(found, again):
-                found = again
+        suspects = found.keys
+        for _ in range(ROUNDS):
+            if not suspects or not settle():
                 break
-            found = again
-        _add(result, found)
+            found = _compare(source, sink, schema, transform, target, chunk)
+            suspects &= found.keys
+        _add(result, found.only(suspects))
     return result
 
 
-def _same(one: Result, other: Result) -> bool:
-    """The same differences twice, with everything applied in between: they are real."""
-    return (one.missing_keys, one.extra_keys, one.samples, one.missing, one.extra, one.different) == (
-        other.missing_keys,
-        other.extra_keys,
-        other.samples,
-        other.missing,
-        other.extra,
-        other.different,
-    )
-
-
-def _add(total: Result, part: Result) -> None:
+def _add(total: Result, part: Comparison) -> None:
     total.rows += part.rows
-    total.missing += part.missing
-    total.extra += part.extra
-    total.different += part.different
-    for name in ("missing_keys", "extra_keys", "samples"):
-        mine = getattr(total, name)
-        mine.extend(getattr(part, name)[: SAMPLES - len(mine)])
+    total.missing += len(part.missing)
+    total.extra += len(part.extra)
+    total.different += len(part.different)
+    total.missing_keys += part.missing[: SAMPLES - len(total.missing_keys)]
+    total.extra_keys += part.extra[: SAMPLES - len(total.extra_keys)]
+    total.samples += part.different[: SAMPLES - len(total.samples)]
 
 
 def _compare(
     source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk: Chunk
-) -> Result:
+) -> Comparison:
     wanted = target.schema.arrow()
     left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0)))
     right = _table(wanted, sink.scan(target, chunk.normal_lower, chunk.normal_upper))
@@ -110,9 +125,8 @@ def _table(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     return table
 
 
-def compare_rows(schema: TableSchema, left: pa.Table, right: pa.Table) -> Result:
+def compare_rows(schema: TableSchema, left: pa.Table, right: pa.Table) -> Comparison:
     """`left` is the source's, `right` the sink's; both with the schema's columns, keys unique in each."""
-    result = Result(schema.table, "", rows=len(left))
     keys = list(schema.identity)
     pairs = (
         left.select(keys)
@@ -122,33 +136,35 @@ def compare_rows(schema: TableSchema, left: pa.Table, right: pa.Table) -> Result
     at_left, at_right = pairs.column("_left"), pairs.column("_right")
     missing = at_left.filter(pc.is_null(at_right))
     extra = at_right.filter(pc.is_null(at_left))
-    result.missing, result.extra = len(missing), len(extra)
-    result.missing_keys = _keys(schema, left.take(missing.sort()[:SAMPLES] if len(missing) else missing))
-    result.extra_keys = _keys(schema, right.take(extra.sort()[:SAMPLES] if len(extra) else extra))
     both = pc.and_(pc.is_valid(at_left), pc.is_valid(at_right))
-    _different(schema, left.take(at_left.filter(both)), right.take(at_right.filter(both)), result)
-    return result
+    return Comparison(
+        len(left),
+        _keys(schema, left.take(missing.combine_chunks().sort())),
+        _keys(schema, right.take(extra.combine_chunks().sort())),
+        _different(schema, left.take(at_left.filter(both)), right.take(at_right.filter(both))),
+    )
 
 
-def _keys(schema: TableSchema, rows: pa.Table) -> list[tuple[object, ...]]:
+def _keys(schema: TableSchema, rows: pa.Table) -> list[Key]:
     return [tuple(row.values()) for row in rows.select(list(schema.key)).to_pylist()]
 
 
-def _different(schema: TableSchema, left: pa.Table, right: pa.Table, result: Result) -> None:
+def _different(schema: TableSchema, left: pa.Table, right: pa.Table) -> list[Different]:
     differs = np.zeros(len(left), bool)
     columns: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
     for name in left.column_names:
         columns[name] = ~_equal(left.column(name), right.column(name))
         differs |= columns[name]
-    result.different = int(differs.sum())
-    for row in np.flatnonzero(differs)[:SAMPLES]:
+    found = []
+    for row in np.flatnonzero(differs):
         key = tuple(left.column(name)[int(row)].as_py() for name in schema.key)
         values = {
             name: (left.column(name)[int(row)].as_py(), right.column(name)[int(row)].as_py())
             for name, wrong in columns.items()
             if wrong[row]
         }
-        result.samples.append(Different(key, values))
+        found.append(Different(key, values))
+    return found
 
 
 def _equal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -119,7 +119,7 @@ class SqliteSink:
             self._admit(db, ticket)
             self._fits(db, target)
             self._store(db, target, batch, ticket, refused)
-            if not self.versioned:
+            if not self.versioned and not refused:
                 values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in ticket.marks.items())
                 db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", values)
         faults.after(self._writes)

@@ -70,7 +70,9 @@ class LogOptions(BaseModel):
     head_lag: int = Field(default=0, ge=0, description="Transactions by which head() is behind the log's end.")
     heartbeat: float = Field(default=0.2, gt=0, description="Seconds between two checkpoints of an idle log.")
     faults: SourceFaults = Field(default=SourceFaults(), description="Faults that hold from the start.")
-    faults_file: Path | None = Field(default=None, description="JSON of `SourceFaults`, read at each step while it exists.")
+    faults_file: Path | None = Field(
+        default=None, description="JSON of `SourceFaults`, read at each step while it exists."
+    )
 
 
 def seq_of(epoch: int, place: int) -> int:

@@ -34,7 +34,6 @@ GROUPS = {
     },
     "barrier": {
         "barrier.reached": 1,
-        "barrier.intent_saved": 1,
         "barrier.acted": 1,
         "barrier.passed": 1,
     },

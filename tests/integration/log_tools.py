@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow as pa
+import pymysql
 
 from syncd.model import ChangeBatch, Checkpoint, Column, Op, Position, SchemaChange, TableId, TableSchema
 from syncd.sources.mysql import types
@@ -33,11 +34,12 @@ def schema(database: Database, name: str) -> TableSchema | None:
     """The table as information_schema tells it now."""
     where = f"table_schema = '{database.name}' AND table_name = '{name}'"
     rows = database.query(
-        "SELECT column_name, column_type, IFNULL(character_set_name, ''), IFNULL(collation_name, ''), is_nullable = 'YES' "
-        f"FROM information_schema.columns WHERE {where} ORDER BY ordinal_position"
+        "SELECT column_name, column_type, IFNULL(character_set_name, ''), IFNULL(collation_name, ''), "
+        f"is_nullable = 'YES' FROM information_schema.columns WHERE {where} ORDER BY ordinal_position"
     )
     keys = database.query(
-        f"SELECT column_name FROM information_schema.statistics WHERE {where} AND index_name = 'PRIMARY' ORDER BY seq_in_index"
+        f"SELECT column_name FROM information_schema.statistics WHERE {where} AND index_name = 'PRIMARY' "
+        "ORDER BY seq_in_index"
     )
     if not rows:
         return None
@@ -59,7 +61,7 @@ def log_end(database: Database) -> Position:
     with closing(connect(database.server)) as connection, connection.cursor() as cursor:
         try:
             cursor.execute("SHOW BINARY LOG STATUS")
-        except Exception:
+        except pymysql.err.ProgrammingError:
             cursor.execute("SHOW MASTER STATUS")
         row = cursor.fetchone()
     assert row is not None

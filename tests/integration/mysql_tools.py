@@ -26,7 +26,7 @@ def opened(
     **options: Any,
 ) -> Iterator[MySQLSource]:
     """An open source on the database's server, as root unless `url` says otherwise."""
-    url = options.pop("url", f"mysql://root@127.0.0.1:{database.port}/")
+    url = options.pop("url", None) or f"mysql://root@127.0.0.1:{database.port}/"
     context = Context("test", directory, policy or {}, throttle or {}, log)
     source = MySQLSource(MySQLSource.Options(url=url, **options), context)
     source.open()

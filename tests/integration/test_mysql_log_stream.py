@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import closing
+from itertools import islice
 
 import pytest
 
@@ -62,7 +63,11 @@ def test_operations_come_in_order_with_keys_before(database: Database, start: Po
         (Op.INSERT, {"id": 3, "v": "three"}),
     ]
     assert rows(events, b) == [(Op.INSERT, {"id": 1})]
-    before = [row for batch in batches(events, a) for row in (batch.before.to_pylist() if batch.before else [None] * len(batch))]
+    before = [
+        row
+        for batch in batches(events, a)
+        for row in (batch.before.to_pylist() if batch.before else [None] * len(batch))
+    ]
     assert [row and row["id"] for row in before] == [None, None, 1, 1, 2, None, None]
     found = [int(seq) for batch in batches(events, a) for seq in batch.seq]
     assert found == sorted(set(found))
@@ -136,7 +141,10 @@ def test_an_idle_log_still_gives_checkpoints(database: Database, start: Position
 
 
 def test_a_row_comes_without_waiting_for_more(database: Database, start: Position) -> None:
-    with streaming(database, start, schemas(database, "a"), heartbeat=30) as events, closing(database.connect()) as writer:
+    with (
+        streaming(database, start, schemas(database, "a"), heartbeat=30) as events,
+        closing(database.connect()) as writer,
+    ):
         database.execute("INSERT INTO a VALUES (0, '')")
         until(events, log_end(database))
         waited = []
@@ -153,13 +161,19 @@ def test_a_row_comes_without_waiting_for_more(database: Database, start: Positio
 
 def test_the_next_log_file_goes_on(database: Database, start: Position) -> None:
     known = schemas(database, "a")
-    database.execute("INSERT INTO a VALUES (1, '')", "FLUSH BINARY LOGS", "INSERT INTO a VALUES (2, '')", "FLUSH BINARY LOGS")
+    database.execute(
+        "INSERT INTO a VALUES (1, '')", "FLUSH BINARY LOGS", "INSERT INTO a VALUES (2, '')", "FLUSH BINARY LOGS"
+    )
     database.execute("INSERT INTO a VALUES (3, '')")
     events = read(database, start, known)
     assert [row["id"] for _, row in rows(events)] == [1, 2, 3]
     found = seqs(events)
     assert found == sorted(found)
-    assert [seq >> 36 & 0xFFFFF for seq in found] == [found[0] >> 36 & 0xFFFFF, (found[0] >> 36 & 0xFFFFF) + 1, (found[0] >> 36 & 0xFFFFF) + 2]
+    assert [seq >> 36 & 0xFFFFF for seq in found] == [
+        found[0] >> 36 & 0xFFFFF,
+        (found[0] >> 36 & 0xFFFFF) + 1,
+        (found[0] >> 36 & 0xFFFFF) + 2,
+    ]
 
 
 def test_positions_carry_gtids_once_a_file_begins(database: Database, start: Position) -> None:
@@ -229,8 +243,7 @@ def test_a_taken_server_id_is_named(database: Database, start: Position) -> None
         with streaming(database, start, known) as second:
             next(second)
             with pytest.raises((FatalError, TransientError), match=r"server_id|server_uuid|closed|killed") as told:
-                for _ in range(100):
-                    next(first)
+                list(islice(first, 100))
     if database.server.flavour == "mysql":
         assert "server_id" in str(told.value)
     assert SERVER_ID
@@ -260,8 +273,7 @@ def test_a_killed_connection_is_transient(database: Database, start: Position) -
         for (number,) in dumps:
             database.execute(f"KILL {number}")
         with pytest.raises(TransientError):
-            for _ in range(50):
-                next(events)
+            list(islice(events, 50))
 
 
 def test_only_wanted_tables_come(database: Database, start: Position) -> None:

@@ -46,9 +46,16 @@ CASES: dict[str, list[str]] = {
     "decimal(10,0)": ["9999999999", "-9999999999"],
     "decimal(18,4)": ["99999999999999.9999", "-99999999999999.9999", "0.0001", "-0.0001", "0"],
     "decimal(19,2)": ["99999999999999999.99", "-99999999999999999.99"],
-    "decimal(38,10)": ["9999999999999999999999999999.9999999999", "-9999999999999999999999999999.9999999999", "-0.0000000001"],
+    "decimal(38,10)": [
+        "9999999999999999999999999999.9999999999",
+        "-9999999999999999999999999999.9999999999",
+        "-0.0000000001",
+    ],
     "decimal(39,1)": ["99999999999999999999999999999999999999.9", "-0.1"],
-    "decimal(65,30)": ["99999999999999999999999999999999999.999999999999999999999999999999", "-1.000000000000000000000000000001"],
+    "decimal(65,30)": [
+        "99999999999999999999999999999999999.999999999999999999999999999999",
+        "-1.000000000000000000000000000001",
+    ],
     "decimal(65,0)": ["9" * 65, "-" + "9" * 65],
     "bit(1)": ["b'0'", "b'1'"],
     "bit(9)": ["b'111111111'", "b'1'"],
@@ -86,19 +93,33 @@ CASES: dict[str, list[str]] = {
 }
 for digits in (1, 2, 3, 4, 5, 6):
     fraction = "123456"[:digits]
-    CASES[f"datetime({digits})"] = [f"'2024-02-29 23:59:59.{fraction}'", "'1969-12-31 23:59:59.9'", "'0001-01-01 00:00:00'"]
+    CASES[f"datetime({digits})"] = [
+        f"'2024-02-29 23:59:59.{fraction}'",
+        "'1969-12-31 23:59:59.9'",
+        "'0001-01-01 00:00:00'",
+    ]
     CASES[f"timestamp({digits}) null"] = [f"'2024-02-29 23:59:59.{fraction}'", "'1970-01-01 00:00:01.9'"]
-    CASES[f"time({digits})"] = [f"'-12:34:56.{fraction}'", "'-00:00:00.1'", "'838:59:58.9'", "'-100:00:00.9'", "'00:00:00'"]
+    CASES[f"time({digits})"] = [
+        f"'-12:34:56.{fraction}'",
+        "'-00:00:00.1'",
+        "'838:59:58.9'",
+        "'-100:00:00.9'",
+        "'00:00:00'",
+    ]
 
 
 WRONG_THERE = ("json", "set", "float", "time", "binary", "varbinary", "bit", "year", "enum")
-"""Where mysql-replication reads otherwise: fractions of negative times, lost zero bytes, JSON keys as bytes, sets, ..."""
-COMPARED = {kind: [v for v in values if v not in LATIN[3:4]] for kind, values in CASES.items() if not kind.startswith(WRONG_THERE)}
+"""Where mysql-replication reads otherwise: fractions of negative times, lost zero bytes, JSON keys as bytes, sets."""
+COMPARED = {
+    kind: [v for v in values if v not in LATIN[3:4]]
+    for kind, values in CASES.items()
+    if not kind.startswith(WRONG_THERE)
+}
 """It cannot read the bytes that Windows-1252 leaves open either."""
 
 
 def fill(database: Database, cases: dict[str, list[str]]) -> Position:
-    """Table `every` with a column of each type; row n holds the n-th value of each, then NULL. The position before them."""
+    """Table `every` with a column of each type; row n holds the n-th value of each, then NULL. The position before."""
     columns = ", ".join(f"v{n} {kind}" for n, kind in enumerate(cases))
     database.execute(f"CREATE TABLE every (id INT PRIMARY KEY, {columns})")
     start = log_end(database)
@@ -118,7 +139,10 @@ def filled(database: Database) -> tuple[Database, Position]:
 def selected(database: Database) -> list[list[Any]]:
     """Each column as SELECT gives it, in Python's types."""
     shown = ", ".join(f"v{n} + 0e0" if kind == "float" else f"v{n}" for n, kind in enumerate(CASES))
-    with closing(database.connect(init_command="SET time_zone = '+00:00'")) as connection, connection.cursor() as cursor:
+    with (
+        closing(database.connect(init_command="SET time_zone = '+00:00'")) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute(f"SELECT {shown} FROM every ORDER BY id")
         return [list(column) for column in zip(*cursor.fetchall(), strict=True)]
 
@@ -150,7 +174,9 @@ def test_decimals_have_the_declared_type(filled: tuple[Database, Position]) -> N
     (batch,) = batches(read(database, start, schemas(database, "every")))
     for number, kind in enumerate(CASES):
         if kind.startswith("decimal"):
-            assert str(batch.rows.schema.field(f"v{number}").type).split("(")[1] == kind.split("(")[1].replace(",", ", ")
+            assert str(batch.rows.schema.field(f"v{number}").type).split("(")[1] == kind.split("(")[1].replace(
+                ",", ", "
+            )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -179,7 +205,9 @@ def test_types_are_what_mysql_replication_reads(database: Database) -> None:
 def test_zero_dates_follow_the_policy(database: Database, kind: str) -> None:
     database.execute(f"CREATE TABLE z (id INT PRIMARY KEY, v {kind} NULL)")
     start = log_end(database)
-    database.execute("SET SESSION sql_mode = ''", "INSERT INTO z VALUES (1, '0000-00-00'), (2, '2020-01-02'), (3, NULL)")
+    database.execute(
+        "SET SESSION sql_mode = ''", "INSERT INTO z VALUES (1, '0000-00-00'), (2, '2020-01-02'), (3, NULL)"
+    )
     known = schemas(database, "z")
     with pytest.raises(Unsupported, match=r"z\.v.*zero date") as refused:
         read(database, start, known)
@@ -192,6 +220,10 @@ def test_partial_zero_dates_are_zero_dates(database: Database) -> None:
     database.execute("CREATE TABLE z (id INT PRIMARY KEY, v DATE, w DATETIME(3))")
     start = log_end(database)
     database.execute("SET SESSION sql_mode = ''", "INSERT INTO z VALUES (1, '2020-00-10', '2020-10-00 01:02:03')")
-    assert rows(read(database, start, schemas(database, "z"), zero_date="null"))[0][1] == {"id": 1, "v": None, "w": None}
+    assert rows(read(database, start, schemas(database, "z"), zero_date="null"))[0][1] == {
+        "id": 1,
+        "v": None,
+        "w": None,
+    }
     with pytest.raises(Unsupported, match="zero date"):
         read(database, start, schemas(database, "z"))

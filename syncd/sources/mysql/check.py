@@ -97,7 +97,9 @@ def _log(asked: _Asked) -> Iterator[Finding]:
     yield Finding("ok", "log_bin", "the server writes a binary log")
     if known.get("log_slave_updates", known.get("log_replica_updates")) == "OFF":
         text = "if this server is a replica, what it replicates is not in its log"
-        yield Finding("warning", "log_replica_updates", text, "start it with --log-replica-updates (--log-slave-updates)")
+        yield Finding(
+            "warning", "log_replica_updates", text, "start it with --log-replica-updates (--log-slave-updates)"
+        )
     yield from _filtered(asked)
 
 
@@ -149,8 +151,14 @@ def _retention(asked: _Asked) -> Iterator[Finding]:
     if not seconds:
         yield Finding("ok", "retention", "the server keeps its log until somebody purges it")
     elif seconds < _ENOUGH_HOURS * 3600:
-        text = f"the log is kept for {seconds / 3600:g} hours: a job that stands still longer must load its tables again"
-        name, value = ("expire_logs_days", 7) if "binlog_expire_logs_seconds" not in known else ("binlog_expire_logs_seconds", 604800)
+        text = (
+            f"the log is kept for {seconds / 3600:g} hours: a job that stands still longer must load its tables again"
+        )
+        name, value = (
+            ("expire_logs_days", 7)
+            if "binlog_expire_logs_seconds" not in known
+            else ("binlog_expire_logs_seconds", 604800)
+        )
         yield Finding("warning", "retention", text, f"SET GLOBAL {name} = {value}")
     else:
         yield Finding("ok", "retention", f"the log is kept for {seconds / 3600:g} hours")
@@ -175,12 +183,19 @@ def _ids(asked: _Asked) -> Iterator[Finding]:
 def _gtid(asked: _Asked) -> Iterator[Finding]:
     mode = "ON" if asked.at.mariadb else asked.known.get("gtid_mode", "OFF")
     if asked.options.gtid is True and mode != "ON":
-        yield Finding("error", "gtid", f"gtid_mode is {mode}, and the job wants GTIDs", "switch gtid_mode on, or leave `gtid` at auto")
+        yield Finding(
+            "error",
+            "gtid",
+            f"gtid_mode is {mode}, and the job wants GTIDs",
+            "switch gtid_mode on, or leave `gtid` at auto",
+        )
     elif mode != "ON":
         text = f"gtid_mode is {mode}: positions hold for this server only, and a failover needs a new load"
         yield Finding("warning", "gtid", text, "switch gtid_mode on, step by step as MySQL's manual says")
     else:
-        yield Finding("ok", "gtid", "positions follow GTIDs" if asked.options.gtid is not False else "GTIDs are left aside")
+        yield Finding(
+            "ok", "gtid", "positions follow GTIDs" if asked.options.gtid is not False else "GTIDs are left aside"
+        )
 
 
 def _watermark(asked: _Asked) -> Iterator[Finding]:
@@ -190,4 +205,3 @@ def _watermark(asked: _Asked) -> Iterator[Finding]:
         yield Finding("error", "low watermark", error.what, error.hint)
         return
     yield Finding("warning" if way == "lock" else "ok", "low watermark", f"it is found {_WAYS[way]}")
-

@@ -32,7 +32,9 @@ _WIDE_NAMES = re.compile(
     r"^(bin|nopad_bin|0900_bin|general(_nopad)?_ci|general_mysql500_ci|unicode(_520)?(_nopad)?_ci|"
     r"0900_(?:ai_ci|as_ci|as_cs)|uca1400(_nopad)?_(?:ai|as)_c[is])$"
 )
-_NARROW_NAMES = re.compile(r"^(bin|nopad_bin|general_ci|general_cs|general_nopad_ci|swedish(_nopad)?_ci|(german1|danish|spanish)_ci)$")
+_NARROW_NAMES = re.compile(
+    r"^(bin|nopad_bin|general_ci|general_cs|general_nopad_ci|swedish(_nopad)?_ci|(german1|danish|spanish)_ci)$"
+)
 
 
 @dataclass(frozen=True, slots=True)

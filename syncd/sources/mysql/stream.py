@@ -30,7 +30,7 @@ class Options:
     `heartbeat`: seconds. `zero_date`: "fail" or "null".
 
     `before`: which before-images of UPDATEs to decode. `buffer`: bytes that are decoded together.
-    `describe`: a table as the server describes it now, None if it is not there; `complete`: a schema with its twins added.
+    `describe`: a table as the server describes it now, None if it is not there; `complete`: a schema with its twins.
     """
 
     server_id: int

@@ -19,7 +19,9 @@ from syncd.sources.mysql.weights import Level, Weights
 _POINTS = 0x110000
 _BLOCK = 65536
 _DIGITS = " UNION ALL ".join(f"SELECT {n}{' AS n' if n == 0 else ''}" for n in range(16))
-_NUMBERS = f"(SELECT a.n + 16 * b.n + 256 * c.n + 4096 * d.n AS n FROM {', '.join(f'({_DIGITS}) {x}' for x in 'abcd')}) n"
+_NUMBERS = (
+    f"(SELECT a.n + 16 * b.n + 256 * c.n + 4096 * d.n AS n FROM {', '.join(f'({_DIGITS}) {x}' for x in 'abcd')}) n"
+)
 
 # Unicode's default table (DUCET 14) begins its contractions with these, and goes on with a combining mark or with a
 # character of the same script.
@@ -143,7 +145,9 @@ class Weigher:
             literals = (f"_utf8mb4 x'{text.encode().hex()}'" for text in texts[start : start + 500])
             asked = (f"CONVERT({text} USING {self._charset}) COLLATE {self._collation}" for text in literals)
             # One row of many columns: a UNION of many rows would cut long weights off.
-            yield from rows(self._connection, "SELECT " + ", ".join(f"HEX({self._weight(text, level)})" for text in asked))[0]
+            yield from rows(
+                self._connection, "SELECT " + ", ".join(f"HEX({self._weight(text, level)})" for text in asked)
+            )[0]
 
     def _prove(self, made: Weights, characters: str) -> None:
         """Compare the sums of single characters with the server's weights of random texts. Unsupported: they differ."""

@@ -132,7 +132,9 @@ def _with_gtid(connection: Connection, found: Place, end: Place) -> Place:
     if found.order == end.order or end.gtid is None:
         return found._replace(gtid=end.gtid)
     if server(connection).mariadb:
-        return found._replace(gtid=rows(connection, "SELECT BINLOG_GTID_POS(%s, %s)", (found.file, found.pos))[0][0] or "")
+        return found._replace(
+            gtid=rows(connection, "SELECT BINLOG_GTID_POS(%s, %s)", (found.file, found.pos))[0][0] or ""
+        )
     later = MySQLGtids()
     for row in rows(connection, "SHOW BINARY LOGS"):
         file = str(row[0])

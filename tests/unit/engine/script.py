@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -41,14 +42,14 @@ POINTS = (
     *("snapshot.all_marked", "snapshot.handed_over"),
     *("capture.transformed", "capture.part_published", "capture.published"),
     *("deliver.merged", "deliver.written", "deliver.committed"),
-    *("barrier.reached", "barrier.intent_saved", "barrier.acted", "barrier.passed"),
+    *("barrier.reached", "barrier.acted", "barrier.passed"),
     *("queue.publish", "queue.published", "queue.commit", "queue.committed", "queue.put", "queue.stored"),
     *("source.open", "source.head", "source.tables", "source.chunks", "source.scan", "source.stream", "source.event"),
     *("sink.write", "sink.written", "sink.apply", "sink.applied"),
 )
 # What a call's caller is told: only before the call, as nothing of it was done; a sink's write may have been done.
-FAILING = {"queue.publish", "queue.commit", "queue.put", "sink.write", "sink.written", "sink.apply", "sink.applied"}
-FAILING |= {name for name in POINTS if name.startswith("source.")}
+FAILING = {name: ("fail",) for name in POINTS if name.startswith(("source.", "sink."))}
+FAILING |= {"queue.publish": ("fail", "full"), "queue.commit": ("fail",), "queue.put": ("fail",)}
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Order:
+    """`act`: what happens at the point, or the transaction that the source commits there."""
+
     point: str
     times: int
-    act: str
+    act: str | Tx
 
     def run(self, world: World) -> None:
-        world.orders.pending[self.point] = self.times, self.act
+        act = self.act
+        world.orders.pending[self.point] = self.times, act if isinstance(act, str) else partial(act.run, world)
 
 
 @dataclass(frozen=True)
@@ -187,30 +191,28 @@ _changes = st.builds(
     _keys,
     st.integers(0, VALUES - 1),
 )
-_acts = st.sampled_from(POINTS).flatmap(
+_transactions = st.builds(Tx, st.lists(_changes, min_size=1, max_size=5).map(tuple))
+_orders = st.sampled_from(POINTS).flatmap(
     lambda point: st.builds(
         Order,
         st.just(point),
         st.integers(1, 4),
-        st.sampled_from(
-            ["die", "freeze"]
-            + (["fail"] if point in FAILING else [])
-            + (["full"] if point == "queue.publish" else [])
-        ),
+        st.one_of(st.sampled_from(["die", "freeze", *FAILING.get(point, ())]), _transactions),
     )
 )
 _steps = st.one_of(
-    st.builds(Tx, st.lists(_changes, min_size=1, max_size=5).map(tuple)),
-    st.builds(Tx, st.lists(_changes, min_size=1, max_size=5).map(tuple)),
+    _transactions,
+    _transactions,
     st.builds(Statement, st.sampled_from(["truncate", "add", "create"]), _tables),
     st.builds(Work, st.sampled_from(["", "", "", "run", "planner", "reader", "capture", "deliver"]), st.integers(1, 4)),
     st.builds(Work, st.just(""), st.integers(1, 8)),
-    _acts,
-    _acts,
+    _orders,
+    _orders,
+    _orders,
     st.just(Kill()),
     st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))),
 )
-scripts = st.lists(_steps, min_size=4, max_size=30)
+scripts = st.lists(_steps, min_size=8, max_size=40)
 
 
 def play(world: World, script: Script) -> None:

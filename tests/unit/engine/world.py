@@ -4,11 +4,12 @@ real test sinks, on a `LogSource`. Processes are objects that a test steps, kill
 A *point* is a place where something may happen to a process: every failpoint of the engine, and every call of the queue,
 the sinks and the source. An *order* says what happens when a point is passed for the n-th time: `die` (the process is
 gone), `fail` (the call answers TransientError), `full` (QueueFull), `freeze` (another daemon takes everything over and
-works for a while; then the frozen one goes on, and may change nothing any more).
+works for a while; then the frozen one goes on, and may change nothing any more), or a function that is called.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +23,10 @@ import pytest
 import structlog
 
 from syncd.config import Service, parse_job
-from syncd.engine import barrier, capture, deliver, job, snapshot
+from syncd.engine import barrier, capture, deliver, job, load, snapshot, supervise
 from syncd.engine.build import Parts
-from syncd.engine.process import Failed, Link
-from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
+from syncd.engine.process import Alive, Failed
+from syncd.errors import QueueFull, SyncdError, TransientError
 from syncd.model import ChangeBatch, Position, TableId, Target
 from syncd.mq.embedded import EmbeddedQueue
 from syncd.spi import Context, Event, Queue, Sink, Source, Ticket
@@ -55,7 +56,7 @@ class Died(BaseException):
 class Orders:
     """What is to happen, point by point."""
 
-    pending: dict[str, tuple[int, str]] = field(default_factory=dict)
+    pending: dict[str, tuple[int, str | Callable[[], None]]] = field(default_factory=dict)
     freeze: Callable[[], None] = lambda: None
     on: bool = True
 
@@ -76,6 +77,8 @@ class Orders:
                 raise QueueFull(f"{name}: full by order", retry_after=0.1)
             case "freeze":
                 self.freeze()
+            case do if callable(do):
+                do()
 
 
 class Clock:
@@ -192,16 +195,38 @@ class ModelParts(Parts):
 
 
 class ModelLink:
-    """The child's end of a worker."""
+    """The child's end of a worker: told to stop when nobody has a word for it."""
 
     def __init__(self, clock: Clock) -> None:
         self.stop = Stop(clock)
-        self.words: deque[Any] = deque()
-        self.send = self.words.append
+        self.said: deque[Any] = deque()
+        self.inbox: deque[Any] = deque()
+        self._ready = False
+
+    def send(self, word: object) -> None:
+        if word != "ready" or not self._ready:
+            self.said.append(word)
+        self._ready = self._ready or word == "ready"
+
+    def die(self) -> None:
+        raise Died("the lease is lost")
+
+    def receive(self, timeout: float) -> Any | None:
+        if not self.inbox:
+            self.stop.set()
+            return None
+        return self.inbox.popleft()
 
 
 class Inline:
     """An executor that does it at once."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
     def submit(self, do: Callable[..., Any], *args: object) -> Future[Any]:
         future: Future[Any] = Future()
@@ -213,8 +238,9 @@ class Inline:
 
 
 class NoKeeper:
-    def __init__(self, *_: object) -> None:
-        self.lost = threading.Event()
+    """A lease that nobody renews: time is not what it ends of here."""
+
+    def __init__(self, *_: object) -> None: ...
 
     def beat(self) -> None: ...
 
@@ -225,33 +251,32 @@ class NoKeeper:
 
 
 class ModelWorker:
-    """Stands for `process.Worker`: the process is `step`, called by the test."""
+    """Stands for `process.Worker`: the process is `step`, called by the test. It is the engine's own worker function, run
+    until nothing is left to do; a deliver process keeps its `Deliverer` from step to step."""
 
-    world: World
-    _pids = iter(range(10**9, 10**10))
+    _pids = itertools.count(10**9)
 
-    def __init__(self, name: str, parts: ModelParts, work: Callable[..., None], last: Any = None) -> None:
+    def __init__(self, name: str, parts: ModelParts, work: Callable[..., None], *args: Any) -> None:
         self.name = name
         self.pid = next(self._pids)
-        self.alive, self.exitcode = True, 0
-        self.pipe = None
+        self.alive, self.exitcode, self.pipe = True, 0, None
         self._link = ModelLink(parts.world.clock)
-        self._inbox: deque[Any] = deque()
-        self._parts, self._last = parts, last
-        self._closing: list[Callable[[], None]] = []
-        begin = {"capture": self._capture, "deliver": self._deliver, "planner": self._plan, "reader": self._read}
-        self._do = begin[name.split()[0]]
-        self._opened: Any = None
+        self._parts, self._work, self._args = parts, work, args
+        self._stepped = False
+        self._deliverer: deliver.Deliverer | None = None
+        self._opened: list[Queue | Sink] = []
         parts.world.workers.append(self)
 
     # -- the supervisor's end
 
     def send(self, word: object) -> None:
-        self._inbox.append(word)
+        self._link.inbox.append(word)
 
     def words(self) -> Iterator[Any]:
-        while self._link.words:
-            yield self._link.words.popleft()
+        if self._stepped and self.alive:
+            yield Alive()
+        while self._link.said:
+            yield self._link.said.popleft()
 
     def stop(self) -> None:
         self.kill()
@@ -261,11 +286,11 @@ class ModelWorker:
 
     def kill(self) -> None:
         self.alive = False
+        self.close()
 
     def close(self) -> None:
-        for close in self._closing:
-            close()
-        self._closing = []
+        while self._opened:
+            self._opened.pop().close()
 
     # -- the process
 
@@ -274,78 +299,30 @@ class ModelWorker:
         if not self.alive:
             return
         try:
-            self._do()
+            if self._work is deliver.work:
+                self._deliver(*self._args)
+            elif self._work is capture.work or self._link.inbox or not self._stepped:
+                self._link.stop.clear()
+                self._parts.world.idle = self._link.stop.set
+                self._work(self._link, self._parts, *self._args)
         except Died:
-            self.alive = False
+            self.kill()
         except SyncdError as error:
             self._link.send(Failed(error))
-            self.alive = False
-        if not self.alive:
-            self.close()
+            self.kill()
+        self._stepped = True
 
-    def _open(self, thing: Any) -> Any:
-        self._closing.append(thing.close)
-        thing.open()
-        return thing
-
-    @property
-    def _as_link(self) -> Link:
-        return cast(Link, self._link)
-
-    def _capture(self) -> None:
-        """One run of a capture process, from its start until it is told to stop at the log's end or a little before."""
-        queue = self._open(self._parts.make_queue())
-        source = self._open(self._parts.make_source())
-        lease = queue.acquire("job/model/capture", self._parts.owner(), 10.0)
-        self._link.stop.clear()
-        source.idle = self._link.stop.set
-        try:
-            capture.Capture(self._parts, queue, source, lease, self._as_link).run()
-        finally:
-            self.close()
-
-    def _deliver(self) -> None:
-        if self._opened is None:
-            queue = self._open(self._parts.make_queue())
-            lease = queue.acquire(f"job/model/deliver/{self._last}", self._parts.owner(), 10.0)
-            sink = self._open(self._parts.make_sink(self._last))
-            sink.fence(self._parts.group(self._last), lease.epoch)
-            self._opened = deliver.Deliverer(self._parts, self._last, queue, sink, lease, lambda _: True)
-        self._opened.step()
-
-    def _plan(self) -> None:
-        if not self._inbox:
-            return
-        queue = self._open(self._parts.make_queue())
-        source = self._open(self._parts.make_source())
-        match self._inbox.popleft():
-            case job.Discover():
-                refused = snapshot._patiently(
-                    self._as_link, source, lambda: snapshot.discover(self._parts, queue, source, self._last)
-                )
-                self._link.send(job.Discovered(refused or {}))
-            case job.Plan() as task:
-                try:
-                    snapshot._patiently(
-                        self._as_link,
-                        source,
-                        lambda: snapshot._plan_table(self._as_link, self._parts, queue, source, self._last, task),
-                    )
-                except FencedError:
-                    raise
-                except SyncdError as error:
-                    self._link.send(job.Refused(task.record, error))
-        self.close()
-
-    def _read(self) -> None:
-        if not self._inbox:
-            return
-        queue = self._open(self._parts.make_queue())
-        source = self._open(self._parts.make_source())
-        reader = snapshot.Reader(self._parts, queue, source, self._last, self._as_link, cast(Any, Inline()))
-        self._closing.append(reader.close)
-        reader.copy(self._inbox.popleft())
-        self.close()
+    def _deliver(self, sink_name: str) -> None:
+        if self._deliverer is None:
+            queue, sink = self._parts.make_queue(), self._parts.make_sink(sink_name)
+            self._opened += [queue, sink]
+            queue.open()
+            lease = queue.acquire(f"job/model/deliver/{sink_name}", self._parts.owner(), 10.0)
+            assert lease is not None
+            sink.open()
+            sink.fence(self._parts.group(sink_name), lease.epoch)
+            self._deliverer = deliver.Deliverer(self._parts, sink_name, queue, sink, lease, lambda _: True)
+        self._deliverer.step()
 
 
 class World:
@@ -357,6 +334,8 @@ class World:
         self.orders = Orders(freeze=self._take_over)
         self.writes = Writes()
         self.workers: list[ModelWorker] = []
+        self.frozen: list[ModelWorker] = []
+        self.idle: Callable[[], None] = lambda: None
         self.log = Log(folder / "source.db")
         service = Service(data=folder / "data")
         self.parts = ModelParts(parse_job(JOB.format(folder=folder), str(folder / "job.yaml")), service, self)
@@ -380,7 +359,7 @@ class World:
     def make_source(self) -> ModelSource:
         options = LogOptions(path=self.folder / "source.db", batch_rows=3, group=2, page_rows=2, head_lag=1)
         made = ModelSource(options, Context("model", self.folder))
-        made.orders = self.orders
+        made.orders, made.idle = self.orders, self.idle
         return made
 
     # -- the daemon
@@ -399,7 +378,6 @@ class World:
         """The daemon and all of its processes are gone at once."""
         for worker in self.workers:
             worker.kill()
-            worker.close()
         self.workers = []
 
     def restart(self) -> None:
@@ -438,7 +416,6 @@ class World:
                     for zombie in self.frozen:
                         zombie.step()
                         zombie.kill()
-                        zombie.close()
                     return
         self.workers = [worker for worker in self.workers if worker.alive]
 
@@ -450,12 +427,6 @@ class World:
 
     def records(self) -> list[TableRecord]:
         return self.state.tables()
-
-    def heal(self) -> None:
-        """Nothing goes wrong any more."""
-        self.orders.pending.clear()
-        (self.folder / "faults").unlink(missing_ok=True)
-        self.resume()
 
     def refuse(self, text: str) -> None:
         """Both sinks refuse rows whose column v is this."""
@@ -472,6 +443,7 @@ class World:
         with self.calm():
             for record in self.records():
                 if record.phase is Phase.HALTED and record.resume is not None:
+                    assert "refused by order" in record.reason, record
                     again = TableRecord(record.table, record.sink, record.resume, record.head, record.epoch)
                     self.queue.put(lease, self.state.table_item(again))
         self.queue.release(lease)
@@ -484,10 +456,11 @@ class World:
 
     def settle(self) -> None:
         """Run until every table is LIVE and everything is applied; AssertionError if that does not come."""
-        self.heal()
-        for _ in range(150):
+        self.orders.pending.clear()
+        for _ in range(40):
+            self.resume()
             self.round()
-            self.clock.now += 2.0
+            self.clock.now += 4.0
             if self._still():
                 return
         phases = {f"{r.sink} {r.table}": f"{r.phase} {r.reason}" for r in self.records()}
@@ -524,18 +497,21 @@ def engine_in(folder: Path) -> Iterator[World]:
     """A world, with the engine's modules bound to it meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         clock_and_points: list[World] = []
-        for module in (job, capture, deliver, snapshot, barrier):
+        for module in (load, capture, deliver, snapshot, barrier):
             patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
         patch.setattr(job, "Worker", ModelWorker)
-        patch.setattr(job, "Keeper", NoKeeper)
-        patch.setattr(job, "DEATHS", 1 << 30)
+        patch.setattr(snapshot, "ThreadPoolExecutor", Inline)
+        for module in (job, capture):
+            patch.setattr(module, "Keeper", NoKeeper)
+        for module, name in ((supervise, "DEATHS"), (supervise, "SILENT"), (load, "POISON")):
+            patch.setattr(module, name, 1 << 30)
         patch.setattr(snapshot, "WRITE_ROWS", 2)
         patch.setattr(capture, "PUBLISH_BYTES", 2500)
         structlog.configure(processors=[], logger_factory=_Silent)
         world = World.__new__(World)
         clock_and_points.append(world)
         world.__init__(folder)  # type: ignore[misc]
-        for module in (job, capture, deliver):
+        for module in (job, capture, deliver, supervise):
             patch.setattr(module, "time", world.clock)
         try:
             yield world

@@ -5,187 +5,48 @@ Everything that is not certainly harmless to columns, keys and rows comes out as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from syncd.model import TableId
+from syncd.sources.mysql.binlog.actions import (
+    Action,
+    Added,
+    Alter,
+    Create,
+    Drop,
+    Nothing,
+    Other,
+    Rename,
+    Rows,
+    Truncate,
+)
 from syncd.sources.mysql.binlog.columns import Defined, Unclear, define
 from syncd.sources.mysql.binlog.tokens import Kind, Token
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
-    """One ADD COLUMN. `after`: the column before it, "" for FIRST, None for the end. `lenient`: IF NOT EXISTS."""
-
-    defined: Defined
-    after: str | None
-    lenient: bool
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
-    """`charset` and `collation`: the table's defaults, "" where the statement leaves them to the database."""
-
-    table: TableId
-    columns: tuple[Defined, ...]
-    key: tuple[str, ...]
-    key_from: str
-    charset: str = ""
-    collation: str = ""
-    comment: str = ""
-    lenient: bool = False
-    replace: bool = False
-    unclear: str = ""
-    rows_follow: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Alter:
-    """`drops_index`: some index or constraint goes. `other`: a part that is not followed, "" without any."""
-
-    table: TableId
-    added: tuple[Added, ...] = ()
-    renamed: TableId | None = None
-    drops_index: bool = False
-    other: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    tables: tuple[TableId, ...] = ()
-    database: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Truncate:
-    table: TableId
-
-
-@dataclass(frozen=True, slots=True)
-class Rename:
-    pairs: tuple[tuple[TableId, TableId], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A statement that changes rows, written to the log as a statement. `tables`: every name in it."""
-
-    tables: frozenset[TableId]
-
-
-@dataclass(frozen=True, slots=True)
-class Other:
-    tables: frozenset[TableId]
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """No table changes. `rollback`, `xa`: what the transaction is told."""
-
-    rollback: bool = False
-    xa: str = ""
-
-
-Action = Create | Alter | Drop | Truncate | Rename | Rows | Other | Nothing
-
-_HARMLESS_OBJECTS = {
-    "DATABASE",
-    "SCHEMA",
-    "USER",
-    "ROLE",
-    "VIEW",
-    "PROCEDURE",
-    "FUNCTION",
-    "TRIGGER",
-    "EVENT",
-    "SERVER",
-}
-_HARMLESS_OBJECTS |= {
-    "SEQUENCE",
-    "PACKAGE",
-    "LOGFILE",
-    "TABLESPACE",
-    "UNDO",
-    "RESOURCE",
-    "SPATIAL",
-    "INSTANCE",
-    "LIBRARY",
-}
-_MODIFIERS = {
-    "OR",
-    "REPLACE",
-    "UNIQUE",
-    "FULLTEXT",
-    "ONLINE",
-    "OFFLINE",
-    "IGNORE",
-    "AGGREGATE",
-    "VECTOR",
-    "SQL",
-    "SECURITY",
-}
-_MODIFIERS |= {"DEFINER", "INVOKER", "ALGORITHM", "MERGE", "TEMPTABLE", "UNDEFINED", "="}
-_HARMLESS_VERBS = {
-    "GRANT",
-    "REVOKE",
-    "SET",
-    "ANALYZE",
-    "OPTIMIZE",
-    "REPAIR",
-    "FLUSH",
-    "CHECK",
-    "USE",
-    "SAVEPOINT",
-    "RELEASE",
-}
-_HARMLESS_VERBS |= {
-    "BEGIN",
-    "START",
-    "COMMIT",
-    "INSTALL",
-    "UNINSTALL",
-    "DO",
-    "CHECKSUM",
-    "KILL",
-    "RESET",
-    "LOCK",
-    "UNLOCK",
-}
-_ROW_VERBS = {"INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH", "SELECT", "CALL"}
-_HARMLESS_OPTIONS = {
-    "ENGINE",
-    "AUTO_INCREMENT",
-    "COMMENT",
-    "ROW_FORMAT",
-    "KEY_BLOCK_SIZE",
-    "DEFAULT",
-    "CHARSET",
-    "CHARACTER",
-}
-_HARMLESS_OPTIONS |= {
-    "COLLATE",
-    "ALGORITHM",
-    "LOCK",
-    "FORCE",
-    "ORDER",
-    "ENABLE",
-    "DISABLE",
-    "COMPRESSION",
-    "ENCRYPTION",
-}
-_HARMLESS_OPTIONS |= {
-    "MAX_ROWS",
-    "MIN_ROWS",
-    "AVG_ROW_LENGTH",
-    "CHECKSUM",
-    "DELAY_KEY_WRITE",
-    "PACK_KEYS",
-    "NOWAIT",
-    "WAIT",
-}
-_HARMLESS_OPTIONS |= {"STATS_AUTO_RECALC", "STATS_PERSISTENT", "STATS_SAMPLE_PAGES", "WITHOUT", "WITH", "PAGE_CHECKSUM"}
-_HARMLESS_OPTIONS |= {"TRANSACTIONAL", "PAGE_COMPRESSED", "PAGE_COMPRESSION_LEVEL", "ENCRYPTED", "PARTITION", "ANALYZE"}
-_HARMLESS_OPTIONS |= {"CHECK", "OPTIMIZE", "REBUILD", "REPAIR", "COALESCE", "REORGANIZE", "SECONDARY_ENGINE"}
-_KEYS = {"INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK", "CONSTRAINT", "PRIMARY", "PARTITION"}
+_HARMLESS_OBJECTS = _words(
+    "DATABASE SCHEMA USER ROLE VIEW PROCEDURE FUNCTION TRIGGER EVENT SERVER SEQUENCE PACKAGE LOGFILE TABLESPACE UNDO "
+    "RESOURCE SPATIAL INSTANCE LIBRARY"
+)
+_MODIFIERS = _words(
+    "OR REPLACE UNIQUE FULLTEXT ONLINE OFFLINE IGNORE AGGREGATE VECTOR SQL SECURITY DEFINER INVOKER ALGORITHM MERGE "
+    "TEMPTABLE UNDEFINED ="
+)
+_HARMLESS_VERBS = _words(
+    "GRANT REVOKE SET ANALYZE OPTIMIZE REPAIR FLUSH CHECK USE SAVEPOINT RELEASE BEGIN START COMMIT INSTALL UNINSTALL "
+    "DO CHECKSUM KILL RESET LOCK UNLOCK"
+)
+_ROW_VERBS = _words("INSERT REPLACE UPDATE DELETE LOAD WITH SELECT CALL")
+_HARMLESS_OPTIONS = _words(
+    "ENGINE AUTO_INCREMENT COMMENT ROW_FORMAT KEY_BLOCK_SIZE DEFAULT CHARSET CHARACTER COLLATE ALGORITHM LOCK FORCE "
+    "ORDER ENABLE DISABLE COMPRESSION ENCRYPTION MAX_ROWS MIN_ROWS AVG_ROW_LENGTH CHECKSUM DELAY_KEY_WRITE PACK_KEYS "
+    "NOWAIT WAIT STATS_AUTO_RECALC STATS_PERSISTENT STATS_SAMPLE_PAGES WITHOUT WITH PAGE_CHECKSUM TRANSACTIONAL "
+    "PAGE_COMPRESSED PAGE_COMPRESSION_LEVEL ENCRYPTED PARTITION ANALYZE CHECK OPTIMIZE REBUILD REPAIR COALESCE "
+    "REORGANIZE SECONDARY_ENGINE"
+)
+_KEYS = _words("INDEX KEY UNIQUE FULLTEXT SPATIAL FOREIGN CHECK CONSTRAINT PRIMARY PARTITION")
 _MAYBE_KEYS = {"PERIOD": {"FOR"}, "VECTOR": {"INDEX", "KEY"}, "SYSTEM": {"VERSIONING"}}
 """Words that begin a key's or a table's part only before certain others, and a column's definition else."""
 
@@ -306,10 +167,8 @@ class _Statement:
 
     def _drop(self) -> Action:
         self._accept("IF", "EXISTS")
-        found = []
-        for part in split(self._words[self._at :]):
-            found.append(_Statement(part, self._database, self._mariadb)._table())
-        return Drop(tuple(found))
+        parts = split(self._words[self._at :])
+        return Drop(tuple(_Statement(part, self._database, self._mariadb)._table() for part in parts))
 
     def _rename(self) -> Action:
         self._accept("IF", "EXISTS")

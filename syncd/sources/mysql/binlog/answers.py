@@ -52,6 +52,6 @@ def error_of(code: int, text: str) -> SyncdError:
     if any(part in lower for part in _LOST):
         return PositionLost(
             said,
-            hint="the log at the saved position is gone: resync, and keep the log for longer (binlog_expire_logs_seconds)",
+            hint="the log at the saved position is gone: resync, and keep it for longer (binlog_expire_logs_seconds)",
         )
     return FatalError(said)

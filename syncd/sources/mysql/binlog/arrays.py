@@ -1,11 +1,13 @@
 """Loads of many values from one buffer at once.
 
-A view of a buffer with a stride of one byte has, at index i, the number whose first byte is byte i; so a whole column is
-one `view[at]`, whatever its alignment. Variable lengths: an Arrow array laid over the buffer, whose elements are by
+A view of a buffer with a stride of one byte has, at index i, the number whose first byte is byte i; so a whole column
+is one `view[at]`, whatever its alignment. Variable lengths: an Arrow array laid over the buffer, whose elements are by
 turns a value and the gap to the next value, is filtered to the values, which is one memcpy a value.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,16 +25,16 @@ class Views:
 
     def __init__(self, data: Bytes) -> None:
         self.data = data
-        self._views: dict[str, NDArray[np.generic]] = {}
+        self._views: dict[str, NDArray[Any]] = {}
 
-    def at(self, dtype: str, at: Ints) -> NDArray[np.generic]:
+    def at(self, dtype: str, at: Ints) -> NDArray[Any]:
         """The numbers of `dtype` ("<u4", ">u8", ...) whose first bytes are at `at`. IndexError: outside of the data."""
         view = self._views.get(dtype)
         if view is None:
             size = np.dtype(dtype).itemsize
             view = np.ndarray((max(self.data.size - size + 1, 0),), dtype, self.data, 0, (1,))
             self._views[dtype] = view
-        found: NDArray[np.generic] = view[at]
+        found: NDArray[Any] = view[at]
         return found
 
     def blocks(self, size: int, at: Ints) -> Bytes:
@@ -60,7 +62,8 @@ class Views:
             return self.at(">u4", at).astype(np.int64) >> (32 - 8 * size)
         if size == 8:
             return self.at(">i8", at).astype(np.int64)
-        return (self.at(">u8", at) >> np.uint64(64 - 8 * size)).astype(np.int64)
+        bits: Ints = (self.at(">u8", at) >> np.uint64(64 - 8 * size)).astype(np.int64)
+        return bits
 
 
 def bitmap(null: Bools | None) -> pa.Buffer | None:
@@ -68,7 +71,7 @@ def bitmap(null: Bools | None) -> pa.Buffer | None:
     return None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little"))
 
 
-def array(kind: pa.DataType, values: NDArray[np.generic], null: Bools | None) -> pa.Array:
+def array(kind: pa.DataType, values: NDArray[Any], null: Bools | None) -> pa.Array:
     """An Arrow array over `values` (one item each, or the words of one item in a row)."""
     if null is not None:
         values[null] = 0  # what a null slot holds is seen on the wire: never a neighbour's bytes

@@ -101,7 +101,7 @@ class _Definition:
         return Defined(column, self._key, self._computed or self._zero(base, nullable))
 
     def _zero(self, base: str, nullable: bool) -> bool:
-        """Rows that are there get what no default says: the zero date, the ENUM's first member, the time of the change."""
+        """Rows that are there get what no default says: the zero date, an ENUM's first member, the time."""
         if base == "timestamp" and not self._null_said:
             return True
         return not nullable and self._default is None and base in _ZERO_DATES | {"enum"}
@@ -171,7 +171,7 @@ class _Definition:
         size = "".join(word.text for word in args)
         if base == "float" and size and "," not in size:
             base = "float" if int(size) <= 24 else "double"
-        if base in _NO_LENGTH or not size:
+        if (base in _NO_LENGTH and "," not in size) or not size:
             default = _DEFAULT_LENGTH.get(base)
             return f"{base}({default})" if default else base
         if base in {"text", "blob"}:
@@ -189,43 +189,47 @@ class _Definition:
         match word:
             case "UNSIGNED" | "ZEROFILL":
                 self._unsigned = True
-            case "SIGNED" | "VISIBLE" | "INVISIBLE" | "VIRTUAL" | "STORED" | "PERSISTENT" | "ALWAYS":
-                pass
             case "NULL":
                 self._nullable = self._null_said = True
             case "NOT":
                 self._next()
                 self._nullable = False
-            case "CHARACTER" | "CHARSET":
-                if word == "CHARACTER":
-                    self._next()
-                self._charset = _charset(self._value())
-            case "COLLATE":
-                self._collation = self._value().lower()
-                self._charset = _charset(self._collation.partition("_")[0])
-            case "ASCII":
-                self._charset = "latin1"
             case "DEFAULT":
                 self._read_default()
-            case "AUTO_INCREMENT":
-                self._computed = True
-            case "GENERATED" | "AS":
+            case "AUTO_INCREMENT" | "GENERATED" | "AS":
                 self._computed = True
                 if word == "AS":
                     self._parentheses()
-            case "PRIMARY":
-                self._accept("KEY")
-                self._key, self._nullable = "primary", False
-            case "KEY":
-                self._key, self._nullable = "primary", False
-            case "UNIQUE":
-                self._accept("KEY")
-                self._key = self._key or "unique"
+            case "PRIMARY" | "KEY" | "UNIQUE":
+                self._read_key(word)
+            case "CHARACTER" | "CHARSET" | "COLLATE" | "ASCII":
+                self._read_charset(word)
             case _:
                 self._harmless(word)
 
+    def _read_key(self, word: str) -> None:
+        if word != "KEY":
+            self._accept("KEY")
+        if word == "UNIQUE":
+            self._key = self._key or "unique"
+        else:
+            self._key, self._nullable = "primary", False
+
+    def _read_charset(self, word: str) -> None:
+        if word == "ASCII":
+            self._charset = "latin1"
+        elif word == "COLLATE":
+            self._collation = self._value().lower()
+            self._charset = _charset(self._collation.partition("_")[0])
+        else:
+            if word == "CHARACTER":
+                self._next()
+            self._charset = _charset(self._value())
+
     def _harmless(self, word: str) -> None:
         match word:
+            case "SIGNED" | "VISIBLE" | "INVISIBLE" | "VIRTUAL" | "STORED" | "PERSISTENT" | "ALWAYS":
+                pass
             case "COMMENT" | "COLUMN_FORMAT" | "STORAGE" | "SRID" | "ENGINE_ATTRIBUTE" | "SECONDARY_ENGINE_ATTRIBUTE":
                 self._value()
             case "CHECK":

@@ -1,8 +1,8 @@
 """Compressed parts of the log: MariaDB's single events (`log_bin_compress`), MySQL's whole transactions.
 
-MariaDB `sql/log_event.cc`, binlog_buf_uncompress: a byte with 0x80, the algorithm (bits 4-6, 0 is zlib) and the size of the
-length (bits 0-2); the length, big endian; a zlib stream. MySQL `libbinlogevents`, Transaction_payload_event: fields of
-type, size and value, then the events without checksums, as zstd or plain.
+MariaDB `sql/log_event.cc`, binlog_buf_uncompress: a byte with 0x80, the algorithm (bits 4-6, 0 is zlib) and the size of
+the length (bits 0-2); the length, big endian; a zlib stream. MySQL `libbinlogevents`, Transaction_payload_event: fields
+of type, size and value, then the events without checksums, as zstd or plain.
 """
 
 from __future__ import annotations

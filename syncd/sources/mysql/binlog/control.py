@@ -25,9 +25,9 @@ def rotate(body: bytes) -> tuple[str, int]:
 
 
 def checksum_of(event: bytes) -> bool:
-    """Of a whole FORMAT_DESCRIPTION event, which always ends in the algorithm and four bytes: whether events have a CRC32.
+    """Whether the events behind this whole FORMAT_DESCRIPTION event have a CRC32.
 
-    FatalError: the log's format is not the one that is decoded here.
+    It ends in the algorithm and four bytes, whatever the algorithm. FatalError: the log has another format.
     """
     reader = Reader(event[19:-5], "FORMAT_DESCRIPTION")
     version = reader.number(2)
@@ -64,13 +64,22 @@ _SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 
 """Status variables of a fixed size that are passed over."""
 
 
-def query(body: bytes, what: str = "QUERY") -> Query:
-    """Statement and the session values that its reading needs. Status variables behind an unknown one are passed over."""
+_LOAD_PART = 13
+
+
+def query(body: bytes, *, load: bool = False) -> Query:
+    """Statement and the session values that its reading needs. Status variables behind an unknown one are passed over.
+
+    `load`: of EXECUTE_LOAD_QUERY, which has the loaded file's number and name before the status variables.
+    """
+    what = "EXECUTE_LOAD_QUERY" if load else "QUERY"
     reader = Reader(body, what)
     reader.take(8)
     name_size = reader.number(1)
     reader.take(2)
-    status = Reader(reader.take(reader.number(2)), what)
+    status_size = reader.number(2)
+    reader.take(_LOAD_PART if load else 0)
+    status = Reader(reader.take(status_size), what)
     database = reader.text(name_size)
     reader.take(1)
     charset = database_charset = 0

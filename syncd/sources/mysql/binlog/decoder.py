@@ -1,8 +1,8 @@
 """From windows of log events to what a source's stream gives out: batches, schema changes, checkpoints.
 
-A window is cut at the events that need a look of their own (a DDL statement, the next file, ...). Between two of those, all
-row events of one table become one batch; a checkpoint follows at the last end of a transaction. Rows behind that wait
-in the feed for the rest of their transaction, unless it is larger than the feed's buffer.
+A window is cut at the events that need a look of their own (a DDL statement, the next file, ...). Between two of those,
+all row events of one table become one batch; a checkpoint follows at the last end of a transaction. Rows behind that
+wait in the feed for the rest of their transaction, unless it is larger than the feed's buffer.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Decoder:
             )
         if fate == "rolled back":
             raise Unsupported(
-                f"{table}: the log holds rows that were rolled back, of a transaction with tables that cannot roll back",
+                f"{table}: rows in the log were rolled back, beside rows of a table that cannot roll back",
                 table=str(table),
                 hint=f"do not mix engines with and without transactions in one transaction; {_RESYNC}",
             )
@@ -205,8 +205,9 @@ class Decoder:
     def _cut_off(self, why: str) -> None:
         """A file ends: a transaction that is open then was never committed; the server crashed while writing it."""
         if self._touched:
+            names = ", ".join(map(str, sorted(self._touched)))
             raise FatalError(
-                f"{why} in the middle of a transaction, whose rows were given out: {', '.join(map(str, sorted(self._touched)))}",
+                f"{why} in the middle of a transaction, rows of which were given out: {names}",
                 hint="resync these tables",
             )
         self._progress.abandon()
@@ -257,7 +258,7 @@ class Decoder:
                     hint=f"SET GLOBAL binlog_row_value_options = '' (and in all sessions), then {_RESYNC}",
                 )
         elif kind == kinds.EXECUTE_LOAD_QUERY:
-            self._follower.refuse_load(w.body(index))
+            self._follower.refuse_load(control.query(w.body(index), load=True))
         elif not w.flags[index] & kinds.FLAG_IGNORABLE:
             raise Unsupported(
                 f"{where} holds an event of type {kind}, which syncd does not know", hint="tell the authors"

@@ -98,8 +98,9 @@ def _by_gtid(server: Server, place: Place) -> bool:
     if here:
         return False
     if place.gtid is None:
+        there = f"{place.file}:{place.pos} of {place.server or 'a server'}"
         raise PositionLost(
-            f"the saved position {place.file}:{place.pos} of {place.server or 'a server'} cannot be found at {server.name}",
+            f"the saved position {there} is not to be had at {server.name}",
             hint="the server is another one (or the file is larger than 4 GB), and no GTIDs are known: resync",
         )
     if place.server and server.mariadb != place.server.startswith("mariadb:"):

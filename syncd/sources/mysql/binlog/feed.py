@@ -133,8 +133,9 @@ class Feed:
         if wrong is None:
             return
         if not self._may_change(wrong):
+            size = self.end[wrong] - self.start[wrong]
             raise FatalError(
-                f"an event of {self.end[wrong] - self.start[wrong]} bytes, type {self._kind(wrong)}, has a wrong checksum",
+                f"an event of {size} bytes, type {self._kind(wrong)}, has a wrong checksum",
                 hint="the log or the network is damaged: check the log with mysqlbinlog --verify-binlog-checksum",
             )
         self._forget(wrong)
@@ -163,17 +164,14 @@ class Feed:
     def _odd(self, start: Ints, end: Ints, at: int) -> tuple[Ints, Ints, int]:
         """The packet at `at` is no short event: a long one's beginning, or the server's last word."""
         length = _U32(self._buffer, at)[0] & LONGEST
-        self._halted = bool(len(self) or len(start))
-        if length == LONGEST and not self._buffer[at + 4]:
-            joined = self._join(at)
-            if joined is None:
-                self._halted = False
-                return start, end, at
-            self._halted = True  # there may be more behind it
-            return np.append(start, at), np.append(end, joined[0]), joined[1]
-        if self._halted:
-            return start, end, at  # the events before it come first
-        raise_answer(bytes(self._view[at + 4 : at + 4 + length]))
+        long = length == LONGEST and not self._buffer[at + 4]
+        if not long and not len(start):
+            raise_answer(bytes(self._view[at + 4 : at + 4 + length]))
+        joined = self._join(at) if long else None
+        if joined is not None:
+            start, end, at = np.append(start, at), np.append(end, joined[0]), joined[1]
+        self._halted = joined is not None or not long  # what lies behind is looked at in the next `fill`
+        return start, end, at
 
     def _kind(self, index: int) -> int:
         return self._buffer[int(self.start[index]) + 4]

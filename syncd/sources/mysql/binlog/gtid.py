@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
 from typing import Protocol
 
 from syncd.errors import FatalError
@@ -169,16 +168,3 @@ class MariaGtids:
 
 def parse(text: str, *, mariadb: bool) -> MySQLGtids | MariaGtids:
     return MariaGtids(text) if mariadb else MySQLGtids(text)
-
-
-def consecutive(numbers: Iterable[int]) -> Iterable[Interval]:
-    """Runs of consecutive numbers as intervals, in the order given."""
-    first = after = 0
-    for number in numbers:
-        if number != after:
-            if after:
-                yield first, after
-            first = number
-        after = number + 1
-    if after:
-        yield first, after

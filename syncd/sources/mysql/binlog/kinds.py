@@ -1,8 +1,8 @@
 """Event type codes and header facts of the binary log, as both server families number them.
 
-Source of the numbers: MySQL `libbinlogevents/include/binlog_event.h`, MariaDB `sql/log_event.h`. An event is a header of
-19 bytes (timestamp u32, type u8, server id u32, size u32, log_pos u32, flags u16; all little endian), its body, and a
-CRC32 of 4 bytes where the log has checksums.
+Source of the numbers: MySQL `libbinlogevents/include/binlog_event.h`, MariaDB `sql/log_event.h`. An event is a header
+of 19 bytes (timestamp u32, type u8, server id u32, size u32, log_pos u32, flags u16; all little endian), its body, and
+a CRC32 of 4 bytes where the log has checksums.
 """
 
 from __future__ import annotations

@@ -36,9 +36,7 @@ class Layout:
 
         Never past the padding behind the data; an end behind its event means a malformed event. IndexError: likewise.
         """
-        end = at
-        for _, end in self._walk(views, at, frozenset()):
-            pass
+        ((_, end),) = self._walk(views, at, frozenset())
         return end
 
     def cells(self, views: Views, at: Ints, columns: frozenset[int]) -> Iterator[Cell]:

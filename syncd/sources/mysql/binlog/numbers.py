@@ -16,6 +16,8 @@ from syncd.sources.mysql.binlog.cells import Cells, Convert
 from syncd.sources.mysql.binlog.tablemap import DIGIT_BYTES
 
 _GROUP = 9
+_NARROW = 18
+"""Digits that an int64 holds."""
 
 
 def integer(size: int, kind: pa.DataType, *, unsigned: bool) -> Convert:
@@ -59,12 +61,12 @@ def year(cells: Cells) -> pa.Array:
 def decimal(precision: int, scale: int, kind: pa.DataType) -> Convert:
     """DECIMAL(precision, scale) -> decimal128 or decimal256 of the same precision and scale."""
     groups = _groups(precision, scale)
-    words = 1 if precision <= 18 else kind.bit_width // 32
 
     def convert(cells: Cells) -> pa.Array:
         negative = cells.views.data[cells.at] < 0x80
-        values = _narrow(cells, groups, negative) if words == 1 else _wide(cells, groups, negative, words)
-        return array(kind, _widened(values, kind.bit_width // 64) if words == 1 else values, cells.null)
+        if precision > _NARROW:
+            return array(kind, _wide(cells, groups, negative, kind.bit_width // 32), cells.null)
+        return array(kind, _widened(_narrow(cells, groups, negative), kind.bit_width // 64), cells.null)
 
     return convert
 

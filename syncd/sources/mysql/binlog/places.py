@@ -7,6 +7,7 @@ by its size, and `log_pos` corrects it where the server left events out (by GTID
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncd.errors import FatalError
 from syncd.sources.mysql.binlog.arrays import Bools, Ints
@@ -26,7 +27,7 @@ class Places:
         self.name, self.at = name, at
         self.file = file_number(name) if name else 0
 
-    def count(self, kind: Ints, size: Ints, log_pos: Ints, flags: Ints) -> Ints:
+    def count(self, kind: NDArray[np.uint8], size: Ints, log_pos: Ints, flags: Ints) -> Ints:
         """The place of each event's first byte; of events that are not in the file, the place where they came."""
         real = _in_file(kind, log_pos, flags)
         step = np.where(real, size, 0)
@@ -44,6 +45,7 @@ class Places:
         return places
 
 
-def _in_file(kind: Ints, log_pos: Ints, flags: Ints) -> Bools:
+def _in_file(kind: NDArray[np.uint8], log_pos: Ints, flags: Ints) -> Bools:
     heartbeat = (kind == HEARTBEAT) | (kind == HEARTBEAT_V2)
-    return (log_pos != 0) & (flags & FLAG_ARTIFICIAL == 0) & ~heartbeat
+    real: Bools = (log_pos != 0) & (flags & FLAG_ARTIFICIAL == 0) & ~heartbeat
+    return real

@@ -19,7 +19,7 @@ from syncd.sources.mysql.binlog.cells import Convert, Place
 from syncd.sources.mysql.binlog.jsonb import json_text
 from syncd.sources.mysql.binlog.layout import Layout
 from syncd.sources.mysql.binlog.tablemap import ColumnMap, TableMap
-from syncd.sources.mysql.types import arguments, arrow_type, base_type, is_unsigned, members
+from syncd.sources.mysql.types import INTEGERS, arguments, arrow_type, base_type, is_unsigned, members
 
 Normalise = Callable[[Column, pa.Array], pa.Array]
 """From a key column and its values to the values of its normalised twin."""
@@ -55,13 +55,14 @@ _TEXT_TYPES = frozenset({tablemap.STRING, tablemap.VARCHAR, tablemap.BLOB})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`header`: what stands between the table id part of a rows event and its first image, when all columns are there."""
+    """`columns`: those of the table itself, in its order; `converts`: one for each. `count`: their number, in bytes."""
 
     schema: TableSchema
     layout: Layout
     converts: tuple[Convert, ...]
     columns: tuple[Column, ...]
     count: bytes
+    arrow: pa.Schema
 
 
 def make(schema: TableSchema, found: TableMap, zero_date: str, charsets: Mapping[int, str]) -> Plan:
@@ -75,7 +76,7 @@ def make(schema: TableSchema, found: TableMap, zero_date: str, charsets: Mapping
         _convert(Place(schema.table, column.name), column, mapped, zero_date)
         for column, mapped in zip(real, found.columns, strict=True)
     )
-    return Plan(schema, Layout(found.columns), converts, real, _packed(len(real)))
+    return Plan(schema, Layout(found.columns), converts, real, _packed(len(real)), schema.arrow())
 
 
 def _packed(count: int) -> bytes:
@@ -103,9 +104,8 @@ def _type_fault(column: Column, mapped: ColumnMap, base: str) -> str:
         return f"is called {mapped.name} in the log"
     if mapped.type not in _TYPES.get(base, ()):
         return f"has type {mapped.type} in the log"
-    if mapped.unsigned is not None and base in {"tinyint", "smallint", "mediumint", "int", "integer", "bigint"}:
-        if mapped.unsigned != is_unsigned(column.source_type):
-            return "has another sign in the log"
+    if base in INTEGERS and mapped.unsigned not in {None, is_unsigned(column.source_type)}:
+        return "has another sign in the log"
     if base in {"decimal", "numeric"} and (mapped.precision, mapped.scale) != _precision(args):
         return f"is decimal({mapped.precision},{mapped.scale}) in the log"
     if base in {"datetime", "timestamp", "time"} and mapped.length != int(args or 0):
@@ -169,15 +169,15 @@ def _convert(place: Place, column: Column, mapped: ColumnMap, zero_date: str) ->
         return sized[kind](mapped.size, zero)
     if kind == tablemap.TIME2:
         return temporal.time(mapped.size)
-    simple = {
-        tablemap.YEAR: lambda: numbers.year,
-        tablemap.DATE: lambda: temporal.date(zero),
-        tablemap.TIME: lambda: temporal.old_time,
-        tablemap.DATETIME: lambda: temporal.old_datetime(zero),
-        tablemap.TIMESTAMP: lambda: temporal.old_timestamp(zero),
+    simple: dict[int, Convert] = {
+        tablemap.YEAR: numbers.year,
+        tablemap.DATE: temporal.date(zero),
+        tablemap.TIME: temporal.old_time,
+        tablemap.DATETIME: temporal.old_datetime(zero),
+        tablemap.TIMESTAMP: temporal.old_timestamp(zero),
     }
     if kind in simple:
-        return simple[kind]()
+        return simple[kind]
     expected = arrow_type(column.source_type, column.charset)
     assert expected is not None
     return numbers.integer(mapped.size, expected, unsigned=is_unsigned(column.source_type))

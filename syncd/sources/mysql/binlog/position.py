@@ -32,23 +32,21 @@ class Place:
         return self.server.startswith("mariadb:")
 
     def dump(self) -> Position:
-        return Position(
-            json.dumps(
-                {name: value for name, value in asdict(self).items() if value not in ("", None, 0)}
-                | ({"gtid": ""} if self.gtid == "" else {})
-            )
-        )
+        return Position(json.dumps({name: value for name, value in asdict(self).items() if _said(name, value)}))
+
+
+def _said(name: str, value: object) -> bool:
+    return value is not None if name == "gtid" else bool(value)
 
 
 def load(position: Position) -> Place:
     """StateError: no position of a MySQL source."""
     try:
-        data = json.loads(position)
-        place = Place(**data)
-        if not isinstance(place.file, str) or not isinstance(place.pos, int):
-            raise TypeError("file is a text, pos a number")
+        place = Place(**json.loads(position))
     except (TypeError, ValueError) as error:
         raise StateError(f"{position!r} is no position of a MySQL source: {error}") from error
+    if not isinstance(place.file, str) or not isinstance(place.pos, int):
+        raise StateError(f"{position!r} is no position of a MySQL source: file is a text, pos a number")
     if not place.file and place.gtid is None:
         raise StateError(f"{position!r} names neither a log file nor GTIDs")
     return place

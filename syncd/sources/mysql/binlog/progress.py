@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from syncd.sources.mysql.binlog import kinds
@@ -22,7 +24,8 @@ Gtids = MySQLGtids | MariaGtids
 class Progress:
     """`done`: the GTIDs of all finished transactions, None while they are not known. `inside`: in a transaction.
 
-    `xa`: it is an XA one, whose rows do not count yet. `time`: commit time of the current or last transaction, microseconds.
+    `xa`: it is an XA one, whose rows do not count yet. `time`: commit time of the current or last transaction,
+    microseconds.
     """
 
     def __init__(self, done: Gtids | None, *, mariadb: bool) -> None:
@@ -63,10 +66,13 @@ class Progress:
 
     def file_begins(self, before: Gtids) -> None:
         """What the log file says at its beginning was done before it; a MySQL without GTIDs says nothing."""
-        if (isinstance(self.done, MySQLGtids) and isinstance(before, MySQLGtids)) or (isinstance(self.done, MariaGtids) and isinstance(before, MariaGtids)):
-            self.done.merge(before)
-        elif before.text() or self._mariadb:
-            self.done = before
+        match self.done, before:
+            case MySQLGtids() as done, MySQLGtids():
+                done.merge(before)
+            case MariaGtids() as done, MariaGtids():
+                done.merge(before)
+            case _ if before.text() or self._mariadb:
+                self.done = before
 
     def time_of(self, window: Window, index: int) -> int:
         """Commit time of the transaction of the event at `index`, as exact as the log has it, microseconds."""
@@ -128,7 +134,7 @@ class Progress:
         number = window.views.little(8, start + _NUMBER)
         breaks = (np.diff(high) != 0) | (np.diff(low) != 0) | (np.diff(number) != 1)
         edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(index)]
-        for first, after in zip(edges[:-1], edges[1:], strict=True):
+        for first, after in pairwise(edges):
             done.add(_source(window, int(index[first])), int(number[first]), int(number[after - 1]) + 1)
 
 

@@ -6,7 +6,6 @@ event does; then each column of all rows is gathered at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -32,9 +31,9 @@ class RowEvents:
 
     `start`: first byte of each event's header; `end`: one past its last row image; `kind`: its type; `place`: where
     the event begins in the log file.
-    `room`: None, or how many bytes each event has in the log file where it lies there compressed, alone or together with
-    others of the same place; 0 where it does not. The n-th row of such a place takes the n-th byte behind it, `given` rows
-    of it having gone before.
+    `room`: None, or how many bytes each event has in the log file where it lies there compressed, alone or together
+    with others of the same place; 0 where it does not. The n-th row of such a place takes the n-th byte behind it,
+    `given` rows of it having gone before.
     """
 
     views: Views
@@ -84,9 +83,9 @@ def _ordinals(events: RowEvents, event: Ints, plan: Plan) -> Ints:
     if ((number >= room) & (room > 0)).any():
         table = plan.schema.table
         raise Unsupported(
-            f"{table}: a compressed transaction in the log has more rows than bytes, too many to tell their versions apart",
+            f"{table}: a compressed transaction in the log has more rows than bytes: no place for each row's version",
             table=str(table),
-            hint="SET GLOBAL binlog_transaction_compression = OFF (MariaDB: log_bin_compress = OFF), then resync the table",
+            hint="SET GLOBAL binlog_transaction_compression = OFF (MariaDB: log_bin_compress), then resync the table",
         )
     return number
 
@@ -209,12 +208,12 @@ def _columns(
     for column in wanted:
         if column.normal_of:
             values[column.name] = normalise(plan.schema.column(column.normal_of), values[column.normal_of])
-    return pa.RecordBatch.from_arrays([values[c.name] for c in wanted], schema=_arrow(plan.schema, wanted))
+    return pa.RecordBatch.from_arrays([values[c.name] for c in wanted], schema=_arrow(plan, wanted))
 
 
-def _arrow(schema: TableSchema, wanted: tuple[Column, ...]) -> pa.Schema:
-    if wanted is schema.columns:
-        return schema.arrow()
+def _arrow(plan: Plan, wanted: tuple[Column, ...]) -> pa.Schema:
+    if wanted is plan.schema.columns:
+        return plan.arrow
     return pa.schema([pa.field(column.name, column.type) for column in wanted])
 
 
@@ -231,6 +230,3 @@ def _before_columns(schema: TableSchema, before: Before) -> tuple[Column, ...]:
     if before == "full" or not schema.key:
         return schema.columns
     return tuple(column for column in schema.columns if (column.normal_of or column.name) in schema.key)
-
-
-Decode = Callable[[RowEvents, Plan, int, Before, Normalise], ChangeBatch]

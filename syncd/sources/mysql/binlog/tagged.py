@@ -1,8 +1,8 @@
 """GTID_TAGGED events (MySQL 8.3+): `mysql::serialization` messages (`libs/mysql/serialization/readme.md`).
 
-A number takes as many bytes as its first byte has trailing ones, plus one; behind those ones and a zero follow its bits,
-little endian. A signed number has its sign in the lowest bit. The message is: format version, size, id of the last field that
-a reader must know; then fields, each an id and a value.
+A number takes as many bytes as its first byte has trailing ones, plus one; behind those ones and a zero follow its
+bits, little endian. A signed number has its sign in the lowest bit. The message is: format version, size, id of the
+last field that a reader must know; then fields, each an id and a value.
 """
 
 from __future__ import annotations

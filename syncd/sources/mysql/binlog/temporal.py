@@ -1,6 +1,6 @@
 """DATE, DATETIME, TIMESTAMP and TIME out of the log, in the formats since MySQL 5.6 and in the older ones.
 
-Source of the formats: MySQL `sql-common/my_time.cc` (my_datetime_packed_from_binary and its siblings). The newer formats
+Source of the formats: MySQL `sql-common/my_time.cc` (my_datetime_packed_from_binary and its siblings). The newer ones
 are big endian, with a fraction of (digits + 1) / 2 bytes behind the seconds.
 """
 
@@ -57,7 +57,7 @@ def date(zero: ZeroDates) -> Convert:
 
 
 def datetime(size: int, zero: ZeroDates) -> Convert:
-    """Five bytes: 1 bit set, year * 13 + month 17, day 5, hour 5, minute 6, second 6; then the fraction -> timestamp."""
+    """Five bytes: 1 bit set, year * 13 + month 17 bits, day 5, hour 5, minute 6, second 6; then the fraction."""
     tail = size - 5
 
     def convert(cells: Cells) -> pa.Array:

@@ -80,7 +80,6 @@ class Reader:
                 hint = "resync the table if it was changed on purpose"
                 raise FatalError(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E183")
 
-
     def read(self, schema: TableSchema, keys: pa.RecordBatch, seq: int) -> ChangeBatch:
         """The rows with these keys, op READ, and a DELETE for each key without a row; each key once."""
         wanted = _by_identity(_named(schema, keys, self._rules.normalise), schema)

@@ -1,0 +1,1 @@
+"""Benches: `bench/run NAME`."""

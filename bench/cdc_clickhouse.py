@@ -1,0 +1,141 @@
+"""Draining a backlog of row changes: MariaDB's log, syncd's queue, ClickHouse (chDB); events per second.
+
+    bench/run cdc_clickhouse [--quick] [--json] [--rounds N]
+
+The table is loaded and live, then syncd is stopped, the changes are made (70 % update, 20 % insert, 10 % delete; in
+transactions of 1 to 20 single-row statements, and in statements of 1,000 rows), and syncd is started again. The clock
+runs from the first 100 kB that leave the source until all is applied, seen at most 20 ms late. Beside it, on the same
+log: PyPI `mysql-ch-replicator`, its table loaded by itself, until the last row of its part of the backlog is visible,
+seen at most 100 ms late; its part is the first 60 or 180 thousand changes, since its rate does not change.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import engine
+from bench.daemon import Daemon
+from bench.data import QUICK_EVENTS, QUICK_ROWS, ROWS
+from bench.measure import emit, faster, parser
+from bench.peers import REPLICATOR, Replicator, ask
+from bench.snapshot_clickhouse import TABLE
+from bench.source import SUMS, FirstRows, SourceServer, source
+from syncd.testing.clickhouse_http import Front
+
+EVENTS = 1_000_000
+SHAPES = {"single": ("small", 20.0, 60_000), "bulk": ("large", 8.0, 180_000)}
+"""Figure -> the generator of `bench.data`, how many times the peer's rate it has to reach, the peer's part."""
+QUICK_PART = 3
+
+
+@dataclass
+class Rounds:
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    our_cpu: list[float] = field(default_factory=list)
+    their_cpu: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Changes in the log from `position` on; the first `part` of them end with the insert of row `last`."""
+
+    position: tuple[str, int]
+    events: int
+    part: int
+    last: int
+
+
+def produce(server: SourceServer, kind: str, events: int, part: int) -> Backlog:
+    """Make `events` row changes, the first `part` of them marked by a row behind them."""
+    position = server.position()
+    make = getattr(server.orders, kind)
+    make(part)
+    last = int(server.one("SELECT MAX(id) FROM orders")[0]) + 1
+    columns = "user_id, shop_id, status, amount, qty, discount, sku, note, attrs, created_at, updated_at"
+    server.one(f"INSERT INTO orders SELECT {last}, {columns} FROM orders LIMIT 1")
+    if events > part:
+        make(events - part)
+    return Backlog(position, events + 1, part + 1, last)
+
+
+def drain(daemon: Daemon, server: SourceServer, backlog: Backlog, into: Rounds) -> None:
+    first = FirstRows(server)
+    daemon.start()
+    try:
+        end = daemon.wait_applied()
+        began = first.stop()
+        into.our_cpu.append(daemon.stop())
+    finally:
+        daemon.kill()
+    into.ours.append(backlog.events / (end - began))
+
+
+def drain_peer(folder: Path, server: SourceServer, front: Front, backlog: Backlog, into: Rounds) -> None:
+    peer = Replicator(folder, server.port, front)
+    first = FirstRows(server)
+    with peer.following(backlog.position):
+        end = time.monotonic() + 1800
+        while ask(front, f"SELECT count() FROM {TABLE} WHERE id = {backlog.last}") != "1":
+            if time.monotonic() > end:
+                raise TimeoutError(peer.tail())
+            time.sleep(0.1)
+        seconds = time.time() - first.stop()
+    into.theirs.append(backlog.part / seconds)
+    into.their_cpu.append(peer.cpu)
+
+
+def verify(daemon: Daemon, server: SourceServer) -> None:
+    found, wanted = engine.run(daemon.engine, [SUMS.format(table=TABLE)])[0].text.split(), server.sums().split()
+    if [float(word) for word in found] != [float(word) for word in wanted]:
+        raise RuntimeError(f"syncd: the copy has {found}, the source {wanted}")
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser(__doc__).parse_args(argv)
+    rows, events = (QUICK_ROWS, QUICK_EVENTS) if arguments.quick else (ROWS, EVENTS)
+    rounds = arguments.rounds or (1 if arguments.quick else 3)
+    measured = {name: Rounds() for name in SHAPES}
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
+        folder = Path(place)
+        with source(folder) as server, Front(folder / "front") as front:
+            server.orders.create(rows)
+            Replicator(folder / "load", server.port, front, workers=2).load()
+            daemon = Daemon(folder / "syncd", server.port, "snapshot+cdc")
+            daemon.start()
+            try:
+                daemon.wait_live()
+                daemon.stop()
+            finally:
+                daemon.kill()
+            for number in range(rounds):
+                for name, (kind, _, part) in SHAPES.items():
+                    backlog = produce(server, kind, events, part // QUICK_PART if arguments.quick else part)
+                    drain(daemon, server, backlog, measured[name])
+                    drain_peer(folder / f"peer-{name}-{number}", server, front, backlog, measured[name])
+            verify(daemon, server)
+    holds = True
+    for name, (_, bar, part) in SHAPES.items():
+        found = measured[name]
+        figure = faster(
+            f"cdc_clickhouse {name}_events_per_s",
+            found.ours,
+            found.theirs,
+            peer=REPLICATOR,
+            bar=bar,
+            unit="events/s",
+            cpu={"syncd": found.our_cpu, REPLICATOR: found.their_cpu},
+            note=f"{events:,} changes; {REPLICATOR} {part // QUICK_PART if arguments.quick else part:,} of them",
+        )
+        emit(figure, as_json=arguments.json)
+        holds = holds and bool(figure.holds)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

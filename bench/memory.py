@@ -1,0 +1,165 @@
+"""The largest resident memory of each process of a job, by size of the table, and under one huge transaction.
+
+    bench/run memory [--quick] [--json]
+
+peak_mb is the kernel's own high-water mark (VmHWM) of a process, read thirty times a second until it ends; program
+files that are mapped count too. The process that hosts ClickHouse (chDB) is given apart from the engine: less the mark
+of a process that does nothing but write as many rows through the same sink. "Flat": ten times the rows, at most a
+quarter more memory, or 32 MB for what is small.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bench.daemon import Daemon
+from bench.measure import Figure, emit, parser
+from bench.source import SourceServer, source
+
+SIZES, QUICK_SIZES = (1_000_000, 10_000_000), (100_000, 1_000_000)
+FLAT, SLACK_MB = 1.25, 32.0
+ENGINE = "the engine alone"
+
+
+class Peaks(threading.Thread):
+    """High-water marks in MB of a daemon's processes, by kind: readers together under one name, the largest counts."""
+
+    TICK = 0.03
+
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__(name="peaks", daemon=True)
+        self._daemon = daemon
+        self._over = threading.Event()
+        self.found: dict[str, float] = {}
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(self.TICK):
+            for name, pid in self._daemon.workers().items():
+                with suppress(FileNotFoundError, ProcessLookupError, StopIteration):
+                    kind = name.partition("/")[0]
+                    self.found[kind] = max(self.found.get(kind, 0.0), high_water(pid))
+
+    def forget(self) -> None:
+        """Begin anew, in the kernel too, with what the processes hold now."""
+        for pid in self._daemon.workers().values():
+            with suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+        self.found = {}
+
+    def stop(self) -> dict[str, float]:
+        self._over.set()
+        self.join()
+        return self.found
+
+
+def high_water(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def loaded(folder: Path, server: SourceServer, transaction: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Peaks of a load until LIVE, then of one transaction that changes `transaction` rows (0: none)."""
+    daemon = Daemon(folder, server.port, "snapshot+cdc")
+    daemon.start()
+    peaks = Peaks(daemon)
+    try:
+        daemon.wait_live()
+        time.sleep(2 * Peaks.TICK)
+        load, change = dict(peaks.found), {}
+        if transaction:
+            peaks.forget()
+            server.one(f"UPDATE orders SET qty = qty + 1 WHERE id <= {transaction}")
+            daemon.wait_applied()
+            time.sleep(2 * Peaks.TICK)
+            change = dict(peaks.found)
+        daemon.stop()
+    finally:
+        peaks.stop()
+        daemon.kill()
+    return load, change
+
+
+def engine_alone(rows: int) -> float:
+    """The mark of a process that only writes `rows` rows through the sink, in the batches of a load."""
+    command = [sys.executable, "-m", "bench.memory", "--engine-alone", str(rows)]
+    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def write_alone(rows: int) -> float:
+    from bench.clickhouse_insert import SCHEMA, orders
+    from syncd.engine.snapshot import WRITE_ROWS
+    from syncd.model import Target
+    from syncd.sinks.clickhouse import ClickHouseSink
+    from syncd.sinks.clickhouse.options import ClickHouseOptions
+    from syncd.spi import Context, Ticket
+
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as name:
+        sink = ClickHouseSink(ClickHouseOptions(url=f"chdb://{name}/ch"), Context("bench", Path(name)))
+        sink.open()
+        target = Target(SCHEMA, "bench", "orders")
+        sink.prepare(target)
+        for number, first in enumerate(range(0, rows, WRITE_ROWS)):
+            sink.write(target, orders(first, min(WRITE_ROWS, rows - first)), Ticket("bench", 1, number))
+        sink.close()
+        return high_water_self()
+
+
+def high_water_self() -> float:
+    import os
+
+    return high_water(os.getpid())
+
+
+def figures(
+    small: Mapping[str, float], large: Mapping[str, float], huge: Mapping[str, float], sizes: tuple[int, int]
+) -> list[Figure]:
+    """One figure per process for the load, and one for the transaction."""
+    made = []
+    for kind in sorted(large):
+        before, after = small[kind], large[kind]
+        made.append(_flat(f"memory peak_mb, {kind}", after, before, f"{sizes[0]:,} rows", f"{sizes[1]:,} rows"))
+    for kind in sorted(huge):
+        before = large[kind] if kind in large else huge[kind]
+        made.append(_flat(f"memory peak_mb, {kind}, transaction", huge[kind], before, "the load", "one transaction"))
+    return made
+
+
+def _flat(name: str, value: float, beside: float, what: str, note: str) -> Figure:
+    holds = value <= beside * FLAT or value - beside <= SLACK_MB
+    return Figure(name, value, "MB", {what: beside}, value / beside, FLAT, holds, note=note)
+
+
+def main(argv: Sequence[str]) -> int:
+    if argv and argv[0] == "--engine-alone":
+        print(write_alone(int(argv[1])))
+        return 0
+    arguments = parser(__doc__).parse_args(argv)
+    sizes = QUICK_SIZES if arguments.quick else SIZES
+    loads: list[dict[str, float]] = []
+    huge: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as name:
+        folder = Path(name)
+        with source(folder) as server:
+            for rows in sizes:
+                server.orders.create(rows)
+                load, change = loaded(folder / str(rows), server, QUICK_SIZES[0] if arguments.quick else SIZES[0])
+                base = engine_alone(rows)
+                load["deliver less the engine"] = max(0.0, load["deliver"] - base)
+                loads.append({**load, ENGINE: base})
+                huge = change
+    made = figures(loads[0], loads[1], huge, sizes)
+    for figure in made:
+        emit(figure, as_json=arguments.json)
+    return 0 if all(figure.holds for figure in made) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

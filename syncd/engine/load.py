@@ -1,0 +1,168 @@
+"""Tables on their way from SNAPSHOT to the hand-over: chunks planned, dealt out to readers, marked, counted.
+
+What is saved decides, never what was said: a worker may have died between the two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from syncd.engine.build import Parts, clock
+from syncd.engine.snapshot import Copied, Copy, Plan
+from syncd.errors import FatalError, SyncdError
+from syncd.failpoints import failpoint
+from syncd.model import Chunk, TableId
+from syncd.spi import Lease, Queue
+from syncd.state import Phase, State, TableRecord
+
+log = structlog.get_logger()
+
+POISON = 3
+"""A chunk whose readers have died so often halts its table."""
+
+Key = tuple[str, TableId]
+
+
+@dataclass
+class Load:
+    """One table that is being loaded. `rows`: written; `estimate`: rows of the chunks found so far."""
+
+    record: TableRecord
+    waiting: list[Chunk] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    planned: bool = False
+    rows: int = 0
+    estimate: int = 0
+    deaths: Counter[int] = field(default_factory=Counter)
+
+
+class Loader:
+    """All loads of one job. `halt` is called with a table that cannot go on."""
+
+    def __init__(
+        self, parts: Parts, queue: Queue, lease: Lease, halt: Callable[[TableRecord, SyncdError], None]
+    ) -> None:
+        self._parts = parts
+        self._queue = queue
+        self._lease = lease
+        self._halt = halt
+        self._state = State(queue, parts.job.name)
+        self._planning: Key | None = None
+        self._loaded = 0
+        self.loads: dict[Key, Load] = {}
+        self.tasks: dict[str, Copy] = {}
+
+    # -- tables
+
+    def look(self, records: list[TableRecord]) -> None:
+        """Take up tables that are to be loaded, hand over those that are, drop those that halted."""
+        for record in records:
+            key = (record.sink, record.table)
+            if record.phase is not Phase.SNAPSHOT:
+                self.loads.pop(key, None)
+            elif key not in self.loads:
+                self.loads[key] = Load(record)
+                self._refresh(self.loads[key])
+        for load in [*self.loads.values()]:
+            if load.planned and not load.waiting and not load.running:
+                self._refresh(load)
+                if load.planned and not load.waiting:
+                    self._hand_over(load)
+
+    def _refresh(self, load: Load) -> None:
+        """Everything that is not saved as done, and not with a reader, is to be done."""
+        record = load.record
+        chunks = self._state.chunks(record.sink, record.table)
+        done = self._state.done(record.sink, record.table)
+        load.rows = sum(mark.rows for mark in done.values())
+        load.estimate = sum(chunk.rows for chunk in chunks)
+        load.waiting = [c for c in chunks if c.number not in done and c.number not in load.running]
+        load.planned = bool(chunks) and chunks[-1].upper is None
+
+    def _hand_over(self, load: Load) -> None:
+        """All chunks are written: from this commit on the lanes run, and no late chunk writer is heard (3, 7)."""
+        record = load.record
+        phase = Phase.CATCH_UP if self._parts.captures else Phase.DONE
+        after = replace(record, phase=phase, epoch=record.epoch + 1, since=clock())
+        failpoint("snapshot.all_marked")
+        self._queue.put(self._lease, self._state.table_item(after))
+        failpoint("snapshot.handed_over")
+        self._loaded += load.rows
+        del self.loads[record.sink, record.table]
+        log.info("table_loaded", job=self._parts.job.name, table=str(record.table), sink=record.sink, rows=load.rows)
+
+    # -- planning: one table at a time
+
+    def next_plan(self) -> Plan | None:
+        """What the idle planner is to do next."""
+        if self._planning is not None:
+            return None
+        for key, load in self.loads.items():
+            if not load.planned:
+                self._planning = key
+                return Plan(load.record)
+        return None
+
+    def planned(self, record: TableRecord, chunk: Chunk) -> None:
+        load = self.loads.get((record.sink, record.table))
+        if load is not None:
+            load.waiting.append(chunk)
+            load.estimate += chunk.rows
+
+    def plan_ended(self) -> None:
+        """The planner has answered, or died: what it has saved is there, whatever it has said."""
+        key, self._planning = self._planning, None
+        if key in self.loads:
+            self._refresh(self.loads[key])
+
+    # -- chunks
+
+    def next_chunk(self, reader: str) -> Copy | None:
+        """What the idle reader is to do next."""
+        wish = self._state.wish()
+        for load in self.loads.values():
+            if load.waiting and not self._parts.paused(wish, load.record.sink)(load.record.table):
+                chunk = load.waiting.pop(0)
+                load.running.add(chunk.number)
+                self.tasks[reader] = Copy(load.record, chunk)
+                return self.tasks[reader]
+        return None
+
+    def copied(self, reader: str, word: Copied) -> None:
+        self.tasks.pop(reader, None)
+        load = self.loads.get((word.record.sink, word.record.table))
+        if load is not None:
+            load.running.discard(word.chunk.number)
+            load.rows += word.done.rows
+
+    def reader_lost(self, reader: str, why: str) -> None:
+        """Its chunk is for another one, unless its mark was saved; three dead readers are the chunk's fault."""
+        task = self.tasks.pop(reader, None)
+        if task is None:
+            return
+        load = self.loads.get((task.record.sink, task.record.table))
+        if load is None:
+            return
+        load.running.discard(task.chunk.number)
+        self._refresh(load)
+        load.deaths[task.chunk.number] += 1
+        if load.deaths[task.chunk.number] >= POISON:
+            what = f"{POISON} readers died at chunk {task.chunk.number} of {task.record.table}: {why}"
+            self._halt(task.record, FatalError(what, table=str(task.record.table), hint="see the log", code="E162"))
+
+    def refused(self, reader: str) -> None:
+        """The reader has said that its table cannot go on; the reader itself is well."""
+        self.tasks.pop(reader, None)
+
+    # -- for people
+
+    def rows(self) -> tuple[int, int]:
+        """(written, expected by the chunks found so far)."""
+        return (
+            self._loaded + sum(load.rows for load in self.loads.values()),
+            self._loaded + sum(load.estimate for load in self.loads.values()),
+        )

@@ -1,0 +1,172 @@
+"""Worker processes kept running: started, heard, restarted when they die, killed when they freeze."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import structlog
+
+from syncd.engine.build import Parts
+from syncd.engine.process import Alive, Failed, Worker
+from syncd.errors import FatalError, FencedError, SyncdError, TransientError
+from syncd.spi import Queue
+
+log = structlog.get_logger()
+
+DEATHS = 5
+"""So many deaths in a row, each within STEADY seconds of life, are a crash loop."""
+STEADY = 120.0
+FIRST_SIGN = 60.0
+"""A worker may take this long to say anything at all: on a loaded machine its imports alone take seconds."""
+SILENT = 10.0
+"""A worker that says "alive" every second and has not for so long is frozen, and is killed."""
+
+
+@dataclass
+class Slot:
+    """One place in the process tree: its present worker, and how it went with it and the ones before. Monotonic s."""
+
+    name: str
+    start: Callable[[], Worker]
+    worker: Worker | None = None
+    born: float = 0.0
+    heard: float | None = None
+    deaths: int = 0
+    not_before: float = 0.0
+    last_error: str = ""
+
+
+class Supervisor:
+    """The slots of one job. `hear` gets every word that is not about life and death, `lost` a slot whose worker died.
+
+    `fatal` gets the error of a worker that a person must look at; `crash_loop` a slot that is not started again.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        queue: Queue,
+        hear: Callable[[Slot, Any], None],
+        lost: Callable[[Slot], None],
+        fatal: Callable[[Slot, SyncdError], None],
+    ) -> None:
+        self._parts = parts
+        self._queue = queue
+        self._hear = hear
+        self._lost = lost
+        self._fatal = fatal
+        self._ending: list[Worker] = []
+        self.slots: dict[str, Slot] = {}
+        self.waits: dict[str, str] = {}
+
+    def add(self, name: str, start: Callable[[], Worker]) -> None:
+        if name not in self.slots:
+            self.slots[name] = Slot(name, start)
+
+    def end(self, names: list[str]) -> None:
+        """These are not needed any more: they drain, beside everything else."""
+        for name in names:
+            worker = self.slots.pop(name).worker
+            self.waits.pop(name, None)
+            if worker is not None:
+                worker.stop()
+                self._ending.append(worker)
+
+    def pipes(self) -> list[Connection]:
+        """To wait on: one of them is readable when a worker has said something."""
+        return [slot.worker.pipe for slot in self.slots.values() if slot.worker is not None]
+
+    def step(self) -> None:
+        for slot in [*self.slots.values()]:
+            if slot.worker is None:
+                if time.monotonic() >= slot.not_before:
+                    self._start(slot)
+            else:
+                self._tend(slot, slot.worker)
+        for worker in [w for w in self._ending if not w.alive]:
+            worker.close()
+            self._ending.remove(worker)
+
+    def _start(self, slot: Slot) -> None:
+        slot.worker = slot.start()
+        slot.born, slot.heard = time.monotonic(), None
+        log.info("worker_started", job=self._parts.job.name, worker=slot.name, pid=slot.worker.pid)
+
+    def _tend(self, slot: Slot, worker: Worker) -> None:
+        alive = worker.alive  # asked before the words are read, so that the last ones are not missed
+        for word in worker.words():
+            self._word(slot, word)
+        now = time.monotonic()
+        if not alive:
+            self._bury(slot, worker)
+        elif now - (slot.heard or slot.born) > (FIRST_SIGN if slot.heard is None else SILENT):
+            log.error("worker_frozen", job=self._parts.job.name, worker=slot.name, pid=worker.pid)
+            worker.kill()
+
+    def _word(self, slot: Slot, word: Any) -> None:
+        match word:
+            case Alive():
+                slot.heard = time.monotonic()
+            case ("waiting", ""):
+                self.waits.pop(slot.name, None)
+            case ("waiting", str(reason)):
+                self.waits[slot.name] = reason
+            case Failed(FencedError() | TransientError() as error):
+                slot.last_error = str(error)
+            case Failed(error):
+                slot.last_error = str(error)
+                if error.code != "E159":  # a crash is tried again
+                    self._fatal(slot, error)
+            case _:
+                self._hear(slot, word)
+
+    def _bury(self, slot: Slot, worker: Worker) -> None:
+        lived = time.monotonic() - slot.born
+        self._free_leases(worker.pid)
+        worker.close()
+        slot.worker = None
+        self.waits.pop(slot.name, None)
+        slot.deaths = slot.deaths + 1 if lived < STEADY else 1
+        pause = min(10.0, 0.1 * 2**slot.deaths)
+        slot.not_before = time.monotonic() + pause
+        log.warning(
+            "worker_died",
+            job=self._parts.job.name,
+            worker=slot.name,
+            exitcode=worker.exitcode,
+            deaths=slot.deaths,
+            restart_in=pause,
+            reason=slot.last_error,
+        )
+        self._lost(slot)
+        if slot.deaths >= DEATHS:
+            why = f": {slot.last_error}" if slot.last_error else ""
+            what = f"{slot.name} of job {self._parts.job.name} died {slot.deaths} times in a row{why}"
+            self._fatal(slot, FatalError(what, hint="see the log", code="E162"))
+
+    def _free_leases(self, pid: int) -> None:
+        """Of a child that is dead for certain: the next one need not wait until they have run out."""
+        for state in self._queue.leases(f"job/{self._parts.job.name}/"):
+            if state.live and state.lease.owner == self._parts.owner(pid):
+                self._queue.release(state.lease)
+
+    def stop(self) -> None:
+        """Drain: every worker finishes what is in flight; who has not ended in time is killed."""
+        workers = [*self._ending, *(slot.worker for slot in self.slots.values() if slot.worker is not None)]
+        hosts = [slot.worker for name, slot in self.slots.items() if slot.worker and name.startswith("deliver/")]
+        # Readers write through the process that hosts the sink, so that one goes last.
+        for group in ([worker for worker in workers if worker not in hosts], hosts):
+            for worker in group:
+                worker.stop()
+            end = time.monotonic() + self._parts.service.drain
+            for worker in group:
+                if not worker.join(max(0.0, end - time.monotonic())):
+                    log.warning("worker_killed", worker=worker.name)
+                    worker.kill()
+                worker.close()
+        self.slots.clear()
+        self._ending.clear()

@@ -1,0 +1,160 @@
+"""Tables as the source tells them: types, keys, twins, defaults, and everything that is refused, by name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from syncd.model import TableId, TableSchema
+from syncd.sources.mysql.binlog.seq import file_number, make
+from syncd.sources.mysql.place import log_end
+from tests.integration.mysql_tools import found, opened, schema_of
+from tests.services.database import Database
+
+
+def test_columns_defaults_and_comments(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TABLE t (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY COMMENT 'the id', "
+        "a VARCHAR(20) NOT NULL DEFAULT 'it''s \\\\ x', b INT DEFAULT 7, c DECIMAL(5,2) DEFAULT -1.5, d INT, "
+        "e DATETIME DEFAULT CURRENT_TIMESTAMP, f INT GENERATED ALWAYS AS (b + 1) STORED, "
+        "g ENUM('x','y') DEFAULT 'y', h VARCHAR(9) DEFAULT '', i BIT(3) DEFAULT b'101') COMMENT 'orders'"
+    )
+    with opened(database, tmp_path) as source:
+        one = found(source, database)
+    schema = one.schema
+    assert one.refusals == ()
+    assert (schema.table, schema.key, schema.key_from, schema.comment) == (TableId(database.name, "t"), ("id",), "primary", "orders")
+    defaults = {c.name: c.default for c in schema.columns if c.default is not None}
+    assert defaults == {"a": "it's \\ x", "b": "7", "c": "-1.50", "g": "y", "h": "", "i": "b'101'"}
+    assert [c.nullable for c in schema.columns] == [False, False, *[True] * 8]
+    assert schema.column("id").comment == "the id"
+    assert schema.column("id").type == pa.uint64()
+    assert schema.column("f").type == pa.int32()
+    assert schema.column("a").charset == "utf8mb4"
+    assert TableSchema.load(schema.dump()) == schema
+
+
+@pytest.mark.parametrize(
+    ("definition", "key", "key_from"),
+    [
+        ("a INT, b INT, PRIMARY KEY (b, a)", ("b", "a"), "primary"),
+        ("a INT NOT NULL, b INT, UNIQUE (b), UNIQUE (a)", ("a",), "unique"),
+        ("a INT NOT NULL, b INT NOT NULL, UNIQUE (a, b), UNIQUE zz (b)", ("b",), "unique"),
+        ("a INT, b INT, UNIQUE (a)", (), ""),
+        ("a VARBINARY(90) NOT NULL, UNIQUE (a(5))", (), ""),
+        ("a INT, KEY (a)", (), ""),
+    ],
+)
+def test_the_key(database: Database, tmp_path: Path, definition: str, key: tuple[str, ...], key_from: str) -> None:
+    database.execute(f"CREATE TABLE t ({definition})")
+    with opened(database, tmp_path) as source:
+        schema = schema_of(source, database)
+    assert (schema.key, schema.key_from) == (key, key_from)
+
+
+def test_twins_of_text_keys(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TABLE t (a VARCHAR(9) COLLATE utf8mb4_general_ci, b INT, c VARBINARY(9), d CHAR(3) CHARACTER SET ascii "
+        "COLLATE ascii_bin, PRIMARY KEY (a, b, c, d), e VARCHAR(9) COLLATE utf8mb4_general_ci)"
+    )
+    with opened(database, tmp_path) as source:
+        schema = schema_of(source, database)
+    assert schema.identity == ("_key_a", "b", "c", "_key_d")
+    assert [(c.name, c.type, c.normal_of) for c in schema.columns[-2:]] == [
+        ("_key_a", pa.binary(), "a"),
+        ("_key_d", pa.binary(), "d"),
+    ]
+
+
+REFUSED = [
+    ("id INT PRIMARY KEY, v GEOMETRY", "column v: type geometry"),
+    ("id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET gbk", "column v: character set gbk"),
+    ("id FLOAT PRIMARY KEY", "key column id: float"),
+    ("id VARCHAR(9) COLLATE utf8mb4_swedish_ci PRIMARY KEY", "key column id: the order of collation utf8mb4_swedish_ci"),
+    ("id VARCHAR(9) CHARACTER SET latin1 COLLATE latin1_german2_ci PRIMARY KEY", "latin1_german2_ci"),
+]
+
+
+@pytest.mark.parametrize(("definition", "said"), REFUSED)
+def test_refusals_name_the_column(database: Database, tmp_path: Path, definition: str, said: str) -> None:
+    database.execute(f"CREATE TABLE t ({definition})")
+    with opened(database, tmp_path) as source:
+        (refusal,) = found(source, database).refusals
+    assert said in refusal
+
+
+def test_a_foreign_collation_is_refused_in_a_key_only(database: Database, tmp_path: Path) -> None:
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9) COLLATE utf8mb4_swedish_ci)")
+    with opened(database, tmp_path) as source:
+        assert found(source, database).refusals == ()
+
+
+def test_mariadb_only_types_are_refused(mariadb_database: Database, tmp_path: Path) -> None:
+    mariadb_database.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY, u UUID, i INET6, c VARCHAR(99) COMPRESSED)",
+        "CREATE TABLE v (id INT PRIMARY KEY) WITH SYSTEM VERSIONING",
+        "CREATE SEQUENCE s",
+    )
+    with opened(mariadb_database, tmp_path) as source:
+        assert [r.split(":")[0] for r in found(source, mariadb_database).refusals] == ["column u", "column i", "column c"]
+        assert "system versioned" in found(source, mariadb_database, "v").refusals[0]
+        assert "sequence" in found(source, mariadb_database, "s").refusals[0]
+
+
+def test_views_engines_and_partitions(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 3",
+        "CREATE TABLE m (id INT PRIMARY KEY) ENGINE = MyISAM",
+        "CREATE VIEW w AS SELECT * FROM t",
+        "CREATE TABLE e (k ENUM('a','b') PRIMARY KEY)",
+    )
+    with opened(database, tmp_path) as source:
+        tables = {f.schema.table.name: f for f in source.tables(lambda t: t.database == database.name)}
+    assert list(tables) == ["e", "m", "t", "w"]
+    assert tables["t"].refusals == () == tables["t"].findings
+    assert "view" in tables["w"].refusals[0]
+    assert tables["m"].findings[0].level == "warning"
+    assert "ENGINE = InnoDB" in tables["m"].findings[0].todo
+    assert "one chunk" in tables["e"].findings[0].text
+
+
+def test_the_version_is_a_head_with_no_ddl_after_it(database: Database, tmp_path: Path) -> None:
+    """A table is altered over and over: the columns found are always those of the log at the version found."""
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    places: list[tuple[int, int]] = []
+    stop = threading.Event()
+
+    def alter() -> None:
+        with database.connect() as connection, connection.cursor() as cursor:
+            for n in range(1, 60):
+                if stop.is_set():
+                    return
+                cursor.execute(f"ALTER TABLE t ADD COLUMN c{n} INT")
+                end = log_end(connection)
+                places.append((make(0, file_number(end.file), end.pos), n))
+                time.sleep(0.01)
+
+    altering = threading.Thread(target=alter)
+    altering.start()
+    seen: list[tuple[int, int]] = []
+    try:
+        with opened(database, tmp_path) as source:
+            while altering.is_alive():
+                schema = schema_of(source, database)
+                seen.append((schema.version, len(schema.columns) - 1))
+    finally:
+        stop.set()
+        altering.join()
+    assert len({count for _, count in seen}) > 3
+    for version, count in seen:
+        # the log's end after the n-th ALTER: whoever reads at or behind it has n columns, whoever reads before it less
+        assert count == max((n for place, n in places if place <= version), default=0)
+
+
+def test_system_tables_are_not_offered(database: Database, tmp_path: Path) -> None:
+    with opened(database, tmp_path) as source:
+        assert {f.schema.table.database for f in source.tables(lambda t: "mysql" in t.database)} == set()
