@@ -142,8 +142,6 @@ class Daemon:
             return max(done.at for done in state.done(record.sink, record.table).values()) / 1e6
 
 
-
-
 def _with_bytecode() -> dict[str, str]:
     """The environment in which modules are compiled once and not at each start, as in an installed package."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -24,8 +24,8 @@ PACKAGES = ("syncd", "numpy", "pyarrow", "PyMySQL", "mysql-replication", "clickh
 class Figure:
     """One figure beside a floor or a peer of the same run.
 
-    `ratio` is ours by theirs (where less is better: theirs by ours is not taken; `bar` is then a limit and `holds` says
-    so). `spread`: (largest - smallest) / median of the rounds. `cpu_s`: median processor seconds, the server's apart.
+    `ratio` is ours by theirs. `bar` is what the ratio, or without one the value, has to keep to; `holds` says whether.
+    `spread`: (largest - smallest) / median of the rounds. `cpu_s`: median processor seconds, the source server's apart.
     """
 
     name: str
@@ -44,7 +44,11 @@ class Figure:
         return json.dumps({key: _rounded(value) for key, value in asdict(self).items() if value not in (None, {}, "")})
 
     def text(self) -> str:
-        words = [f"{self.name}: {self.value:,.4g} {self.unit}" if self.value < 1000 else f"{self.name}: {self.value:,.0f} {self.unit}"]
+        words = [
+            f"{self.name}: {self.value:,.4g} {self.unit}"
+            if self.value < 1000
+            else f"{self.name}: {self.value:,.0f} {self.unit}"
+        ]
         words += [f"{name} {value:,.0f}" for name, value in self.beside.items()]
         if self.ratio is not None:
             words.append(f"ratio {self.ratio:.2f}")
@@ -98,13 +102,14 @@ def faster(
     cpu: Mapping[str, Sequence[float]],
     note: str = "",
 ) -> Figure:
-    """A rate beside another one, more is better."""
-    ratio = median(ours) / median(theirs)
+    """A rate beside another one, more is better. The ratio is the median of the rounds' ratios."""
+    if len(ours) == len(theirs):
+        ratio = median([mine / other for mine, other in zip(ours, theirs, strict=True)])
+    else:
+        ratio = median(ours) / median(theirs)
     seconds = {who: median(values) for who, values in cpu.items()}
     beside = {peer: median(theirs)}
-    return Figure(
-        name, median(ours), unit, beside, ratio, bar, ratio >= bar, spread(ours), len(ours), seconds, note
-    )
+    return Figure(name, median(ours), unit, beside, ratio, bar, ratio >= bar, spread(ours), len(ours), seconds, note)
 
 
 def below(name: str, value: float, unit: str, bar: float, *, rounds: int = 1, note: str = "") -> Figure:
@@ -141,7 +146,11 @@ def reap(process: subprocess.Popen[bytes], timeout: float) -> float:
 def machine() -> dict[str, object]:
     """Where the figures come from."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -1,4 +1,4 @@
-"""Loading `orders` from MariaDB into ClickHouse (chDB): rows per second from the first row read to the last one visible.
+"""Loading `orders` from MariaDB into ClickHouse (chDB): rows per second, first row read to last visible.
 
     bench/run snapshot_clickhouse [--quick] [--json] [--rounds N]
 

@@ -1,6 +1,15 @@
-"""`python -m syncd` is the `syncd` command."""
+"""`python -m syncd` and the `syncd` command.
 
-from syncd.cli import main
+The command line is imported only when it runs: every spawned worker imports this module again.
+"""
+
+
+def main() -> None:
+    """Run the command line."""
+    from syncd.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

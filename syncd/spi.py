@@ -87,6 +87,15 @@ class Source(Protocol):
     def head(self, epoch: int) -> Head:
         """A low watermark of the log (see `Head`). `epoch` (0..255) becomes the top bits of every seq."""
 
+    def place(self, text: str, epoch: int) -> Head:
+        """A place in the log that people wrote in the job file (`start:`). FatalError: it is none."""
+
+    def identity(self, position: Position) -> str:
+        """The name of the log that answers now. With another log seqs begin anew: the engine raises the epoch first.
+
+        FatalError: this log lacks changes before `position` (a failed-over or restored server). PositionLost.
+        """
+
     def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:
         """Key ranges of about `chunk_bytes`, in key order, found as they are asked for; goes on behind `after`.
 

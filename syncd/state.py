@@ -77,8 +77,9 @@ class TableRecord:
 class SourceRecord:
     """How far capture has read: everything before `position` is in the queue.
 
-    `epoch`: top bits of every seq (0..255). `time`: when the source said so; `saved`: when it was stored. A lane that
-    has been delivered up to an end offset that was read after this record has seen everything before `position`.
+    `epoch`: top bits of every seq (0..255). `log`: the name of the log that `position` is in. `time`: when the source
+    said so; `saved`: when it was stored. A lane that has been delivered up to an end offset that was read after this
+    record has seen everything before `position`.
     """
 
     epoch: int
@@ -86,14 +87,15 @@ class SourceRecord:
     seq: int
     time: int = 0
     saved: int = 0
+    log: str = ""
 
     def dump(self) -> bytes:
-        return json.dumps([self.epoch, self.position, self.seq, self.time, self.saved]).encode()
+        return json.dumps([self.epoch, self.position, self.seq, self.time, self.saved, self.log]).encode()
 
     @classmethod
     def load(cls, data: bytes) -> SourceRecord:
-        epoch, position, seq, time, saved = json.loads(data)
-        return cls(epoch, Position(position), seq, time, saved)
+        epoch, position, seq, time, saved, log = json.loads(data)
+        return cls(epoch, Position(position), seq, time, saved, log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, TableRule
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
-from syncd.model import Head, Position, TableId, TableSchema, Target
+from syncd.model import Head, TableId, TableSchema, Target
 from syncd.spi import Context, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord, Wish
 
@@ -191,16 +191,15 @@ class Parts:
         """Capture has been near the source's end since the table was handed over."""
         return source.saved >= record.since and source.saved - source.time < LIVE_SECONDS * 1e6
 
-    def start(self, head: Head) -> Head:
+    def start(self, source: Source, head: Head) -> Head:
         """Where capture begins: the head, or for mode cdc what the job file says."""
         start = self.job.start
         if start is None:
             return head
-        if start.position is not None:
-            return Head(Position(start.position), 0)
-        if start.gtid is not None:
-            return Head(Position(f"gtid:{start.gtid}"), 0)
-        raise FatalError("start.timestamp is not there yet", hint="give a position or a GTID set", code="E165")
+        text = start.position or start.gtid
+        if text is None:
+            raise FatalError("start.timestamp is not there yet", hint="give a position or a GTID set", code="E165")
+        return source.place(text, 1)
 
     def facts(self) -> dict[str, object]:
         """What the saved state depends on."""

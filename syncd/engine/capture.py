@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -22,6 +22,7 @@ from syncd.transforms import Transform
 
 # Published without waiting for the end of the transaction, so that a huge one needs no more memory than this.
 PUBLISH_BYTES = 16 << 20
+LAST_EPOCH = 255
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ class Capture:
         record = self._state.source()
         if record is None:
             raise FatalError(f"job {self._parts.job.name} has no saved position", code="E154")
+        record = self._in_this_log(record)
         self._pending = Pending()
         self._load_schemas(record)
         schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
@@ -87,13 +89,25 @@ class Capture:
                 case SchemaChange():
                     self._schema_change(event, record)
                 case Checkpoint():
-                    record = SourceRecord(record.epoch, event.position, event.seq, event.time, clock())
+                    record = replace(record, position=event.position, seq=event.seq, time=event.time, saved=clock())
                     self._pending.items |= self._state.source_item(record)
                     self._publish()
                     failpoint("capture.published")
                     self._source.ack(event.position)
                     if self._link.stop.is_set():
                         return
+
+    def _in_this_log(self, record: SourceRecord) -> SourceRecord:
+        """Another log's seqs begin anew: the epoch is raised, and saved, before the first publish from it (4)."""
+        log_now = self._source.identity(record.position)
+        if log_now == record.log:
+            return record
+        if record.epoch == LAST_EPOCH:
+            raise FatalError(f"job {self._parts.job.name} has seen {LAST_EPOCH} logs", hint="load anew", code="E154")
+        log.warning("log_changed", job=self._parts.job.name, before=record.log, now=log_now, epoch=record.epoch + 1)
+        record = replace(record, epoch=record.epoch + 1, log=log_now)
+        self._queue.put(self._lease, self._state.source_item(record))
+        return record
 
     def _load_schemas(self, record: SourceRecord) -> None:
         """The version of each table that holds at the saved position."""

@@ -32,6 +32,9 @@ from syncd.state import DELIVERED, Items, Phase, State, TableRecord
 
 log = structlog.get_logger()
 
+EXPIRE_SECONDS = 3600.0
+"""How often the tombstones of a table that stands still are purged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -52,6 +55,7 @@ class Unit:
     pending: list[Write] = field(default_factory=list)
     not_before: float = 0.0
     attempts: int = 0
+    expire_at: float = field(default_factory=lambda: time.monotonic() + EXPIRE_SECONDS)
 
 
 class Deliverer:
@@ -116,6 +120,8 @@ class Deliverer:
                     due = min(due, self._guarded(unit, record, partial(self._deliver, unit, record, lanes)))
                 elif record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record):
                     self._save(replace(record, phase=Phase.LIVE, since=clock()))
+                elif record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
+                    due = min(due, self._guarded(unit, record, partial(self._expire, unit, record, source.seq)))
         return max(0.0, due - time.monotonic())
 
     def _guarded(self, unit: Unit, record: TableRecord, do: Callable[[], bool]) -> float:
@@ -158,6 +164,14 @@ class Deliverer:
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
         return True
+
+    def _expire(self, unit: Unit, record: TableRecord, seq: int) -> bool:
+        """Tombstones that nobody needs: the lanes are empty, so all before the saved position is applied; a capture
+        that starts anew publishes nothing older."""
+        versions = self._state.schemas(record.table)[record.table]
+        self._sink.expire(self._target(record.table, max(versions)), seq)
+        unit.expire_at = time.monotonic() + EXPIRE_SECONDS
+        return False
 
     def _halt(self, unit: Unit, record: TableRecord, reason: str) -> None:
         unit.pending = []

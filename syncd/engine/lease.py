@@ -21,8 +21,8 @@ class Keeper:
 
     Each thread of the work calls `beat()` at each of its steps. When one has not for `deadline` seconds the lease is no
     longer renewed, so that another process can take over from a write that hangs. Once lost, `lost` is set and
-    `on_lost` is called: the work must end; its writes are refused from now on in any case (guarantee 7). Renewed every `interval`
-    seconds, at least three times within the lease's life.
+    `on_lost` is called: the work must end; its writes are refused from now on in any case (guarantee 7). The lease is
+    renewed every `interval` seconds, and at least three times within its life.
     """
 
     def __init__(

@@ -142,8 +142,9 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[s
             hint="look at the job's table patterns, or run syncd plan",
             code="E160",
         )
-    start = parts.start(head)
-    items = state.source_item(SourceRecord(1, start.position, start.seq, saved=clock()))
+    start = parts.start(source, head)
+    log_now = source.identity(start.position)
+    items = state.source_item(SourceRecord(1, start.position, start.seq, saved=clock(), log=log_now))
     for schema in taken:
         schema = replace(schema, version=min(schema.version, start.seq))
         items |= state.schema_item(SchemaPair(schema, parts.transform(schema).schema))

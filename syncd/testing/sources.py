@@ -136,6 +136,13 @@ class LogSource:
                 found.append(Found(replace(schema, version=now), rows, rows * ROW_BYTES))
         return found
 
+    def place(self, text: str, epoch: int) -> Head:
+        number = int(text.removeprefix("log:"))
+        return Head(Position(f"log:{number}"), seq_of(epoch, self.log.place_of(number)))
+
+    def identity(self, position: Position) -> str:
+        return "log"
+
     def head(self, epoch: int) -> Head:
         self._step("head")
         end, _ = self.log.end()

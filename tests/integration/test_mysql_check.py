@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.sources.mysql.options import Options
+from syncd.testing.servers.ports import free_port
 from tests.integration.mysql_tools import opened
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
 
 
-def checked(database: Database, tmp_path: Path, **options: object) -> dict[str, Finding]:
+def checked(database: Database, tmp_path: Path, **options: Any) -> dict[str, Finding]:
     """The worst finding of each subject."""
     order = ["ok", "warning", "error"]
     worst: dict[str, Finding] = {}
@@ -61,14 +63,20 @@ def test_missing_grants_by_name(database: Database, tmp_path: Path) -> None:
 def test_a_table_without_select_is_named(database: Database, tmp_path: Path) -> None:
     database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     with user(database, f"INSERT ON {database.name}.*", "REPLICATION SLAVE, REPLICATION CLIENT ON *.*") as url:
-        with opened(database, tmp_path, url=url) as source, pytest.raises(FatalError, match="grant is missing") as caught:
+        with (
+            opened(database, tmp_path, url=url) as source,
+            pytest.raises(FatalError, match="grant is missing") as caught,
+        ):
             source.tables(lambda t: t.database == database.name)
         assert caught.value.table == f"{database.name}.t"
 
 
 def test_wrong_password(database: Database, tmp_path: Path) -> None:
-    with user(database, "SELECT ON *.*", password="right") as url:  # noqa: S106
-        with pytest.raises(FatalError, match="refused the log-in"), opened(database, tmp_path, url=url, password="wrong"):
+    with user(database, "SELECT ON *.*", password="right") as url:
+        with (
+            pytest.raises(FatalError, match="refused the log-in"),
+            opened(database, tmp_path, url=url, password="wrong"),
+        ):
             pass
         with opened(database, tmp_path, url=url, password="right"):
             pass
@@ -91,9 +99,9 @@ def test_tls(mysql9_database: Database, tmp_path: Path) -> None:
     """The server made itself an authority; a certificate that does not name the host is refused unless told."""
     authority = mysql9_database.server.data / "ca.pem"
     with opened(mysql9_database, tmp_path, tls={"ca": str(authority), "verify": "ca"}) as source:
-        with source._link("asking").cursor() as cursor:
-            cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
-            assert cursor.fetchone()[1]
+        cursor = source._link("asking").cursor()
+        cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
+        assert cursor.fetchone()[1]
     for tls in ({"ca": str(authority)}, {"verify": "ca"}):
         with pytest.raises(FatalError, match="TLS was refused"), opened(mysql9_database, tmp_path, tls=tls):
             pass
@@ -107,15 +115,13 @@ def test_tls_where_the_server_has_none(mariadb_database: Database, tmp_path: Pat
 
 def test_unreachable(tmp_path: Path, unused_port: int) -> None:
     database = Database(server=None, name="none")  # type: ignore[arg-type]
-    with pytest.raises(TransientError, match="cannot be reached"):
-        with opened(database, tmp_path, url=f"mysql://root@127.0.0.1:{unused_port}/", connect_timeout=1):
-            pass
+    url = f"mysql://root@127.0.0.1:{unused_port}/"
+    with pytest.raises(TransientError, match="be reached"), opened(database, tmp_path, url=url, connect_timeout=1):
+        pass
 
 
 @pytest.fixture
 def unused_port() -> int:
-    from syncd.testing.servers.ports import free_port
-
     return free_port()
 
 

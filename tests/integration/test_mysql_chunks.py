@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 import uuid
@@ -25,17 +26,35 @@ KEYS: dict[str, tuple[str, Any]] = {
     "binary": ("k VARBINARY(12) PRIMARY KEY", lambda r, i: (r.randbytes(r.randint(0, 12)),)),
     "padded": ("k BINARY(6) PRIMARY KEY", lambda r, i: (r.randbytes(r.randint(0, 3)) + r.choice([b"", b"\0", b" "]),)),
     "bit": ("k BIT(40) PRIMARY KEY", lambda r, i: (r.getrandbits(40),)),
-    "date": ("k DATE PRIMARY KEY", lambda r, i: (f"{r.randint(1000, 9999)}-{r.randint(1, 12):02}-{r.randint(1, 28):02}",)),
+    "date": (
+        "k DATE PRIMARY KEY",
+        lambda r, i: (f"{r.randint(1000, 9999)}-{r.randint(1, 12):02}-{r.randint(1, 28):02}",),
+    ),
     "datetime": (
         "k DATETIME(6) PRIMARY KEY",
         lambda r, i: (f"{r.randint(1000, 9999)}-01-01 00:00:{r.randint(0, 59):02}.{r.randrange(10**6):06}",),
     ),
-    "timestamp": ("k TIMESTAMP(3) PRIMARY KEY", lambda r, i: (f"2024-03-31 0{r.randint(0, 9)}:{r.randint(0, 59):02}:01.{i % 1000:03}",)),
-    "time": ("k TIME(3) PRIMARY KEY", lambda r, i: (f"{r.choice(['', '-'])}{r.randint(0, 838)}:00:00.{r.randrange(999):03}",)),
+    "timestamp": (
+        "k TIMESTAMP(3) PRIMARY KEY",
+        lambda r, i: (f"2024-03-31 0{r.randint(0, 9)}:{r.randint(0, 59):02}:01.{i % 1000:03}",),
+    ),
+    "time": (
+        "k TIME(3) PRIMARY KEY",
+        lambda r, i: (f"{r.choice(['', '-'])}{r.randint(0, 838)}:00:00.{r.randrange(999):03}",),
+    ),
     "year": ("k YEAR PRIMARY KEY", lambda r, i: (1901 + i % 255,)),
-    "ci": ("k VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY", lambda r, i: ("".join(r.choices("aAbBäÄ éE\tz", k=r.randint(0, 8))),)),
-    "bin": ("k VARCHAR(20) COLLATE utf8mb4_bin PRIMARY KEY", lambda r, i: ("".join(r.choices("aA ä😀\t", k=r.randint(0, 8))),)),
-    "latin1": ("k VARCHAR(20) CHARACTER SET latin1 PRIMARY KEY", lambda r, i: ("".join(r.choices("aAäÄ€ß ", k=r.randint(0, 8))),)),
+    "ci": (
+        "k VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY",
+        lambda r, i: ("".join(r.choices("aAbBäÄ éE\tz", k=r.randint(0, 8))),),
+    ),
+    "bin": (
+        "k VARCHAR(20) COLLATE utf8mb4_bin PRIMARY KEY",
+        lambda r, i: ("".join(r.choices("aA ä😀\t", k=r.randint(0, 8))),),
+    ),
+    "latin1": (
+        "k VARCHAR(20) CHARACTER SET latin1 PRIMARY KEY",
+        lambda r, i: ("".join(r.choices("aAäÄ€ß ", k=r.randint(0, 8))),),
+    ),
     "uuid": ("k CHAR(36) CHARACTER SET ascii PRIMARY KEY", lambda r, i: (str(uuid.UUID(int=r.getrandbits(128))),)),
     "composite": (
         "k INT, l VARCHAR(9) COLLATE utf8mb4_unicode_ci, m BIGINT UNSIGNED, PRIMARY KEY (k, l, m)",
@@ -51,7 +70,9 @@ def cut(source: MySQLSource, schema: TableSchema, chunk_bytes: int) -> list[Chun
     assert [c.number for c in chunks] == list(range(len(chunks)))
     assert chunks[0].lower is None
     assert chunks[-1].upper is None
-    assert all(a.upper == b.lower is not None and a.normal_upper == b.normal_lower for a, b in zip(chunks, chunks[1:], strict=False))
+    assert all(
+        a.upper == b.lower is not None and a.normal_upper == b.normal_lower for a, b in itertools.pairwise(chunks)
+    )
     assert [Chunk.load(c.dump()) for c in chunks] == chunks
     return chunks
 
@@ -75,14 +96,14 @@ def test_no_gap_and_no_overlap(database: Database, tmp_path: Path, name: str) ->
         everything = whole(source, schema).select(list(schema.identity)).to_pylist()
         chunks = cut(source, schema, 2_000)
         parts = [whole(source, schema, chunk) for chunk in chunks]
-        assert (len(chunks) > 3) == (name not in {"enum"})
+        assert (len(chunks) > 3) == (name != "enum")
         read = [row for part in parts for row in part.select(list(schema.identity)).to_pylist()]
         assert len(read) == len(everything)
         assert sorted(map(str, read)) == sorted(map(str, everything))
         if name != "enum":
             bounds_hold(schema, chunks, [part.select(list(schema.identity)).to_pylist() for part in parts])
         for chunk in chunks[1:-1:5]:
-            assert list(source.chunks(schema, 2_000, chunk))[0].lower == chunk.upper
+            assert next(iter(source.chunks(schema, 2_000, chunk))).lower == chunk.upper
 
 
 def bounds_hold(schema: TableSchema, chunks: Sequence[Chunk], parts: Sequence[list[dict[str, Any]]]) -> None:
@@ -128,7 +149,8 @@ def test_the_last_chunk_has_no_follower(database: Database, tmp_path: Path) -> N
 def test_every_chunk_costs_the_same(database: Database, tmp_path: Path, columns: str, sql: str) -> None:
     """By rows that the server steps over, not by the clock: none more than three times the median, none a full scan."""
     database.execute(f"CREATE TABLE t ({columns}, pad VARCHAR(200) DEFAULT '')")
-    numbers = "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d AS n FROM digits a, digits b, digits c, digits e, digits f)"
+    numbers = "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d AS n FROM digits a, digits b, digits c"
+    numbers += ", digits e, digits f)"
     into = "(k, l, pad)" if "l BIGINT" in columns else "(k, pad)"
     database.execute(
         "CREATE TABLE digits (d INT)",
@@ -165,11 +187,18 @@ def stepped(connection: Any) -> int:
     """Index entries and rows that the session has stepped over."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
-        return sum(int(count) for name, count in cursor.fetchall() if name.lower() in {"handler_read_next", "handler_read_rnd_next", "handler_read_prev"})
+        return sum(
+            int(count)
+            for name, count in cursor.fetchall()
+            if name.lower() in {"handler_read_next", "handler_read_rnd_next", "handler_read_prev"}
+        )
 
 
 def test_a_descending_index(mysql9_database: Database, tmp_path: Path) -> None:
-    mysql9_database.execute("CREATE TABLE t (a INT, b INT, PRIMARY KEY (a DESC, b DESC))", "CREATE TABLE u (a INT, b INT, PRIMARY KEY (a DESC, b))")
+    mysql9_database.execute(
+        "CREATE TABLE t (a INT, b INT, PRIMARY KEY (a DESC, b DESC))",
+        "CREATE TABLE u (a INT, b INT, PRIMARY KEY (a DESC, b))",
+    )
     mysql9_database.many("INSERT INTO t VALUES (%s, %s)", [(n // 7, n) for n in range(400)])
     mysql9_database.execute("INSERT INTO u SELECT * FROM t", "ANALYZE TABLE t", "ANALYZE TABLE u")
     with opened(mysql9_database, tmp_path) as source:

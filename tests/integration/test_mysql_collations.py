@@ -42,7 +42,10 @@ MARIADB = [
 ]
 
 NARROW = "".join(map(chr, range(9, 127))) + "   \t"
-WIDE = NARROW + "äÄßÿÆøØéÉıİſ\u00a0\u00ad\u0301\u0308\u0306αΑςσиИйЙеёЯ\u0621اآ\u0653กเแโ\u0e01\u0cc6\u0cc2\u0cd5中文한가\uff21ア\ue000\ufffd"
+WIDE = (
+    NARROW + "äÄßÿÆøØéÉıİſ\u00a0\u00ad\u0301\u0308\u0306"
+    "αΑςσиИйЙеёЯ\u0621اآ\u0653กเแโ\u0e01\u0cc6\u0cc2\u0cd5中文한가\uff21ア\ue000\ufffd"
+)
 ASTRAL = "😀𝒜\U00020000\U0010ffff"
 FEW = "aAb  \t\x01"
 
@@ -66,9 +69,13 @@ def normaliser(database: Database, directory: Path) -> Normaliser:
 def proved(database: Database, directory: Path, collation: str) -> None:
     charset = collation.split("_")[0]
     rng = random.Random(11)
-    texts = ["".join(rng.choices(FEW if n % 3 == 0 else characters(charset), k=rng.randint(0, 7))) for n in range(2_500)]
+    texts = [
+        "".join(rng.choices(FEW if n % 3 == 0 else characters(charset), k=rng.randint(0, 7))) for n in range(2_500)
+    ]
     name = f"t_{collation}"
-    database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, k VARCHAR(40) CHARACTER SET {charset} COLLATE {collation})")
+    database.execute(
+        f"CREATE TABLE {name} (id INT PRIMARY KEY, k VARCHAR(40) CHARACTER SET {charset} COLLATE {collation})"
+    )
     database.many(f"INSERT INTO {name} VALUES (%s, %s)", list(enumerate(texts)))
     order = [row[0] for row in database.query(f"SELECT id FROM {name} ORDER BY k, id")]
     ((distinct,),) = database.query(f"SELECT COUNT(DISTINCT k) FROM {name}")
@@ -90,7 +97,9 @@ def test_mysql9(mysql9_database: Database, tmp_path: Path, collation: str) -> No
 
 
 @pytest.mark.mysql80
-@pytest.mark.parametrize("collation", ["utf8mb4_0900_ai_ci", "utf8mb4_0900_as_cs", "utf8mb4_general_ci", "latin1_swedish_ci"])
+@pytest.mark.parametrize(
+    "collation", ["utf8mb4_0900_ai_ci", "utf8mb4_0900_as_cs", "utf8mb4_general_ci", "latin1_swedish_ci"]
+)
 def test_mysql80(mysql80_database: Database, tmp_path: Path, collation: str) -> None:
     proved(mysql80_database, tmp_path, collation)
 
@@ -114,10 +123,14 @@ def test_contractions(mariadb_database: Database, tmp_path: Path) -> None:
     normalise = normaliser(mariadb_database, tmp_path)
     apart, joined, plain = normalise(of, pa.array(["xи\u0306y", "xйy", "xиy"])).to_pylist()
     assert apart == joined != plain
-    assert normalise(of, pa.array(["и", "\u0306"])).to_pylist() == [normalise(of, pa.array([t]))[0].as_py() for t in ("и", "\u0306")]
+    assert normalise(of, pa.array(["и", "\u0306"])).to_pylist() == [
+        normalise(of, pa.array([t]))[0].as_py() for t in ("и", "\u0306")
+    ]
 
 
-@pytest.mark.parametrize("collation", ["utf8mb4_swedish_ci", "utf8mb4_czech_ci", "latin1_german2_ci", "utf8mb4_de_pb_0900_ai_ci"])
+@pytest.mark.parametrize(
+    "collation", ["utf8mb4_swedish_ci", "utf8mb4_czech_ci", "latin1_german2_ci", "utf8mb4_de_pb_0900_ai_ci"]
+)
 def test_language_rules_are_refused(collation: str, tmp_path: Path) -> None:
     def never() -> None:
         raise AssertionError("the server was asked")
@@ -125,11 +138,15 @@ def test_language_rules_are_refused(collation: str, tmp_path: Path) -> None:
     assert collation in Normaliser(tmp_path, never).refusal(column(collation.split("_")[0], collation))
 
 
-def test_a_collation_that_does_not_add_up_is_refused(mysql9_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collation_that_does_not_add_up_is_refused(
+    mysql9_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Were a language's rules let through by their name, the proof by random texts would find them."""
     monkeypatch.setattr("syncd.sources.mysql.collation.Rules.known", True)
     monkeypatch.setattr("syncd.sources.mysql.weigh._SAMPLE", "chCHlLnNyY")
-    assert "does not weigh" in normaliser(mysql9_database, tmp_path).refusal(column("utf8mb4", "utf8mb4_es_trad_0900_ai_ci"))
+    assert "does not weigh" in normaliser(mysql9_database, tmp_path).refusal(
+        column("utf8mb4", "utf8mb4_es_trad_0900_ai_ci")
+    )
 
 
 def test_which_columns_have_twins() -> None:
@@ -138,7 +155,7 @@ def test_which_columns_have_twins() -> None:
     assert needs_twin(column("latin1", "latin1_nopad_bin")), "its order is not that of UTF-8"
     assert needs_twin(column("utf8mb4", "utf8mb4_bin")), "it ignores spaces at the end"
     assert not needs_twin(Column("k", pa.binary(), source_type="varbinary(9)"))
-    assert not needs_twin(Column("k", pa.dictionary(pa.int16(), pa.string()), source_type="enum('a')", collation="utf8mb4_bin"))
+    assert not needs_twin(
+        Column("k", pa.dictionary(pa.int16(), pa.string()), source_type="enum('a')", collation="utf8mb4_bin")
+    )
     assert rules_of(column("utf8", "utf8_general_ci")).bare == "general_ci"
-
-

@@ -176,6 +176,13 @@ def test_the_next_log_file_goes_on(database: Database, start: Position) -> None:
     ]
 
 
+def test_the_beginning_of_a_file_is_reached_too(database: Database, start: Position) -> None:
+    database.execute("INSERT INTO a VALUES (1, '')", "FLUSH BINARY LOGS")
+    last = read(database, start, schemas(database, "a"))[-1]
+    assert isinstance(last, Checkpoint)
+    assert here(last.position)[1] > 4
+
+
 def test_positions_carry_gtids_once_a_file_begins(database: Database, start: Position) -> None:
     database.execute("FLUSH BINARY LOGS", "INSERT INTO a VALUES (1, '')")
     last = read(database, start, schemas(database, "a"))[-1]

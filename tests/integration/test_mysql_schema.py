@@ -27,7 +27,12 @@ def test_columns_defaults_and_comments(database: Database, tmp_path: Path) -> No
         one = found(source, database)
     schema = one.schema
     assert one.refusals == ()
-    assert (schema.table, schema.key, schema.key_from, schema.comment) == (TableId(database.name, "t"), ("id",), "primary", "orders")
+    assert (schema.table, schema.key, schema.key_from, schema.comment) == (
+        TableId(database.name, "t"),
+        ("id",),
+        "primary",
+        "orders",
+    )
     defaults = {c.name: c.default for c in schema.columns if c.default is not None}
     assert defaults == {"a": "it's \\ x", "b": "7", "c": "-1.50", "g": "y", "h": "", "i": "b'101'"}
     assert [c.nullable for c in schema.columns] == [False, False, *[True] * 8]
@@ -74,7 +79,10 @@ REFUSED = [
     ("id INT PRIMARY KEY, v GEOMETRY", "column v: type geometry"),
     ("id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET gbk", "column v: character set gbk"),
     ("id FLOAT PRIMARY KEY", "key column id: float"),
-    ("id VARCHAR(9) COLLATE utf8mb4_swedish_ci PRIMARY KEY", "key column id: the order of collation utf8mb4_swedish_ci"),
+    (
+        "id VARCHAR(9) COLLATE utf8mb4_swedish_ci PRIMARY KEY",
+        "key column id: the order of collation utf8mb4_swedish_ci",
+    ),
     ("id VARCHAR(9) CHARACTER SET latin1 COLLATE latin1_german2_ci PRIMARY KEY", "latin1_german2_ci"),
 ]
 
@@ -100,7 +108,11 @@ def test_mariadb_only_types_are_refused(mariadb_database: Database, tmp_path: Pa
         "CREATE SEQUENCE s",
     )
     with opened(mariadb_database, tmp_path) as source:
-        assert [r.split(":")[0] for r in found(source, mariadb_database).refusals] == ["column u", "column i", "column c"]
+        assert [r.split(":")[0] for r in found(source, mariadb_database).refusals] == [
+            "column u",
+            "column i",
+            "column c",
+        ]
         assert "system versioned" in found(source, mariadb_database, "v").refusals[0]
         assert "sequence" in found(source, mariadb_database, "s").refusals[0]
 

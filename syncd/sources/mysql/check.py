@@ -16,16 +16,28 @@ _ENOUGH_HOURS = 24
 _OLDEST = {"mysql": (8, 0, 0), "mariadb": (10, 5, 0)}
 _NEWEST = {"mysql": (9, 99, 0), "mariadb": (12, 99, 0)}
 _VARIABLES = (
-    "log_bin binlog_format binlog_row_image binlog_row_value_options binlog_row_metadata binlog_transaction_compression "
-    "log_bin_compress binlog_expire_logs_seconds expire_logs_days server_id gtid_mode log_slave_updates "
-    "log_replica_updates max_binlog_total_size binlog_expire_logs_auto_purge"
-).split()
+    "log_bin",
+    "binlog_format",
+    "binlog_row_image",
+    "binlog_row_value_options",
+    "binlog_row_metadata",
+    "binlog_transaction_compression",
+    "log_bin_compress",
+    "binlog_expire_logs_seconds",
+    "expire_logs_days",
+    "server_id",
+    "gtid_mode",
+    "log_slave_updates",
+    "log_replica_updates",
+    "max_binlog_total_size",
+    "binlog_expire_logs_auto_purge",
+)
 _WAYS = {
     "snapshot": "by a consistent snapshot",
     "gtid": "by GTIDs",
     "log_status": "by performance_schema.log_status",
     "marker": "by a row in `marker_table`",
-    "lock": "by FLUSH TABLES WITH READ LOCK, held for a moment: it waits for running queries, and others wait behind it",
+    "lock": "by FLUSH TABLES WITH READ LOCK for a moment: it waits for running queries, and others wait for it",
 }
 
 
@@ -132,7 +144,7 @@ def _rows(asked: _Asked) -> Iterator[Finding]:
     yield from _must(asked, "binlog_row_value_options", "", "the log must hold whole JSON values")
     metadata = asked.known.get("binlog_row_metadata")
     if metadata is not None and metadata != "FULL":
-        text = f"binlog_row_metadata is {metadata}: column names are not in the log, so a table that is altered unseen is told late"
+        text = f"binlog_row_metadata is {metadata}: the log has no column names, so an alteration is told late"
         yield Finding("warning", "binlog_row_metadata", text, "SET GLOBAL binlog_row_metadata = 'FULL'")
     for name in ("binlog_transaction_compression", "log_bin_compress"):
         if asked.known.get(name) == "ON":

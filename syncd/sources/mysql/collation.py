@@ -1,8 +1,8 @@
 """Text keys as the server's own collation compares them: the twin columns `_key_<name>`.
 
-A twin is needed where equal keys may differ in their bytes, or where keys are ordered otherwise than their bytes are. Its
-values are the collation's weights (`weights`), asked of the server once for each collation (`weigh`) and kept on disk, so
-that capture normalises without the server.
+A twin is needed where equal keys may differ in their bytes, or where keys are ordered otherwise than their bytes are.
+Its values are the collation's weights (`weights`), asked of the server once for each collation (`weigh`) and kept on
+disk, so that capture normalises without the server.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +87,7 @@ def needs_twin(column: Column) -> bool:
 
 
 class Normaliser:
-    """Normalises the columns of one source. Weights are loaded when first needed, and asked of the server when absent."""
+    """Normalises the columns of one source. Weights are loaded when first needed; absent ones come from the server."""
 
     def __init__(self, directory: Path, connect: Callable[[], Connection]) -> None:
         self._directory = directory / "collations"
@@ -147,7 +148,7 @@ def _store(file: Path, weights: Weights) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     contractions = {text: [part.hex() for part in parts] for text, parts in weights.contractions.items()}
     head = json.dumps([FORMAT, weights.unit, weights.space, len(weights.levels), contractions])
-    arrays = {f"offsets{n}": level.offsets for n, level in enumerate(weights.levels)}
+    arrays: dict[str, Any] = {f"offsets{n}": level.offsets for n, level in enumerate(weights.levels)}
     arrays |= {f"data{n}": level.data for n, level in enumerate(weights.levels)}
     # Several processes may find it missing at once: each writes its own file, and the last one stays.
     part = file.with_suffix(f".{os.getpid()}")

@@ -24,10 +24,18 @@ Row = tuple[Any, ...]
 _NET_TIMEOUT = 3600
 _LARGEST_PACKET = 1 << 30
 
-_SESSION = (
-    "SET SESSION time_zone = '+00:00', SESSION net_write_timeout = {net}, SESSION net_read_timeout = {net}, "
-    "SESSION wait_timeout = 28800, SESSION tx_isolation_name = 'READ-COMMITTED', SESSION group_concat_max_len = 1048576"
-)
+# A table that is being altered is waited for this long.
+_LOCK_TIMEOUT = 30
+
+_SESSION = {
+    "time_zone": "'+00:00'",
+    "net_write_timeout": _NET_TIMEOUT,
+    "net_read_timeout": _NET_TIMEOUT,
+    "wait_timeout": 28800,
+    "lock_wait_timeout": _LOCK_TIMEOUT,
+}
+_MYSQL = {"transaction_isolation": "'READ-COMMITTED'", "max_execution_time": 0, "information_schema_stats_expiry": 0}
+_MARIADB = {"tx_isolation": "'READ-COMMITTED'", "max_statement_time": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +100,24 @@ def _tls(options: Options, to: Address) -> dict[str, Any]:
     tls = options.tls
     if tls is None:
         return {"ssl_disabled": True} if to.loopback else {}
-    context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
+        if tls.cert:
+            context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
+    except OSError as error:
+        files = ", ".join(str(file) for file in (tls.ca, tls.cert, tls.key) if file)
+        raise FatalError(
+            f"TLS: one of {files} cannot be used: {error}", hint="see `tls` of the source", code="E180"
+        ) from error
     context.check_hostname = tls.verify == "full"
     context.verify_mode = ssl.CERT_NONE if tls.verify == "none" else ssl.CERT_REQUIRED
-    if tls.cert:
-        context.load_cert_chain(str(tls.cert), str(tls.key) if tls.key else None)
     return {"ssl": context}
 
 
 def _prepare(connection: Connection) -> None:
-    isolation = "tx_isolation" if server(connection).mariadb else "transaction_isolation"
+    settings = _SESSION | (_MARIADB if server(connection).mariadb else _MYSQL)
     with connection.cursor() as cursor:
-        cursor.execute(_SESSION.format(net=_NET_TIMEOUT).replace("tx_isolation_name", isolation))
+        cursor.execute("SET " + ", ".join(f"SESSION {name} = {value}" for name, value in settings.items()))
 
 
 def server(connection: Connection) -> Server:

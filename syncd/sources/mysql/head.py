@@ -12,6 +12,8 @@ Rows of an XA branch are in the log at its PREPARE and visible at its COMMIT: `x
 PREPARE of every open branch.
 """
 
+# ruff: noqa: S608 - names are quoted, values are literals of ours
+
 from __future__ import annotations
 
 import json
@@ -24,16 +26,18 @@ from syncd.model import Head
 from syncd.sources.mysql.binlog.position import Place as Position
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.connect import Connection, quoted, rows, server, variables
+from syncd.sources.mysql.faults import code_of
 from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.place import Place, log_end, no_log
 from syncd.sources.mysql.xa import before_open_branches
 
 _POLL = 0.002
+_NO_TABLE = 1146
 _OWNED = re.compile(r"\s*,\s*")
 
 
 def head(connection: Connection, options: Options, epoch: int) -> Head:
-    """`Source.head`. TransientError: transactions or XA branches hang. FatalError: no log, or no grant that would do."""
+    """`Source.head`. TransientError: transactions or XA branches hang. FatalError: no log, or no grant for it."""
     way = choose(connection, options)
     place = before_open_branches(connection, lambda: low_watermark(connection, options, way), options.head_timeout)
     gtid = place.gtid if options.gtid is not False else None
@@ -55,7 +59,7 @@ def low_watermark(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Place:
-    """A place before which all is visible, found by `way` (see `ways`). The connection must be in no transaction."""
+    """A place before which all is visible, found by `way` (see `choose`). The connection must be in no transaction."""
     match way:
         case "snapshot":
             return _snapshot(connection)
@@ -70,7 +74,7 @@ def low_watermark(
 
 
 def choose(connection: Connection, options: Options) -> str:
-    """How this server's low watermark is found, given its settings and the user's grants. FatalError: not at all."""
+    """How the low watermark is found here, given the server's settings and the grants. FatalError: not at all."""
     if server(connection).mariadb:
         return "snapshot"
     known = variables(connection, "gtid_mode", "performance_schema", "binlog_order_commits")
@@ -85,7 +89,7 @@ def choose(connection: Connection, options: Options) -> str:
     if everything or "RELOAD" in granted:
         return "lock"
     raise FatalError(
-        "the log's low watermark cannot be found: the server has no GTIDs, and the user none of the grants that would do",
+        "the log's low watermark cannot be found: no GTIDs, and none of the grants that would do",
         hint="switch gtid_mode on, or GRANT BACKUP_ADMIN or RELOAD ON *.*, or name a `marker_table`",
         code="E185",
     )
@@ -148,12 +152,17 @@ def _log_status(connection: Connection) -> Place:
 
 def _marker(connection: Connection, table: str) -> Place:
     name = quoted(*table.split(".", 1))
-    rows(
-        connection, f"CREATE TABLE IF NOT EXISTS {name} (id INT PRIMARY KEY, at TIMESTAMP(6) NOT NULL) ENGINE = InnoDB"
-    )
-    end = log_end(connection)._replace(gtid=None)
+    end = log_end(connection)
     # Commits become visible in the order of the log (binlog_order_commits): ours is behind all that is before `end`.
-    rows(connection, f"REPLACE INTO {name} VALUES (1, NOW(6))")
+    mark = f"REPLACE INTO {name} VALUES (1, NOW(6))"
+    try:
+        rows(connection, mark)
+    except FatalError as error:
+        if error.__cause__ is None or code_of(error.__cause__) != _NO_TABLE:
+            raise
+        columns = "id INT PRIMARY KEY, at TIMESTAMP(6) NOT NULL"
+        rows(connection, f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = InnoDB")
+        rows(connection, mark)
     return end
 
 

@@ -49,13 +49,17 @@ class Tls(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ca: Path | None = Field(None, description="PEM file with the authorities that may sign the server's certificate.")
-    cert: Path | None = Field(
-        None, description="PEM file with the client's certificate, where the server asks for one."
+    ca: Path | None = Field(
+        default=None, description="PEM file with the authorities that may sign the server's certificate."
     )
-    key: Path | None = Field(None, description="PEM file with the key of `cert`; not needed when `cert` holds both.")
+    cert: Path | None = Field(
+        default=None, description="PEM file with the client's certificate, where the server asks for one."
+    )
+    key: Path | None = Field(
+        default=None, description="PEM file with the key of `cert`; not needed when `cert` holds both."
+    )
     verify: Literal["full", "ca", "none"] = Field(
-        "full",
+        default="full",
         description="`full`: the certificate is signed by `ca` (or the system's authorities) and names the host; "
         "`ca`: signed, whatever the name; `none`: encrypted only, anyone may answer.",
     )
@@ -67,55 +71,56 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(
-        "mysql://root@127.0.0.1:3306/",
+        default="mysql://root@127.0.0.1:3306/",
         description="The server as `mysql://user@host:port/`, without a password.",
     )
-    password: SecretStr | None = Field(None, description="The user's password; none when left out.")
+    password: SecretStr | None = Field(default=None, description="The user's password; none when left out.")
     tls: Tls | None = Field(
-        None,
+        default=None,
         description="Encryption. Left out: none on this machine's own addresses, elsewhere encrypted where the server "
         "offers it, its certificate not checked.",
     )
     server_id: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=(1 << 32) - 1,
         description="The replica id under which the job reads the log; no other replica of the server may have it. "
         "Left out: made from the job's name, at or above 2147483648.",
     )
     heartbeat: float = Field(
-        1.0,
+        default=1.0,
         ge=0.1,
         le=60,
         description="Seconds of silence after which the server tells that nothing has happened.",
     )
-    connect_timeout: float = Field(10.0, gt=0, le=600, description="Seconds that the server may take to greet.")
+    connect_timeout: float = Field(default=10.0, gt=0, le=600, description="Seconds that the server may take to greet.")
     read_timeout: float = Field(
-        300.0,
+        default=300.0,
         gt=0,
         le=86400,
-        description="Seconds without a byte from the server, while an answer is due, after which the connection counts as lost.",
+        description="Seconds without a byte from the server, while an answer is due, after which it counts as lost.",
     )
     gtid: bool | Literal["auto"] = Field(
-        "auto",
-        description="Whether positions follow global transaction ids, and so survive a failover. `auto`: where the server has "
-        "them switched on.",
+        default="auto",
+        description="Whether positions follow global transaction ids, and so survive a failover. `auto`: where the "
+        "server has them switched on.",
     )
     head_timeout: float = Field(
-        30.0,
+        default=30.0,
         gt=0,
         le=3600,
         description="Seconds that finding the log's low watermark may wait for transactions that are being committed.",
     )
     marker_table: str = Field(
-        "",
+        default="",
         pattern=r"^([^.`]+\.[^.`]+)?$",
-        description="`database.table` of syncd's own at the source, to find the low watermark of a MySQL server without "
-        "global transaction ids; the user needs INSERT, CREATE and DROP on it. Empty: not used.",
+        description="`database.table` of syncd's own at the source, to find the low watermark of a MySQL server "
+        "without global transaction ids; the user needs INSERT, CREATE and DROP on it. Empty: not used.",
     )
     replicas: tuple[str, ...] = Field(
-        (),
-        description="Replicas as `mysql://user@host:port/` (same password and TLS) whose lag the throttle `replica_lag_s` watches.",
+        default=(),
+        description="Replicas as `mysql://user@host:port/` (same password and TLS) whose lag the throttle "
+        "`replica_lag_s` watches.",
     )
 
     @field_validator("url")

@@ -1,11 +1,12 @@
 """Tables as information_schema tells them, turned into `TableSchema`s; what syncd cannot take is refused by name."""
 
+# ruff: noqa: S608 - names are quoted, values are literals of ours
+
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,9 +22,10 @@ TWIN = "_key_{}"
 
 _ROUNDS = 5
 _GONE = {1146, 1051, 1049}
+_NAMES = f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM}"
 _TABLES = (
     "SELECT table_schema, table_name, table_type, engine, table_rows, data_length, table_comment "
-    f"FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM}"
+    "FROM information_schema.tables WHERE {where}"
 )
 _NUMBER = re.compile(r"^-?\d+(\.\d+)?(e[+-]?\d+)?$", re.IGNORECASE)
 
@@ -66,21 +68,22 @@ def tables(connection: Connection, wanted: Callable[[TableId], bool], rules: Rul
     TransientError: tables come and go faster than they can be read.
     """
     for _ in range(_ROUNDS):
-        listed = _listed(connection, wanted)
-        found = _locked(connection, listed, rules)
-        if found is not None and _listed(connection, wanted, ids_only=True) == {t.id for t in listed}:
+        ids = _names(connection, wanted)
+        found = _locked(connection, _listed(connection, ids), rules)
+        if found is not None and [f.schema.table for f in found] == _names(connection, wanted):
             return found
     raise TransientError("tables are being created and dropped faster than they can be read", retry_after=5.0)
 
 
-def _listed(connection: Connection, wanted: Callable[[TableId], bool], *, ids_only: bool = False) -> Any:
-    """The wanted tables in order of their names; with `ids_only` the set of their ids."""
-    listed = [
-        _Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "")
-        for r in rows(connection, _TABLES)
-    ]
-    listed = sorted((t for t in listed if wanted(t.id)), key=lambda t: t.id)
-    return {t.id for t in listed} if ids_only else listed
+def _names(connection: Connection, wanted: Callable[[TableId], bool]) -> list[TableId]:
+    return sorted(table for table in (TableId(*row) for row in rows(connection, _NAMES)) if wanted(table))
+
+
+def _listed(connection: Connection, ids: Sequence[TableId]) -> list[_Table]:
+    """What the server says of the tables. It opens each of them to answer: so only of those that are wanted."""
+    found = _per_table(connection, _TABLES, ids)
+    listed = [_Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "") for r in found]
+    return sorted(listed, key=lambda table: table.id)
 
 
 def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> Sequence[Found] | None:
@@ -125,11 +128,9 @@ def _columns(connection: Connection, listed: Sequence[_Table]) -> Mapping[TableI
 def indexes(connection: Connection, ids: Sequence[TableId]) -> Mapping[TableId, list[Index]]:
     """Each table's visible unique indexes over whole columns, PRIMARY first, then by length and name."""
     now = server(connection)
-    hidden = "''"
+    hidden = "is_visible = 'NO'"
     if now.mariadb:
         hidden = "ignored = 'YES'" if now.at_least(10, 6) else "0"
-    else:
-        hidden = "is_visible = 'NO'"
     sql = (
         "SELECT table_schema, table_name, index_name, column_name, sub_part, nullable, collation, "
         f"{hidden} FROM information_schema.statistics WHERE non_unique = 0 AND ({{where}}) "

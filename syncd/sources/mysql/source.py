@@ -14,6 +14,7 @@ from syncd.sources.mysql import stream as log
 from syncd.sources.mysql.check import check
 from syncd.sources.mysql.collation import Normaliser
 from syncd.sources.mysql.connect import Connection, close, connect
+from syncd.sources.mysql.log_identity import log_identity, written_place
 from syncd.sources.mysql.options import Options as MySQLOptions
 from syncd.sources.mysql.snapshot import chunks as chunks_
 from syncd.sources.mysql.snapshot.decode import Rules
@@ -55,6 +56,12 @@ class MySQLSource:
 
     def head(self, epoch: int) -> Head:
         return heads.head(self._link("head"), self._options, epoch)
+
+    def place(self, text: str, epoch: int) -> Head:
+        return written_place(self._link("asking"), text, epoch)
+
+    def identity(self, position: Position) -> str:
+        return log_identity(self._link("asking"), position)
 
     def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:
         return chunks_.walk(self._link("asking"), schema, chunk_bytes, after, self._normalise.key)

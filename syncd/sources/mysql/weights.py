@@ -4,8 +4,8 @@ A key is made of the weights of the string's characters, level by level. What is
 
     NO PAD     all weights, then the levels behind one another with 0x0000 between them
     PAD SPACE  the weights of each level as if an endless run of spaces followed: spaces at the end are taken away, and
-               the level ends in the weight of a space and 0x02; a space inside is followed by 0x01 or 0x03, as the first
-               weight behind its run is below or above that of a space
+               the level ends in the weight of a space and 0x02; a space inside is followed by 0x01 or 0x03, as the
+               first weight behind its run is below or above that of a space
 
 A contraction (several characters with weights of their own) is looked up in the few strings that may hold one.
 """
@@ -66,7 +66,8 @@ class Weights:
         if not self.levels:
             parts = [text]
         else:
-            parts = [self._level(number, text.points(), values) for number in range(len(self.levels))]
+            points = text.points()
+            parts = [self._level(number, points, values) for number in range(len(self.levels))]
         if self.space:
             parts = [_padded(part, self.unit, space) for part, space in zip(parts, self.space, strict=True)]
         made = parts[0]

@@ -28,7 +28,7 @@ def before_open_branches(
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.monotonic,
 ) -> Place:
-    """What `find` finds, or the beginning of the earliest branch that is prepared and neither committed nor rolled back.
+    """What `find` finds, or the beginning of the earliest branch that is prepared and not yet ended.
 
     A branch that ends while this runs has done so before a read begins that relies on the place found. TransientError:
     the beginning is not found in time. FatalError: XA is in use, and the grant to look at its branches is missing.

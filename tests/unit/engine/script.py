@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -36,19 +37,24 @@ TABLES = (NUMBERS, WORDS, LATER)
 KEYS = 8
 VALUES = 4
 
-POINTS = (
-    *("snapshot.head_taken", "snapshot.head_saved", "snapshot.prepared", "snapshot.border_found"),
-    *("snapshot.chunk_saved", "snapshot.chunk_part", "snapshot.chunk_written", "snapshot.chunk_marked"),
-    *("snapshot.all_marked", "snapshot.handed_over"),
-    *("capture.transformed", "capture.part_published", "capture.published"),
-    *("deliver.merged", "deliver.written", "deliver.committed"),
-    *("barrier.reached", "barrier.acted", "barrier.passed"),
-    *("queue.publish", "queue.published", "queue.commit", "queue.committed", "queue.put", "queue.stored"),
-    *("source.open", "source.head", "source.tables", "source.chunks", "source.scan", "source.stream", "source.event"),
-    *("sink.write", "sink.written", "sink.apply", "sink.applied"),
-)
+POINTS = {
+    "load": (
+        *("snapshot.head_taken", "snapshot.head_saved", "snapshot.prepared", "snapshot.border_found"),
+        *("snapshot.chunk_saved", "snapshot.chunk_part", "snapshot.chunk_written", "snapshot.chunk_marked"),
+        *("snapshot.all_marked", "snapshot.handed_over"),
+    ),
+    "capture": ("capture.transformed", "capture.part_published", "capture.published", "queue.publish", "queue.published"),
+    "deliver": ("deliver.merged", "deliver.written", "deliver.committed", "queue.commit", "queue.committed"),
+    "barrier": ("barrier.reached", "barrier.acted", "barrier.passed", "sink.apply", "sink.applied"),
+    "state": ("queue.put", "queue.stored"),
+    "source": (
+        *("source.open", "source.head", "source.tables", "source.chunks", "source.scan", "source.stream"),
+        "source.event",
+    ),
+    "sink": ("sink.write", "sink.written"),
+}
 # What a call's caller is told: only before the call, as nothing of it was done; a sink's write may have been done.
-FAILING = {name: ("fail",) for name in POINTS if name.startswith(("source.", "sink."))}
+FAILING = {name: ("fail",) for name in (*POINTS["source"], *POINTS["sink"], "sink.apply", "sink.applied")}
 FAILING |= {"queue.publish": ("fail", "full"), "queue.commit": ("fail",), "queue.put": ("fail",)}
 
 
@@ -141,7 +147,14 @@ class Refuse:
 
 
 Step = Tx | Statement | Work | Order | Kill | Refuse
-Script = list[Step]
+
+
+@dataclass(frozen=True)
+class Script:
+    """`loaded`: the first rows are at the sinks before it begins."""
+
+    loaded: bool
+    steps: tuple[Step, ...]
 
 
 def apply(world: World, tx: Transaction, change: Change) -> None:
@@ -191,28 +204,35 @@ _changes = st.builds(
     _keys,
     st.integers(0, VALUES - 1),
 )
-_transactions = st.builds(Tx, st.lists(_changes, min_size=1, max_size=5).map(tuple))
-_orders = st.sampled_from(POINTS).flatmap(
-    lambda point: st.builds(
-        Order,
-        st.just(point),
-        st.integers(1, 4),
-        st.one_of(st.sampled_from(["die", "freeze", *FAILING.get(point, ())]), _transactions),
+_transactions = st.lists(_changes, min_size=1, max_size=5).map(tuple).map(Tx)
+_statements = st.builds(Statement, st.sampled_from(["truncate", "add"]), _tables)
+
+
+def _acts(point: str) -> st.SearchStrategy[Order]:
+    acts = st.sampled_from(["die", "die", "freeze", *FAILING.get(point, ())])
+    return st.builds(Order, st.just(point), st.sampled_from([1, 1, 2, 3]), st.one_of(acts, acts, _transactions))
+
+
+_work = st.one_of(
+    st.builds(Work, st.just(""), st.integers(1, 3)),
+    st.builds(Work, st.sampled_from(["run", "planner", "reader", "capture", "deliver"]), st.integers(1, 3)),
+)
+_other = st.one_of(st.just(Kill()), st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))), _statements)
+
+
+def scripts(*groups: str) -> st.SearchStrategy[Script]:
+    """Scripts whose accidents happen at the points of these groups; at all without one. Those of "load" begin with it."""
+    points = [point for group in groups or POINTS for point in POINTS[group]]
+    orders = st.sampled_from(points).flatmap(_acts)
+    steps = st.one_of(
+        st.tuples(orders, _transactions, _work),
+        st.tuples(orders, _transactions, st.just(Work("", 2))),
+        st.tuples(_transactions, orders, st.just(Work("", 2))),
+        st.tuples(orders, _statements, _transactions, st.just(Work("", 2))),
+        st.tuples(_other, _transactions, _work),
     )
-)
-_steps = st.one_of(
-    _transactions,
-    _transactions,
-    st.builds(Statement, st.sampled_from(["truncate", "add", "create"]), _tables),
-    st.builds(Work, st.sampled_from(["", "", "", "run", "planner", "reader", "capture", "deliver"]), st.integers(1, 4)),
-    st.builds(Work, st.just(""), st.integers(1, 8)),
-    _orders,
-    _orders,
-    _orders,
-    st.just(Kill()),
-    st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))),
-)
-scripts = st.lists(_steps, min_size=8, max_size=40)
+    parts = st.lists(steps, min_size=3, max_size=10).map(lambda found: tuple(chain(*found)))
+    return st.builds(Script, st.just("load" not in groups) if groups else st.booleans(), parts)
 
 
 def play(world: World, script: Script) -> None:
@@ -223,7 +243,9 @@ def play(world: World, script: Script) -> None:
         for key in range(0, KEYS, 2):
             for number in (0, 1):
                 apply(world, tx, Change("put", number, key, key, key % VALUES))
-    for step in script:
+    if script.loaded:
+        world.settle()
+    for step in script.steps:
         step.run(world)
     world.settle()
     world.assert_equal()

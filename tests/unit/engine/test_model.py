@@ -1,18 +1,111 @@
-"""The engine against every accident that Hypothesis can think of: see `script` for what happens, `world` for who runs."""
+"""The engine against every accident that Hypothesis can think of: see `script` for what happens, `world` for who runs.
+
+Each mutant is the engine with one of its guarantees taken out: the model must find a script that breaks it.
+"""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.unit.engine.script import Script, play, scripts
+from syncd.engine import capture, deliver
+from syncd.engine.capture import Capture
+from syncd.engine.deliver import Deliverer
+from syncd.engine.load import Loader
+from syncd.model import ChangeBatch
+from tests.unit.engine.script import POINTS, Script, play, scripts
 from tests.unit.engine.world import engine_in
 
+CALM = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(scripts)
-def test_every_value_arrives_whatever_happens(script: Script) -> None:
-    with tempfile.TemporaryDirectory() as folder, engine_in(Path(folder)) as world:
-        play(world, script)
+
+def runs(folder: Path, examples: int, *groups: str, shrink: bool = True) -> None:
+    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
+
+    @settings(CALM, max_examples=examples, phases=phases, report_multiple_bugs=False)
+    @given(scripts(*groups))
+    def check(script: Script) -> None:
+        with engine_in(folder) as world:
+            play(world, script)
+
+    check()
+
+
+@pytest.mark.parametrize("group", [*POINTS, ""])
+def test_every_value_arrives_whatever_happens(group: str, tmp_path: Path) -> None:
+    runs(tmp_path / "world", 8, *filter(None, [group]))
+
+
+# -- mutants
+
+
+def commits_before_it_writes(patch: pytest.MonkeyPatch) -> None:
+    whole = Deliverer._write
+
+    def write(self: Deliverer, write: deliver.Write) -> None:
+        self._queue.commit(self._lease, self._group, write.offsets, {}, [])
+        whole(self, write)
+
+    patch.setattr(Deliverer, "_write", write)
+
+
+def saves_the_position_before_it_publishes(patch: pytest.MonkeyPatch) -> None:
+    whole = Capture._publish
+
+    def publish(self: Capture) -> None:
+        self._queue.put(self._lease, self._pending.items)
+        whole(self)
+
+    patch.setattr(Capture, "_publish", publish)
+
+
+def leaves_key_changes_whole(patch: pytest.MonkeyPatch) -> None:
+    def split(batch: ChangeBatch) -> ChangeBatch:
+        return replace(batch, before=None)
+
+    patch.setattr(capture, "split_key_changes", split)
+
+
+def ignores_marks(patch: pytest.MonkeyPatch) -> None:
+    whole = Deliverer._ready
+
+    def ready(self: Deliverer, *args: Any) -> deliver.Write:
+        marks, self._marks = self._marks, {}
+        made = whole(self, *args)
+        self._marks = marks
+        return made
+
+    patch.setattr(Deliverer, "_ready", ready)
+
+
+def hands_over_before_the_last_chunk(patch: pytest.MonkeyPatch) -> None:
+    def look(self: Loader, records: list[Any]) -> None:
+        whole(self, records)
+        for made in [*self.loads.values()]:
+            if len(made.waiting) + len(made.running) == 1 and made.planned:
+                self._hand_over(made)
+
+    whole = Loader.look
+    patch.setattr(Loader, "look", look)
+
+
+MUTANTS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
+    commits_before_it_writes: "deliver",
+    saves_the_position_before_it_publishes: "capture",
+    leaves_key_changes_whole: "capture",
+    ignores_marks: "capture",
+    hands_over_before_the_last_chunk: "load",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_model_finds(mutant: Callable[[pytest.MonkeyPatch], None], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        mutant(patch)
+        with pytest.raises(AssertionError):
+            runs(tmp_path / "world", 40, MUTANTS[mutant], shrink=False)

@@ -10,23 +10,25 @@ works for a while; then the frozen one goes on, and may change nothing any more)
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import structlog
 
-from syncd.config import Service, parse_job
+from syncd.config import Job, Service, parse_job
 from syncd.engine import barrier, capture, deliver, job, load, snapshot, supervise
 from syncd.engine.build import Parts
 from syncd.engine.process import Alive, Failed
-from syncd.errors import QueueFull, SyncdError, TransientError
+from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
 from syncd.model import ChangeBatch, Position, TableId, Target
 from syncd.mq.embedded import EmbeddedQueue
 from syncd.spi import Context, Event, Queue, Sink, Source, Ticket
@@ -41,8 +43,8 @@ tables: {{"shop.*": {{}}}}
 queue: {{queues: 3, embedded: {{sync: NORMAL}}}}
 snapshot: {{chunk_bytes: 300, readers: 2}}
 sinks:
-  arrival: {{sqlite-arrival: {{path: {folder}/arrival.db, faults_file: {folder}/faults}}, batch: {{rows: 4}}}}
-  versioned: {{sqlite-versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}, batch: {{rows: 4}}}}
+  arrival: {{sqlite-arrival: {{path: {folder}/arrival.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
+  versioned: {{sqlite-versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
 """
 SINKS = ("arrival", "versioned")
 _END = 1 << 40
@@ -325,6 +327,11 @@ class ModelWorker:
         self._deliverer.step()
 
 
+@cache
+def _job(folder: Path) -> Job:
+    return parse_job(JOB.format(folder=folder), str(folder / "job.yaml"))
+
+
 class World:
     """One source, one data directory, two sinks, and the daemon that runs on them (`runner`)."""
 
@@ -338,7 +345,7 @@ class World:
         self.idle: Callable[[], None] = lambda: None
         self.log = Log(folder / "source.db")
         service = Service(data=folder / "data")
-        self.parts = ModelParts(parse_job(JOB.format(folder=folder), str(folder / "job.yaml")), service, self)
+        self.parts = ModelParts(_job(folder), service, self)
         self.queue = self.make_queue()
         self.queue.open()
         self.state = State(self.queue, "model")
@@ -392,17 +399,28 @@ class World:
         for _ in range(12):
             self.round()
         self.orders.on = False
-        # The other frozen processes wake up too.
         self.frozen = frozen
+
+    def _wake_frozen(self) -> None:
+        """What was frozen together with the process that stood still wakes up too, for a moment."""
+        frozen, self.frozen = self.frozen, []
+        for zombie in frozen:
+            zombie.step()
+            zombie.kill()
+        self.orders.on = True
 
     def supervise(self) -> None:
         self.clock.now += 0.3
+        runner = self.runner
         try:
-            self.runner.step()
+            runner.step()
         except Died:
             self.restart()
         except TransientError:
             return
+        except FencedError:
+            assert runner is not self.runner, "fenced, and nobody has taken over"
+        self._wake_frozen()
         assert self.runner.failed is None, self.runner.failed
 
     def work(self, kind: str) -> None:
@@ -412,10 +430,7 @@ class World:
                 before = self.workers
                 worker.step()
                 if self.workers is not before:  # it was frozen, and everything has passed on
-                    self.orders.on = True
-                    for zombie in self.frozen:
-                        zombie.step()
-                        zombie.kill()
+                    self._wake_frozen()
                     return
         self.workers = [worker for worker in self.workers if worker.alive]
 
@@ -494,7 +509,9 @@ class World:
 
 @contextmanager
 def engine_in(folder: Path) -> Iterator[World]:
-    """A world, with the engine's modules bound to it meanwhile."""
+    """A world in an empty folder, with the engine's modules bound to it meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         clock_and_points: list[World] = []
         for module in (load, capture, deliver, snapshot, barrier):
@@ -506,7 +523,7 @@ def engine_in(folder: Path) -> Iterator[World]:
         for module, name in ((supervise, "DEATHS"), (supervise, "SILENT"), (load, "POISON")):
             patch.setattr(module, name, 1 << 30)
         patch.setattr(snapshot, "WRITE_ROWS", 2)
-        patch.setattr(capture, "PUBLISH_BYTES", 2500)
+        patch.setattr(capture, "PUBLISH_BYTES", 1200)
         structlog.configure(processors=[], logger_factory=_Silent)
         world = World.__new__(World)
         clock_and_points.append(world)

@@ -140,6 +140,18 @@ def test_the_next_file() -> None:
     assert json.loads([e for e in events if isinstance(e, Checkpoint)][-1].position)["file"] == "binlog.000002"
 
 
+@pytest.mark.parametrize("kind", [kinds.MARIA_BINLOG_CHECKPOINT, kinds.MARIA_START_ENCRYPTION, kinds.STOP])
+def test_events_between_transactions_move_the_position(kind: int) -> None:
+    log = some_log().add(kind, bytes(20))
+    last = play(log.wire)[-1]
+    assert isinstance(last, Checkpoint)
+    assert json.loads(last.position)["pos"] == log.at
+    inside = some_log().add(kinds.MARIA_GTID, gtid_body(3)).add(kind, bytes(20))
+    last = play(inside.wire)[-1]
+    assert isinstance(last, Checkpoint)
+    assert json.loads(last.position)["pos"] == some_log().at
+
+
 def test_a_transaction_cut_off_by_a_crash_never_was() -> None:
     log = some_log()
     log.add(kinds.MARIA_GTID, gtid_body(3)).add(kinds.TABLE_MAP, table_map()).add(INSERT, rows_body(image(5, "lost")))

@@ -4,7 +4,7 @@ import struct
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.sources.mysql.binlog.jsonb import MalformedJson, double, opaque, quoted, text
@@ -57,6 +57,7 @@ def test_doubles(value: float, shown: str) -> None:
     assert double(value) == shown
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_doubles_read_back(value: float) -> None:
     assert struct.pack("<d", float(double(value))) == struct.pack("<d", value)
@@ -78,6 +79,7 @@ def test_values_of_sql_types() -> None:
     assert opaque(252, b"\x00\xff") == '"base64:type252:AP8="'
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_document_or_malformed(data: bytes) -> None:
     with suppress(MalformedJson, struct.error, IndexError, UnicodeDecodeError):

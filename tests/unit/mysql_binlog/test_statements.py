@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import SyncdError, Unsupported
@@ -233,6 +233,7 @@ def test_rows_as_statements(text: str) -> None:
     assert kinds("INSERT INTO u SELECT 't'") == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_statement(text: str) -> None:
     for start in ("", "ALTER TABLE t ", "CREATE TABLE n (", "DROP TABLE ", "RENAME TABLE t "):

@@ -60,6 +60,7 @@ class Decoder:
         self._exact = start.server in {"", settings.server} and bool(start.file)
         self._places = Places(start.file, start.pos) if self._exact else Places()
         self._boundary = self._places.at
+        self._told = (self._places.name, self._boundary)
         self._touched: set[TableId] = set()
 
     def take(self, feed: Feed) -> Iterator[Event]:
@@ -72,7 +73,9 @@ class Decoder:
             used = yield from self._events(feed, seen, ready)
             feed.drop(used)
             if used == ready:
-                return
+                break
+        if self._exact and self._progress.idle and self._told != (self._places.name, self._boundary):
+            yield self._checkpoint(self._progress.time)  # events that are no transaction, as at a file's beginning
 
     def _events(self, feed: Feed, w: Window, ready: int) -> Generator[Event, None, int]:
         """The first `ready` events; how many were used: less when the log's way of checksumming changed."""
@@ -82,6 +85,8 @@ class Decoder:
                 yield from self._plain(w, at, index, _fate(w, index, ready))
             if index < ready:
                 yield from self._special(w, index)
+                if self._progress.idle:
+                    self._boundary = self._places.at
                 if w.kind[index] == kinds.FORMAT_DESCRIPTION and self._checksum_changed(feed, w, index):
                     return index + 1
             at = index + 1
@@ -160,6 +165,7 @@ class Decoder:
 
     def _checkpoint(self, time: int) -> Checkpoint:
         done = self._progress.done
+        self._told = (self._places.name, self._boundary)
         file, pos = (self._places.name, self._boundary) if self._exact else ("", 0)
         place = Place(file, pos, None if done is None else done.text(), self._settings.server)
         return Checkpoint(place.dump(), seq.make(self._settings.epoch, self._places.file, self._boundary), time)
@@ -244,6 +250,8 @@ class Decoder:
         yield self._passed(w, index)
 
     def _unknown(self, w: Window, index: int, kind: int) -> None:
+        if kind in kinds.BETWEEN:
+            return
         where = f"the log at {self._places.name}:{int(w.place[index])}"
         if kind == kinds.INCIDENT:
             raise FatalError(

@@ -39,6 +39,9 @@ PLAIN_OF_COMPRESSED = {
     MARIA_DELETE_ROWS_COMPRESSED: DELETE_ROWS,
 }
 
+BETWEEN = frozenset({STOP, MARIA_BINLOG_CHECKPOINT, MARIA_START_ENCRYPTION})
+"""Known, and without meaning for row changes, between transactions."""
+
 FLAG_ARTIFICIAL = 0x20
 """Made by the server for this connection; not in the log file."""
 FLAG_IGNORABLE = 0x80
@@ -51,8 +54,8 @@ ROWS = INSERTS | UPDATES | DELETES
 ROWS_COMPRESSED = frozenset(PLAIN_OF_COMPRESSED)
 
 PASSED_OVER = frozenset(
-    {INTVAR, RAND, USER_VAR, IGNORABLE, ROWS_QUERY, APPEND_BLOCK, BEGIN_LOAD_QUERY, DELETE_FILE, STOP}
-    | {TRANSACTION_CONTEXT, VIEW_CHANGE, MARIA_ANNOTATE_ROWS, MARIA_BINLOG_CHECKPOINT, MARIA_START_ENCRYPTION}
+    {INTVAR, RAND, USER_VAR, IGNORABLE, ROWS_QUERY, APPEND_BLOCK, BEGIN_LOAD_QUERY, DELETE_FILE}
+    | {TRANSACTION_CONTEXT, VIEW_CHANGE, MARIA_ANNOTATE_ROWS}
 )
-"""Known, and without meaning for row changes. The values of INTVAR, RAND and USER_VAR belong to statements in QUERY
-events, which are judged by their own text; BEGIN_LOAD_QUERY and APPEND_BLOCK to EXECUTE_LOAD_QUERY likewise."""
+"""Known, and without meaning for row changes, inside of transactions. The values of INTVAR, RAND and USER_VAR belong to
+statements in QUERY events, which are judged by their own text; BEGIN_LOAD_QUERY and APPEND_BLOCK likewise."""

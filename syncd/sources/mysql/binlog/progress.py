@@ -53,6 +53,11 @@ class Progress:
         if index.size:
             self.time = self.time_of(window, int(index[-1]))
 
+    @property
+    def idle(self) -> bool:
+        """Between two transactions: the end of every event is a place to go on from."""
+        return not self.inside and self._pending is None
+
     def commit(self, window: Window, index: int) -> None:
         """The event at `index` ends the current transaction."""
         self.time = max(self.time, self.time_of(window, index)) if self._mariadb else self.time

@@ -4,6 +4,8 @@ Each boundary is the key of the n-th row behind the last one (`ORDER BY key LIMI
 only), so a chunk holds n rows whatever the gaps between them; n comes from the table's mean row length.
 """
 
+# ruff: noqa: S608 - names are quoted, values are literals of ours
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """From windows of wire rows to Arrow columns, every value of a column at once.
 
-How a column is asked for (`expression`) and how its wire form is read (`Plan`) are one table here: ENUM and BIT are cast
-by the server to integers, everything else comes as it is. Types are those of `types.arrow_type`.
+How a column is asked for (`expression`) and how its wire form is read (`_layout`) stand side by side: ENUM and BIT are
+cast by the server to integers, everything else comes as it is. Types are those of `types.arrow_type`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,8 @@ from syncd.sources.mysql.snapshot.values import day_numbers, decimals, lengths
 Normalise = Callable[[Column, pa.Array], pa.Array]
 
 # FIELD_TYPE codes of the protocol
-TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG, INT24, DATE, TIME, DATETIME, YEAR = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    7,
-    8,
-    9,
-    10,
-    11,
-    12,
-    13,
-)
+TINY, SHORT, LONG, FLOAT, DOUBLE, TIMESTAMP, LONGLONG = 1, 2, 3, 4, 5, 7, 8
+INT24, DATE, TIME, DATETIME, YEAR = 9, 10, 11, 12, 13
 VARCHAR, JSON, NEWDECIMAL, VAR_STRING, STRING = 15, 245, 246, 253, 254
 BLOBS = frozenset({249, 250, 251, 252})
 TEXTS = frozenset({VARCHAR, JSON, VAR_STRING, STRING}) | BLOBS
@@ -48,6 +36,7 @@ _INTEGERS = {
     "smallint": (SHORT, 2),
     "mediumint": (INT24, 4),
     "int": (LONG, 4),
+    "integer": (LONG, 4),
     "bigint": (LONGLONG, 8),
 }
 _DAY = 86_400_000_000
@@ -196,6 +185,7 @@ _CODES = {
     "float": frozenset({FLOAT}),
     "double": frozenset({DOUBLE}),
     "decimal": frozenset({NEWDECIMAL}),
+    "numeric": frozenset({NEWDECIMAL}),
     "bit": frozenset({LONG, LONGLONG}),
     "enum": frozenset({LONG, LONGLONG}),
     "date": frozenset({DATE, 14}),

@@ -14,7 +14,7 @@ _US = timedelta(microseconds=1)
 
 
 def literal(value: KeyValue) -> str:
-    """One value; text as utf8mb4, which the server converts to the column's character set. FatalError: NaN and alike."""
+    """One value; text as utf8mb4, which the server converts to the column's character set. FatalError: a float."""
     match value:
         case bool() | int() | Decimal():
             return str(value)

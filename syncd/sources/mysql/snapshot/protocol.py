@@ -1,6 +1,6 @@
 """The binary protocol of prepared statements: rows as they lie on the wire, many in one buffer.
 
-A packet is a length (u24), a sequence number (u8) and a body; a body of 2^24-1 bytes goes on in the next packet. A row's
+A packet is a length (u24), a sequence number (u8) and a body; a body of 2^24-1 bytes goes on in the next one. A row's
 body is 0x00, a bitmap of the NULLs (column i is bit i+2), and the values. 0xfe in a short body ends the result, 0xff is
 an error. Source: MySQL "Client/Server Protocol", COM_STMT_EXECUTE and "Binary Protocol Resultset".
 """
@@ -88,7 +88,7 @@ class _Buffer:
 
     def __init__(self, connection: Connection, size: int) -> None:
         self._socket = connection._sock
-        # The driver reads ahead; what it holds comes before what the socket holds. This blocks only if it holds nothing.
+        # The driver reads ahead: what it holds comes first. This blocks only if it holds nothing.
         self._ahead: bytes = connection._rfile.read(len(connection._rfile.peek()))
         self._size = size
         self._bytes = bytearray(size + PAD)
@@ -134,7 +134,7 @@ class _Buffer:
             count = min(len(into), len(self._ahead))
             into[:count], self._ahead = self._ahead[:count], self._ahead[count:]
             return count
-        count = self._socket.recv_into(into)
+        count = int(self._socket.recv_into(into))
         if not count:
             raise pymysql.err.OperationalError(2013, "the server closed the connection in the middle of a result")
         return count
@@ -159,7 +159,7 @@ class _Buffer:
         self._bytes = other
 
     def _scan(self) -> None:
-        """Follow the packets' lengths. This is the one loop of Python over rows: each length is known from the last only."""
+        """Follow the packets' lengths: the one loop of Python over rows, as each begins where the last one ends."""
         buffer, at, last, have, add = self._bytes, self._scanned, self._have - 5, self._have, self._heads.append
         before = len(self._heads)
         while at <= last:

@@ -1,5 +1,7 @@
 """The rows of a chunk, or of given keys, as batches with op READ."""
 
+# ruff: noqa: S608 - names are quoted, values are literals of ours
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.errors import FatalError
-from syncd.model import ChangeBatch, Chunk, Op, TableSchema
+from syncd.model import ChangeBatch, Chunk, Column, Op, TableSchema
+from syncd.sources.mysql import types
 from syncd.sources.mysql.connect import Connection, close, quoted, rows
 from syncd.sources.mysql.faults import mapped
 from syncd.sources.mysql.schema import indexes
@@ -23,7 +26,7 @@ KEYS_AT_ONCE = 500
 class Reader:
     """One connection for reading rows, opened when first needed and dropped when a result was left half read."""
 
-    def __init__(self, connect: Callable[[], Connection], rules: Rules, throttle: Callable[[int], None]) -> None:
+    def __init__(self, connect: Callable[[], Connection], rules: Rules, throttle: Callable[[int, int], None]) -> None:
         self._connect = connect
         self._rules = rules
         self._throttle = throttle
@@ -62,7 +65,7 @@ class Reader:
             decoder = Decoder(schema, statement.fields, self._rules)
             for window in statement.windows(MOST_ROWS):
                 found = decoder.batch(window)
-                self._throttle(found.num_rows)
+                self._throttle(found.num_rows, found.nbytes)
                 yield found
         rows(connection, "ROLLBACK")
 
@@ -71,11 +74,12 @@ class Reader:
         """Open the table, which holds off DDL until the transaction ends, and compare its columns."""
         table = str(schema.table)
         rows(connection, f"SELECT 1 FROM {quoted(*schema.table)} LIMIT 0", table=table)
-        sql = "SELECT column_name, column_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
-        now = dict(rows(connection, sql, schema.table))
+        sql = "SELECT column_name, column_type FROM information_schema.columns "
+        sql += "WHERE table_schema = %s AND table_name = %s"
+        now: dict[str, str] = dict(rows(connection, sql, schema.table))
         for column in columns_of(schema):
             kind = now.get(column.name)
-            if kind != column.source_type:
+            if kind is None or not _same(column, kind):
                 what = "is gone" if kind is None else f"is now {kind}, no longer {column.source_type}"
                 hint = "resync the table if it was changed on purpose"
                 raise FatalError(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E183")
@@ -90,10 +94,19 @@ class Reader:
             where = " OR ".join(f"({equal(schema.key, [row[name] for name in schema.key])})" for row in some)
             parts += self.select(schema, where)
         found = _one(parts)
-        absent = [row for text, row in wanted.items() if text not in _by_identity(found, schema)]
+        there = _by_identity(found, schema)
+        absent = [row for text, row in wanted.items() if text not in there]
         gone = _absent(schema, _named(schema, keys.take(pa.array(absent, pa.int64())), self._rules.normalise))
         op = np.repeat(np.array([Op.READ, Op.DELETE], np.uint8), [found.num_rows, gone.num_rows])
         return ChangeBatch(schema, _one([found, gone]), op, np.full(len(op), seq, np.uint64))
+
+
+def _same(column: Column, kind: str) -> bool:
+    """Whether a column that is now of type `kind` still gives the values that the schema promises."""
+    listed = types.base_type(kind) in {"enum", "set"} or types.base_type(column.source_type) in {"enum", "set"}
+    if listed and types.members(kind) != types.members(column.source_type):
+        return False
+    return bool(types.arrow_type(kind, column.charset) == column.type)
 
 
 def _named(schema: TableSchema, keys: pa.RecordBatch, normalise: Normalise) -> pa.RecordBatch:

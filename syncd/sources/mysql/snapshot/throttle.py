@@ -1,6 +1,6 @@
 """Going easy on the source: readers wait while a limit of the job's `throttle` is passed.
 
-rows_per_s               rows read per second, by this reader
+rows_per_s, bytes_per_s  rows and bytes (of Arrow) read per second, by this reader
 source_threads_running   threads that are busy at the source (`Threads_running`)
 replica_lag_s            seconds that the worst of the watched replicas is behind
 """
@@ -16,12 +16,13 @@ from syncd.sources.mysql.options import Address, Options
 
 Log = Callable[..., None]
 
+_RATES = ("rows_per_s", "bytes_per_s")
 _LOOK_EVERY = 1.0
 _WAIT = 0.5
 
 
 class Throttle:
-    """Called with the number of rows just read; returns when the next may be read."""
+    """Called with the number of rows and bytes just read; returns when the next may be read."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class Throttle:
     ) -> None:
         self._limits, self._log, self._ask, self._options = limits, log, ask, options
         self._now, self._sleep = now, sleep
-        self._free_at = now()
+        self._free_at = dict.fromkeys(_RATES, now())
         self._looked = float("-inf")
         self._replicas: dict[Address, Connection] = {}
 
@@ -44,18 +45,19 @@ class Throttle:
             close(connection)
         self._replicas.clear()
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, rows_read: int, bytes_read: int) -> None:
         if self._limits:
-            self._pace(count)
+            for name, count in zip(_RATES, (rows_read, bytes_read), strict=True):
+                self._pace(name, count)
             self._look()
 
-    def _pace(self, count: int) -> None:
-        rate = self._limits.get("rows_per_s")
+    def _pace(self, name: str, count: int) -> None:
+        rate = self._limits.get(name)
         if rate:
-            self._free_at = max(self._free_at, self._now()) + count / rate
-            pause = self._free_at - self._now()
+            self._free_at[name] = max(self._free_at[name], self._now()) + count / rate
+            pause = self._free_at[name] - self._now()
             if pause > _WAIT:
-                self._log("throttled", why="rows_per_s", limit=rate, seconds=round(pause, 2))
+                self._log("throttled", why=name, limit=rate, seconds=round(pause, 2))
             self._sleep(max(0.0, pause))
 
     def _look(self) -> None:

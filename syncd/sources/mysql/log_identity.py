@@ -1,0 +1,56 @@
+"""Whose log answers now, and places in it that people wrote."""
+
+from __future__ import annotations
+
+import re
+
+from syncd.errors import FatalError, PositionLost
+from syncd.model import Head, Position
+from syncd.sources.mysql.binlog import gtid as gtids
+from syncd.sources.mysql.binlog import position as positions
+from syncd.sources.mysql.binlog.seq import file_number, make
+from syncd.sources.mysql.connect import Connection, rows, server
+from syncd.sources.mysql.head import identity
+
+_FILE_AND_BYTE = re.compile(r"^([^:,/\s]+\.\d+):(\d+)$")
+
+
+def log_identity(connection: Connection, position: Position) -> str:
+    """The name of the log that answers now. PositionLost, FatalError: it cannot go on from `position`."""
+    here, saved = identity(connection), positions.load(position)
+    if saved.server in {"", here}:
+        return here
+    if saved.gtid is None:
+        raise PositionLost(
+            f"the saved position is of the server {saved.server}, {here} answers, and no GTIDs are known",
+            hint="go back to the old server, or load anew",
+        )
+    mariadb = server(connection).mariadb
+    if mariadb != saved.server.startswith("mariadb:"):
+        raise FatalError(f"the saved position is of {saved.server}, the server is {here}", hint="load anew")
+    variable = "gtid_binlog_pos" if mariadb else "gtid_executed"
+    executed = str(rows(connection, f"SELECT @@GLOBAL.{variable}")[0][0])
+    if not gtids.parse(executed, mariadb=mariadb).covers(gtids.parse(saved.gtid, mariadb=mariadb)):
+        raise FatalError(
+            f"{here} lacks transactions that were already copied from {saved.server}: "
+            f"it has {executed or 'none'}, copied was {saved.gtid or 'none'}",
+            hint="go back to the old server, wait until the new one has them, or load anew",
+        )
+    return here
+
+
+def written_place(connection: Connection, text: str, epoch: int) -> Head:
+    """`binlog.000012:4711`, or a GTID set. FatalError: neither."""
+    here = identity(connection)
+    found = _FILE_AND_BYTE.match(text.strip())
+    if found:
+        file, byte = found[1], int(found[2])
+        return Head(positions.Place(file, byte, None, here).dump(), make(epoch, file_number(file), byte))
+    try:
+        known = gtids.parse(text, mariadb=server(connection).mariadb)
+    except ValueError as error:
+        raise FatalError(
+            f"{text!r} is no place in the log of {here}: {error}",
+            hint="write binlog.000012:4711, or a GTID set of this server",
+        ) from error
+    return Head(positions.Place(gtid=known.text(), server=here).dump(), make(epoch, 0, 0))
