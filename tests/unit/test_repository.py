@@ -44,6 +44,7 @@ FIT = {
     "MPL-2.0",
     "PSF-2.0",
     "Zlib",
+    "any-OSI",  # apsw: any licence that the OSI has approved
 }
 """Licences under which a package may be used by an Apache-2.0 program. MPL-2.0 binds its own files alone."""
 

@@ -11,4 +11,7 @@ pytest.register_assert_rewrite(
     "syncd.testing.contracts.sink_delivery",
     "syncd.testing.contracts.sink_schema",
     "syncd.testing.contracts.sink_values",
+    "syncd.testing.contracts.source_changes",
+    "syncd.testing.contracts.source_kit",
+    "syncd.testing.contracts.source_rows",
 )

@@ -54,6 +54,7 @@ def test_not_yet_names_every_part_with_its_place(full: Job) -> None:
     assert places == {
         ("sinks.core.oceanbase", 12, "C130"),
         (r"tables.shop_(\d+).orders.to", 6, "C130"),
+        ("tables.shop.audit.kind", 7, "C130"),
         ("retry", 14, "C130"),
         ("policy.position_lost", 13, "C130"),
         ("reconcile.cron", 15, "C130"),

@@ -15,9 +15,10 @@ from syncd.sources.mysql.binlog.tablemap import ColumnMap
 
 
 class Cell(NamedTuple):
-    """The values of one column: first bytes, sizes (None: fixed), nulls (None: none is null)."""
+    """The values of one column: first bytes in `views`, sizes (None: fixed), nulls (None: none is null)."""
 
     column: int
+    views: Views
     at: Ints
     size: Ints | None
     null: Bools | None
@@ -36,44 +37,85 @@ class Layout:
 
         Never past the padding behind the data; an end behind its event means a malformed event. IndexError: likewise.
         """
-        ((_, end),) = self._walk(views, at, frozenset())
-        return end
-
-    def cells(self, views: Views, at: Ints, columns: frozenset[int]) -> Iterator[Cell]:
-        """The asked columns of images that `ends` has found whole."""
-        for cell, _ in self._walk(views, at, columns):
-            if cell is not None:
-                yield cell
-
-    def _walk(self, views: Views, at: Ints, asked: frozenset[int]) -> Iterator[tuple[Cell | None, Ints]]:
-        """A step for each asked column; without any, one step at the end."""
-        last = max(asked, default=len(self.columns) - 1)
-        nulls = _Nulls(views, at)
-        place, skip, limit = at + self.bitmap, 0, views.data.size - 16
-        for index, column in enumerate(self.columns[: last + 1]):
+        nulls, place, skip, limit = _Nulls(views, at), at + self.bitmap, 0, views.data.size - 16
+        for index, column in enumerate(self.columns):
             null = nulls.of(index) if self._nullable[index] else None
-            if null is None and column.size and index not in asked:
+            if column.size and null is None:
                 skip += column.size
                 continue
-            if skip:
-                place, skip = place + skip, 0
+            place, skip = place + skip, 0
             if column.size:
-                if index in asked:
-                    yield Cell(index, place, None, null), place
-                place = place + (column.size if null is None else np.where(null, 0, column.size))
+                place += np.where(null, 0, column.size)
                 continue
-            size = views.little(column.prefix, place)
-            if null is not None:
-                size[null] = 0
-            prefix: int | Ints = column.prefix if null is None else np.where(null, 0, column.prefix)
-            first = place + prefix
-            if index in asked:
-                yield Cell(index, first, size, null), first
+            first, size = _variable(views, place, column.prefix, null)
             place = first + size
             if column.prefix > 2:
                 place = np.minimum(place, limit)
-        if not asked:
-            yield None, place + skip
+        return place + skip
+
+    def cells(self, views: Views, at: Ints, columns: frozenset[int]) -> Iterator[Cell]:
+        """The asked columns of images that `ends` has found whole; fixed ones side by side are looked up together."""
+        nulls, place, run = _Nulls(views, at), at + self.bitmap, _Run(views)
+        for index, column in enumerate(self.columns[: max(columns, default=-1) + 1]):
+            null = nulls.of(index) if self._nullable[index] else None
+            if column.size and null is None:
+                run.add(index if index in columns else None, column.size)
+                continue
+            yield from run.cells(place)
+            place = run.after(place)
+            if column.size:
+                found = Cell(index, views, place, None, null)
+                place = place + np.where(null, 0, column.size)
+            else:
+                first, size = _variable(views, place, column.prefix, null)
+                found = Cell(index, views, first, size, null)
+                place = first + size
+            if index in columns:
+                yield found
+        yield from run.cells(place)
+
+
+def _variable(views: Views, place: Ints, prefix: int, null: Bools | None) -> tuple[Ints, Ints]:
+    """First byte and size of values that begin with their size; a null one has neither."""
+    size = views.little(prefix, place)
+    if null is None:
+        first: Ints = place + prefix
+    else:
+        size[null] = 0
+        first = place + np.where(null, 0, prefix)
+    return first, size
+
+
+class _Run:
+    """Columns of a fixed size that follow each other in all images, none of them null."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._size = 0
+        self._asked: list[tuple[int, int]] = []
+        self._end = 0
+
+    def add(self, asked: int | None, size: int) -> None:
+        if asked is not None:
+            self._asked.append((asked, self._size))
+            self._end = self._size + size
+        self._size += size
+
+    def cells(self, place: Ints) -> Iterator[Cell]:
+        """The asked ones among them; `place`: where the run begins in each image."""
+        if not self._asked:
+            return
+        views, first = self._views, self._asked[0][1]
+        at = place + first if first else place
+        if len(self._asked) > 1:
+            views, at = views.packed(self._end - first, at)
+        for index, offset in self._asked:
+            yield Cell(index, views, at + (offset - first) if offset > first else at, None, None)
+
+    def after(self, place: Ints) -> Ints:
+        """One past the run; the next one begins."""
+        size, self._size, self._asked = self._size, 0, []
+        return place + size if size else place
 
 
 class _Nulls:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from syncd.errors import FatalError, Unsupported
 from syncd.model import ChangeBatch, Column, Op, TableSchema
-from syncd.sources.mysql.binlog.arrays import Bools, Ints, Views
+from syncd.sources.mysql.binlog.arrays import Bools, Bytes, Ints, Views
 from syncd.sources.mysql.binlog.cells import Cells
 from syncd.sources.mysql.binlog.kinds import DELETES, HEADER, INSERTS, UPDATES
 from syncd.sources.mysql.binlog.plan import Normalise, Plan
@@ -154,37 +154,31 @@ def _first_images(events: RowEvents, plan: Plan, updates: Bools) -> Ints:
         if (at + 2 > events.end).any():
             raise _malformed(plan)
         at = at + np.where(second, views.little(2, at), 0)
-    width = len(plan.count) + plan.layout.bitmap
-    if (at + width + updates * plan.layout.bitmap > events.end).any():
+    bitmap = plan.layout.bitmap
+    width = len(plan.count) + bitmap
+    if (at + width + updates * bitmap > events.end).any():
         raise _malformed(plan)
-    _check_columns(views, plan, at, len(plan.count))
+    columns = views.blocks(width, at)
+    if (columns[:, :-bitmap] != np.frombuffer(plan.count, np.uint8)).any():
+        raise _malformed(plan)
+    _check_present(plan, columns[:, -bitmap:])
     after = at + width
     if updates.any():
         which = np.flatnonzero(updates)
-        _check_bitmap(views, plan, after[which])
-        after[which] += plan.layout.bitmap
+        _check_present(plan, views.blocks(bitmap, after[which]))
+        after[which] += bitmap
     return after
 
 
-def _check_columns(views: Views, plan: Plan, at: Ints, size: int) -> None:
-    count = int.from_bytes(plan.count, "little")
-    if (views.little(size, at) != count).any():
-        raise _malformed(plan)
-    _check_bitmap(views, plan, at + size)
-
-
-def _check_bitmap(views: Views, plan: Plan, at: Ints) -> None:
-    left = len(plan.columns)
-    for index in range(plan.layout.bitmap):
-        wanted = (1 << min(left, 8)) - 1
-        if (views.data[at + index] & wanted != wanted).any():
-            table = plan.schema.table
-            raise Unsupported(
-                f"{table}: a row image in the log has not all columns",
-                table=str(table),
-                hint="SET GLOBAL binlog_row_image = FULL (and in all sessions), then resync the table",
-            )
-        left -= 8
+def _check_present(plan: Plan, bitmaps: Bytes) -> None:
+    """One bit a column, all of which must be set; those behind the last column may be anything."""
+    if (bitmaps[:, :-1] != 0xFF).any() or (~bitmaps[:, -1] & 0xFF >> -len(plan.columns) % 8).any():
+        table = plan.schema.table
+        raise Unsupported(
+            f"{table}: a row image in the log has not all columns",
+            table=str(table),
+            hint="SET GLOBAL binlog_row_image = FULL (and in all sessions), then resync the table",
+        )
 
 
 def _columns(
@@ -204,7 +198,7 @@ def _columns(
         if absent is not None:
             null = absent if null is None else null | absent
             size = None if size is None else np.where(absent, 0, size)
-        values[plan.columns[cell.column].name] = plan.converts[cell.column](Cells(views, cell.at, size, null))
+        values[plan.columns[cell.column].name] = plan.converts[cell.column](Cells(cell.views, cell.at, size, null))
     for column in wanted:
         if column.normal_of:
             values[column.name] = normalise(plan.schema.column(column.normal_of), values[column.normal_of])

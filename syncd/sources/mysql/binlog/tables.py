@@ -52,7 +52,7 @@ class Tables:
             return after
         if (window.end[index] - window.start[index] < kinds.HEADER + 12).any():
             raise FatalError("malformed TABLE_MAP event: too short")
-        numbers = window.views.little(6, window.start[index] + kinds.HEADER)
+        numbers = window.number[index]
         found, places = np.unique(numbers, return_index=True)
         stop = after
         for number, place in zip(found.tolist(), places.tolist(), strict=True):
@@ -95,7 +95,7 @@ class Tables:
         start = window.start[index]
         if (window.end[index] - start < kinds.HEADER + 10).any():
             raise FatalError("malformed row event: too short")
-        numbers = window.views.little(6, start + kinds.HEADER)
+        numbers = window.number[index]
         for number in np.unique(numbers).tolist():
             known = self._maps.get(number)
             if known is None:

@@ -22,6 +22,7 @@ _PLAIN[
     )
 ] = True
 _FIXED_PART = 13
+_HEAD = kinds.HEADER + 6
 _BEGIN, _COMMIT = int.from_bytes(b"BEGIN", "little"), int.from_bytes(b"COMMIT", "little")
 _ROLLBACK = int.from_bytes(b"ROLLBACK", "little")
 _SAVEPOINT = int.from_bytes(b"SAVEPOIN", "little")
@@ -31,8 +32,9 @@ _SAVEPOINT = int.from_bytes(b"SAVEPOIN", "little")
 class Window:
     """One item an event. `end`: one past its body, without checksum; `size`: with it. `place`: filled in by `Places`.
 
-    `plain`: the event is handled together with others of its kind; `begin`, `commit` and `rollback`: QUERY
-    events that begin with these words (ROLLBACK TO a savepoint among them). `room`: see `RowEvents`.
+    `number`: of its table, where it is about rows. `plain`: the event is handled together with others of its kind;
+    `begin`, `commit` and `rollback`: QUERY events that begin with these words (ROLLBACK TO a savepoint among them).
+    `room`: see `RowEvents`.
     """
 
     views: Views
@@ -43,6 +45,7 @@ class Window:
     kind: NDArray[np.uint8]
     log_pos: Ints
     flags: Ints
+    number: Ints
     plain: Bools
     begin: Bools
     commit: Bools
@@ -72,19 +75,20 @@ def window(feed: Feed) -> Window:
 
 def of_events(data: NDArray[np.uint8], start: Ints, after: Ints, *, checksum: bool) -> Window:
     views = Views(data)
-    size = views.little(4, start + 9)
+    head, at = views.packed(_HEAD, start)
+    size = head.little(4, at + 9)
     wrong = np.flatnonzero((size != after - start) | (size < kinds.HEADER + (kinds.CHECKSUM if checksum else 0)))
     if wrong.size:
         first = int(wrong[0])
         raise FatalError(
             f"malformed event: its header says {size[first]} bytes, its packet holds {after[first] - start[first]}"
         )
-    kind = data[start + 4]
+    kind = head.data[at + 4]
     end = after - kinds.CHECKSUM if checksum else after
     begin, commit, rollback, plain = _queries(views, start, end, kind)
     place = np.zeros(len(start), np.int64)
-    log_pos, flags = views.little(4, start + 13), views.little(2, start + 17)
-    return Window(views, start, end, size, place, kind, log_pos, flags, plain, begin, commit, rollback)
+    log_pos, flags, number = head.little(4, at + 13), head.little(2, at + 17), head.little(6, at + kinds.HEADER)
+    return Window(views, start, end, size, place, kind, log_pos, flags, number, plain, begin, commit, rollback)
 
 
 def _queries(views: Views, start: Ints, end: Ints, kind: NDArray[np.uint8]) -> tuple[Bools, Bools, Bools, Bools]:

@@ -218,7 +218,8 @@ def _layout(column: Column, field: Field) -> str | None:
 
 def _numbers(column: Column, values: NDArray[np.generic], null: Bools | None) -> pa.Array:
     if not pa.types.is_dictionary(column.type):
-        return array(column.type, values.astype(column.type.to_pandas_dtype(), copy=False), null)
+        wide = values.astype(np.uint64, copy=False) if pa.types.is_uint64(column.type) else values
+        return array(column.type, wide, null)
     names = ["", *types.members(column.source_type)]
     if values.size and int(np.where(null, 0, values).max() if null is not None else values.max()) >= len(names):
         raise FatalError(f"column {column.name}: a member that its ENUM does not have")
