@@ -45,8 +45,8 @@ class Service(Section):
     """What syncd writes to standard error."""
     metrics: Metrics = Field(default_factory=Metrics)
     """Where metrics are served."""
-    readers: int = Field(default=4, ge=1, le=256)
-    """Snapshot readers of one job, unless the job says so itself."""
+    readers: int | None = Field(default=None, ge=1, le=256)
+    """Snapshot readers of one job, unless the job says so itself; by default one a processor core, at most four."""
     workers: int = Field(default=2, ge=1, le=256)
     """Delivery workers of one sink."""
     heartbeat: Seconds = 1.0

@@ -66,7 +66,7 @@ class Parts:
 
     @property
     def readers(self) -> int:
-        return self.job.snapshot.readers or self.service.readers
+        return self.job.snapshot.readers or self.service.readers or min(4, os.cpu_count() or 1)
 
     def group(self, sink: str) -> str:
         return f"{self.job.name}/{sink}"

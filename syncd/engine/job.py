@@ -151,12 +151,12 @@ class JobRunner:
         self._deal_out()
 
     def _readers(self) -> None:
-        """As many as the job wants while tables are loaded, none afterwards."""
+        """As many as there are chunks, up to what the job wants, while tables are loaded; none afterwards."""
         running = [name for name in self._supervisor.slots if name.startswith("reader/")]
         if not self._loader.loads:
             self._supervisor.end(running)
-        elif not running:
-            for number in range(1, self.parts.readers + 1):
+        else:
+            for number in range(1, min(self.parts.readers, self._loader.chunks_open()) + 1):
                 self._add(f"reader/{number}", snapshot.read, self._snapshot_lease)
 
     def _deal_out(self) -> None:

@@ -158,6 +158,10 @@ class Loader:
         """The reader has said that its table cannot go on; the reader itself is well."""
         self.tasks.pop(reader, None)
 
+    def chunks_open(self) -> int:
+        """Chunks that are found and not written."""
+        return sum(len(load.waiting) + len(load.running) for load in self.loads.values())
+
     # -- for people
 
     def rows(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -140,12 +141,21 @@ class Worker:
         self._pipe.close()
 
 
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas, where it is installed, at its first array: half a second of every worker, for nothing."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not used by syncd's workers", name="pandas")
+
+
 def _main(
     parent: int, name: str, parts: Parts, pipe: Connection, work: Callable[..., None], args: tuple[object, ...]
 ) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
+    sys.meta_path.insert(0, _WithoutPandas())
     logs.configure(hide=parts.job.secrets.hide_in)
     link = Link(pipe)
     link.keep_saying_alive()

@@ -43,15 +43,16 @@ class Layout:
             if column.size and null is None:
                 skip += column.size
                 continue
-            place, skip = place + skip, 0
+            if skip:
+                place, skip = place + skip, 0
             if column.size:
-                place += np.where(null, 0, column.size)
+                place = place + np.where(null, 0, column.size)
                 continue
             first, size = _variable(views, place, column.prefix, null)
             place = first + size
             if column.prefix > 2:
                 place = np.minimum(place, limit)
-        return place + skip
+        return place + skip if skip else place
 
     def cells(self, views: Views, at: Ints, columns: frozenset[int]) -> Iterator[Cell]:
         """The asked columns of images that `ends` has found whole; fixed ones side by side are looked up together."""

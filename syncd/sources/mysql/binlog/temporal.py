@@ -27,6 +27,18 @@ def days(year: Ints, month: Ints, day: Ints) -> Ints:
     return found
 
 
+def no_date(year: Ints, month: Ints, day: Ints) -> Bools:
+    """Month or day 0, or a day that its month does not have: what ALLOW_INVALID_DATES lets in."""
+    wrong: Bools = (month == 0) | (month > 12) | (day == 0)
+    late = np.flatnonzero(day > 28)  # few, so that months are measured for few
+    if late.size:
+        year, month = year[late], month[late]
+        leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+        length = np.where(month == 2, 28 + leap, 30 + ((month + (month >> 3)) & 1))
+        wrong[late] |= day[late] > length
+    return wrong
+
+
 class ZeroDates:
     """The job's `zero_date` policy for one column: "null" makes them NULL, "fail" halts the table."""
 
@@ -39,7 +51,8 @@ class ZeroDates:
             return null
         if self._policy != "null":
             raise self._place.unsupported(
-                "a zero date (month or day 0)", hint="set the job's policy `zero_date: null`, or mend the rows"
+                "a date that is none: a zero date (0000-00-00, 2024-02-31 or alike)",
+                hint="set the job's policy `zero_date: null`, or mend the rows",
             )
         return zero if null is None else zero | null
 
@@ -50,7 +63,7 @@ def date(zero: ZeroDates) -> Convert:
     def convert(cells: Cells) -> pa.Array:
         raw = cells.views.little(3, cells.at)
         day, month = raw & 31, raw >> 5 & 15
-        null = zero.settle((day == 0) | (month == 0), cells.null)
+        null = zero.settle(no_date(raw >> 9, month, day), cells.null)
         return array(pa.date32(), days(raw >> 9, month, day).astype(np.int32), null)
 
     return convert
@@ -67,7 +80,7 @@ def datetime(size: int, zero: ZeroDates) -> Convert:
         months, day = raw >> 22, raw >> 17 & 31
         year = months // 13
         month = months - year * 13
-        null = zero.settle((day == 0) | (month == 0), cells.null)
+        null = zero.settle(no_date(year, month, day), cells.null)
         seconds = (raw >> 12 & 31) * 3600 + (raw >> 6 & 63) * 60 + (raw & 63)
         return array(pa.timestamp("us"), (days(year, month, day) * 86400 + seconds) * _US + fraction, null)
 
@@ -112,7 +125,7 @@ def old_datetime(zero: ZeroDates) -> Convert:
         raw = cells.views.little(8, cells.at)
         clock, calendar = raw % 1_000_000, raw // 1_000_000
         year, month, day = calendar // 10_000, calendar // 100 % 100, calendar % 100
-        null = zero.settle((day == 0) | (month == 0), cells.null)
+        null = zero.settle(no_date(year, month, day), cells.null)
         seconds = clock // 10_000 * 3600 + clock // 100 % 100 * 60 + clock % 100
         return array(pa.timestamp("us"), (days(year, month, day) * 86400 + seconds) * _US, null)
 
