@@ -145,19 +145,21 @@ class JobRunner:
         self._supervisor.step()
         if self._discovered and time.monotonic() - self._last_look > LOOK_SECONDS:
             self._last_look = time.monotonic()
-            self._loader.look(self._state.tables())
-            self._readers()
+            records = self._state.tables()
+            self._loader.look(records)
+            self._staff(loading=any(r.phase in {Phase.NEW, Phase.SNAPSHOT} for r in records))
             self._save_waits()
         self._deal_out()
 
-    def _readers(self) -> None:
-        """As many as there are chunks, up to what the job wants, while tables are loaded; none afterwards."""
-        running = [name for name in self._supervisor.slots if name.startswith("reader/")]
-        if not self._loader.loads:
-            self._supervisor.end(running)
-        else:
-            for number in range(1, min(self.parts.readers, self._loader.chunks_open()) + 1):
-                self._add(f"reader/{number}", snapshot.read, self._snapshot_lease)
+    def _staff(self, *, loading: bool) -> None:
+        """While tables are loaded a planner, and as many readers as there are chunks, up to what the job wants."""
+        if not loading:
+            here = [name for name in self._supervisor.slots if name == "planner" or name.startswith("reader/")]
+            self._supervisor.end(here)
+            return
+        self._add("planner", snapshot.plan, self._snapshot_lease)
+        for number in range(1, min(self.parts.readers, self._loader.chunks_open()) + 1):
+            self._add(f"reader/{number}", snapshot.read, self._snapshot_lease)
 
     def _deal_out(self) -> None:
         for name, slot in self._supervisor.slots.items():

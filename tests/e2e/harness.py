@@ -122,7 +122,7 @@ class Running:
             return {}
         return {str(r.table): r.phase for r in State(self.queue, self.job.name).tables()}
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 180.0, *, restart: bool = True) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 300.0, *, restart: bool = True) -> None:
         end = time.monotonic() + seconds
         while not what():
             if time.monotonic() > end:
@@ -131,14 +131,14 @@ class Running:
                 self.keep_alive()
             time.sleep(0.2)
 
-    def wait_live(self, tables: int, seconds: float = 180.0) -> None:
+    def wait_live(self, tables: int, seconds: float = 300.0) -> None:
         def live() -> bool:
             phases = self.phases()
             return len(phases) >= tables and all(phase is Phase.LIVE for phase in phases.values())
 
         self.wait_for(live, seconds)
 
-    def wait_applied(self, seconds: float = 180.0) -> None:
+    def wait_applied(self, seconds: float = 300.0) -> None:
         """Everything that is committed at the source now is at the sink."""
         queue = self.queue
         assert queue is not None

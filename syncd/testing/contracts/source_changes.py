@@ -10,7 +10,7 @@ import pytest
 from syncd.errors import TransientError
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Op, SchemaChange
 from syncd.spi import Event
-from syncd.testing.contracts.source_kit import EPOCH, ITEMS, WORDS, Bench, Factory, Read, applied, between, own
+from syncd.testing.contracts.source_kit import EPOCH, ITEMS, PATIENCE, WORDS, Bench, Factory, Read, applied, between, own
 
 
 class Changes:
@@ -30,10 +30,11 @@ class Changes:
             (Op.UPDATE, (1, "b", 7)),
             (Op.DELETE, (2, None, 5)),
         ]
-        (last,) = [b for b in read.batches(ITEMS) if (b.op == Op.UPDATE).any()]
-        assert last.before is not None
-        at = last.op.tolist().index(Op.UPDATE)
-        assert last.before.column("id")[at].as_py() == 1
+        updates = [b for b in read.batches(ITEMS) if (b.op == Op.UPDATE).any()]
+        assert updates
+        assert updates[0].before is not None
+        at = updates[0].op.tolist().index(Op.UPDATE)
+        assert updates[0].before.column("id")[at].as_py() == 1
 
     def test_the_last_row_of_a_transaction_is_there(self, bench: Bench) -> None:
         known, head = bench.schemas(ITEMS), bench.source.head(EPOCH)
@@ -120,7 +121,7 @@ class Changes:
         with bench.hands.transaction() as tx:
             tx.change(ITEMS, (1,), (1, "changed", None, 7))
         read = bench.read(head.position, known)
-        (change,) = read.statements(ITEMS)
+        change = read.statement(ITEMS)
         assert change.kind is Ddl.ADD_COLUMN
         assert own(change.schema) == ["id", "name", "qty", "added"]
         added = change.schema.column("added")
@@ -138,7 +139,7 @@ class Changes:
         bench.hands.truncate(ITEMS)
         bench.put(ITEMS, (1, "new", None))
         read = bench.read(head.position, known)
-        (change,) = read.statements(ITEMS)
+        change = read.statement(ITEMS)
         assert change.kind is Ddl.TRUNCATE
         assert [row[1] for _, _, row in read.changes(ITEMS)] == ["old", "new"]
         self._parted(read, change)
@@ -148,7 +149,7 @@ class Changes:
         bench.hands.create("fresh")
         bench.put("fresh", (1, "first", None))
         read = bench.read(head.position, known, ITEMS, "fresh")
-        (change,) = read.statements("fresh")
+        change = read.statement("fresh")
         assert change.kind is Ddl.CREATE
         assert change.schema.key == ("id",)
         assert [(op, row) for op, _, row in read.changes("fresh")] == [(Op.INSERT, (1, "first", None))]
@@ -183,7 +184,7 @@ class Changes:
             bench.put("other", (number, "noise", None))
         found = [start]
         with bench.streaming(start.position, known, bench.wanted(ITEMS)) as events:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE
             while found[-1].position == start.position:
                 assert time.monotonic() < deadline, "no checkpoint moved past the other table's changes"
                 event = next(events)

@@ -71,6 +71,12 @@ class Read:
     def statements(self, table: str) -> list[SchemaChange]:
         return [e for e in self.events if isinstance(e, SchemaChange) and e.table.name == table]
 
+    def statement(self, table: str) -> SchemaChange:
+        """The only one."""
+        found = self.statements(table)
+        assert len(found) == 1, f"{table}: one statement, not {[change.kind.value for change in found]}"
+        return found[0]
+
     def checkpoints(self) -> list[Checkpoint]:
         return [e for e in self.events if isinstance(e, Checkpoint)]
 

@@ -2,7 +2,7 @@
 
 A packet is a length (u24), a sequence number (u8) and a body; the body is a status byte (0x00) and one event. A body of
 2^24-1 bytes goes on in the next packet; such events are joined in place, so that every event lies in one piece.
-The only Python per event is the chain of packet lengths; all header fields are read by column.
+The only Python per event is the chain of packet lengths and the checksum; all header fields are read by column.
 """
 
 from __future__ import annotations
@@ -126,73 +126,61 @@ class Feed:
 
     def _scan(self) -> None:
         """Find the complete events behind `_scanned`, and verify their checksums."""
-        first = len(self)
         self._halted = False
-        self._chain()
-        wrong = None if not self.checksum or self._verify(first) else self._first_wrong(first)
-        if wrong is None:
+        data = bytes(self._view[self._scanned : self._have])
+        places = np.array(_checked(data) if self.checksum else _unchecked(data), np.int64)
+        # a long event that ends with its first part is right already, but its empty second part follows
+        odd = np.flatnonzero(np.frombuffer(data, np.uint8)[places[:-1] + 4] | (np.diff(places) >= LONGEST))
+        if odd.size:
+            places = places[: odd[0] + 1]
+        places += self._scanned
+        self._append(places[:-1] + _BEFORE, places[1:])
+        if self._complete(self._scanned):
+            self._look(self._scanned, fresh=len(places) > 1)
+
+    def _append(self, start: Ints, end: Ints, scanned: int | None = None) -> None:
+        self.start, self.end = np.concatenate((self.start, start)), np.concatenate((self.end, end))
+        self._scanned = scanned or (int(end[-1]) if len(end) else self._scanned)
+
+    def _complete(self, at: int) -> bool:
+        return at + _BEFORE <= self._have and at + 4 + self._length(at) <= self._have
+
+    def _length(self, at: int) -> int:
+        return int(_U32(self._buffer, at)[0] & LONGEST)
+
+    def _look(self, at: int, *, fresh: bool) -> None:
+        """The whole packet at `at` is no event like others. `fresh`: new events lie before it, which come first."""
+        length = self._length(at)
+        if self._buffer[at + 4] or length <= HEADER:
+            if not fresh:
+                raise_answer(bytes(self._view[at + 4 : at + 4 + length]))
+            self._halted = True
             return
-        if not self._may_change(wrong):
-            size = self.end[wrong] - self.start[wrong]
+        end, scanned = at + 4 + length, at + 4 + length
+        if length == LONGEST:
+            joined = self._join(at)
+            if joined is None:
+                return
+            end, scanned = joined
+        self._halted = True  # what lies behind is looked at in the next `fill`
+        if not self.checksum or self._is_right(at + _BEFORE, end):
+            self._append(np.array([at + _BEFORE]), np.array([end]), scanned)
+        elif not self._may_change():
             raise FatalError(
-                f"an event of {size} bytes, type {self._kind(wrong)}, has a wrong checksum",
+                f"an event of {end - at - _BEFORE} bytes, type {self._buffer[at + 9]}, has a wrong checksum",
                 hint="the log or the network is damaged: check the log with mysqlbinlog --verify-binlog-checksum",
             )
-        self._forget(wrong)
-        self._halted = True  # a log without checksums may begin here: scanned on when that event was handled
 
-    def _chain(self) -> None:
-        """Follow the packets' lengths, and look at what they hold together."""
-        buffer, at, limit, unpack = self._buffer, self._scanned, self._have - _BEFORE, _U32
-        found: list[int] = []
-        add = found.append
-        while at <= limit:
-            add(at)
-            at += (unpack(buffer, at)[0] & LONGEST) + 4
-        if at > self._have:
-            at = found.pop()
-        start = np.array(found, np.int64)
-        end = np.append(start[1:], at)[: len(start)]
-        length = end - start - 4
-        odd = np.flatnonzero((self.data[start + 4] != 0) | (length <= HEADER) | (length >= LONGEST))
-        if odd.size:
-            start, end, at = self._odd(start[: odd[0]], end[: odd[0]], int(start[odd[0]]))
-        self.start = np.concatenate((self.start, start + _BEFORE))
-        self.end = np.concatenate((self.end, end))
-        self._scanned = at
-
-    def _odd(self, start: Ints, end: Ints, at: int) -> tuple[Ints, Ints, int]:
-        """The packet at `at` is no short event: a long one's beginning, or the server's last word."""
-        length = _U32(self._buffer, at)[0] & LONGEST
-        long = length == LONGEST and not self._buffer[at + 4]
-        if not long and not len(start):
-            raise_answer(bytes(self._view[at + 4 : at + 4 + length]))
-        joined = self._join(at) if long else None
-        if joined is not None:
-            start, end, at = np.append(start, at), np.append(end, joined[0]), joined[1]
-        self._halted = joined is not None or not long  # what lies behind is looked at in the next `fill`
-        return start, end, at
-
-    def _kind(self, index: int) -> int:
-        return self._buffer[int(self.start[index]) + 4]
-
-    def _verify(self, first: int) -> bool:
-        """Whether the events from `first` on all end in their own CRC32."""
-        places = map(slice, self.start[first:].tolist(), self.end[first:].tolist())
-        return set(map(crc32, map(self._view.__getitem__, places))) <= {_RESIDUE}
-
-    def _first_wrong(self, first: int) -> int | None:
-        return next((index for index in range(first, len(self)) if not self._is_right(index)), None)
-
-    def _is_right(self, index: int) -> bool:
-        event = bytearray(self._view[self.start[index] : self.end[index]])
-        if event[4] == FORMAT_DESCRIPTION:
-            event[17] &= ~_IN_USE & 0xFF
+    def _is_right(self, start: int, end: int) -> bool:
+        if self._buffer[start + 4] != FORMAT_DESCRIPTION:
+            return crc32(self._view[start:end]) == _RESIDUE
+        event = bytearray(self._view[start:end])
+        event[17] &= ~_IN_USE & 0xFF
         return crc32(event) == _RESIDUE
 
-    def _may_change(self, index: int) -> bool:
-        """A FORMAT_DESCRIPTION before event `index` may say that the events behind it have no checksums."""
-        return any(self._kind(before) == FORMAT_DESCRIPTION for before in range(index))
+    def _may_change(self) -> bool:
+        """A FORMAT_DESCRIPTION that was not handled yet may say that the events behind it have no checksums."""
+        return bool((self.data[self.start + 4] == FORMAT_DESCRIPTION).any())
 
     def _join(self, at: int) -> tuple[int, int] | None:
         """Move the parts of a long event together: its end, and where the next packet begins; None: not all there."""
@@ -210,3 +198,29 @@ class Feed:
             self._view[end : end + size] = self._view[start : start + size]
             end += size
         return end, next_at
+
+
+def _checked(data: bytes) -> list[int]:
+    """Where packets with short events and right checksums begin, and where the last of them ends."""
+    found = [0]
+    at, last, add, unpack, verify, right = 0, len(data) - _BEFORE, found.append, _U32, crc32, _RESIDUE
+    while at <= last:
+        after = at + 4 + (unpack(data, at)[0] & LONGEST)
+        # what is cut off at the end, and the first part of a long event, have no right checksum either
+        if verify(data[at + _BEFORE : after]) != right:
+            break
+        add(after)
+        at = after
+    return found if at <= len(data) else found[:-1]
+
+
+def _unchecked(data: bytes) -> list[int]:
+    """Where packets with short events begin, and where the last of them ends."""
+    found, at = [0], 0
+    while at + _BEFORE <= len(data):
+        length = _U32(data, at)[0] & LONGEST
+        at += 4 + length
+        if not HEADER < length < LONGEST or at > len(data):
+            break
+        found.append(at)
+    return found
