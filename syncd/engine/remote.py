@@ -148,8 +148,10 @@ class SinkServer:
 
     def start(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.parent.chmod(0o700)
         self._path.unlink(missing_ok=True)
         self._listener = Listener(str(self._path), family="AF_UNIX", authkey=self._key, backlog=16)
+        self._path.chmod(0o600)
         key_file = _key_file(self._path)
         key_file.unlink(missing_ok=True)
         with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:

@@ -1,7 +1,7 @@
 """A source without a server: `LogSource` reads the log and the tables of a `source_log.Log`, with faults to order.
 
-Positions are numbers of transactions, `log:12`: twelve of them have been given out. A seq is the epoch and the place of the
-entry. Nothing depends on a clock or on chance; two instances on one file see the same.
+Positions are numbers of transactions, `log:12`: twelve of them have been given out. A seq is the epoch and the place of
+the entry. Nothing depends on a clock or on chance; two instances on one file see the same.
 """
 
 from __future__ import annotations

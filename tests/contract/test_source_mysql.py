@@ -21,7 +21,9 @@ from syncd.testing.contracts.source_kit import WORDS
 from tests.services.database import Database
 
 COLUMNS = "(id BIGINT NOT NULL PRIMARY KEY, name VARCHAR(250) NULL, qty BIGINT NULL) CHARACTER SET utf8mb4"
-WORD_COLUMNS = "(word VARCHAR(50) NOT NULL PRIMARY KEY, qty BIGINT NULL) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+WORD_COLUMNS = (
+    "(word VARCHAR(50) NOT NULL PRIMARY KEY, qty BIGINT NULL) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+)
 
 
 class MySQLHands:

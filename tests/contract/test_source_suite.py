@@ -26,8 +26,10 @@ class DropsTheLastRow(OnceCut):
 
     def stream(self, *args: Any) -> Iterator[Event]:
         for event in super().stream(*args):
-            cut = isinstance(event, ChangeBatch) and len(event) > 1
-            yield event.slice(0, len(event) - 1) if cut else event
+            if isinstance(event, ChangeBatch) and len(event) > 1:
+                yield event.slice(0, len(event) - 1)
+            else:
+                yield event
 
 
 class ChecksInTheMiddle(OnceCut):
@@ -206,9 +208,7 @@ def run(name: str, plugin: type[LogSource], folder: Path) -> None:
         hands.close()
 
 
-@pytest.mark.parametrize(
-    ("mutant", "name"), CAUGHT_BY, ids=[f"{mutant.__name__}-{name}" for mutant, name in CAUGHT_BY]
-)
+@pytest.mark.parametrize(("mutant", "name"), CAUGHT_BY, ids=[f"{mutant.__name__}-{name}" for mutant, name in CAUGHT_BY])
 def test_a_wrong_source_fails_the_test_that_names_its_fault(
     mutant: type[LogSource], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,8 @@ CASES: dict[str, list[str]] = {
     "set('a','b','ü')": ["''", "'a'", "'a,b,ü'", "'b'"],
     "enum('" + "','".join(f"m{n}" for n in range(300)) + "')": ["'m0'", "'m299'"],
     "set('" + "','".join(f"m{n}" for n in range(64)) + "')": ["'m0'", "'m63'", "'m0,m31,m63'"],
+    "enum('ä','b') character set latin1": ["'ä'", "'b'"],
+    "set('ö','x') character set latin1": ["'ö,x'", "''"],
     "json": JSONS,
 }
 for digits in (1, 2, 3, 4, 5, 6):

@@ -1,6 +1,6 @@
 """docs/tested-with.md: what the suite runs against, asked of the servers and libraries themselves.
 
-    ./dev python -m tests.services.tested_with      writes the page
+./dev python -m tests.services.tested_with      writes the page
 """
 
 from __future__ import annotations

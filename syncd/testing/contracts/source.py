@@ -10,7 +10,8 @@
         @pytest.fixture
         def slow_factory(self, ...) -> Factory: ...   # as `factory`, over a slow connection; left out: not tested
 
-`chunk_bytes` cuts 300 small rows into several chunks; `large` rows of 200 bytes in one transaction fill several buffers.
+`chunk_bytes` cuts 300 small rows into several chunks; `large` rows of 200 bytes in one transaction fill several
+buffers.
 """
 
 from __future__ import annotations

@@ -9,8 +9,18 @@ import pytest
 
 from syncd.errors import TransientError
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Op, SchemaChange
-from syncd.spi import Event
-from syncd.testing.contracts.source_kit import EPOCH, ITEMS, PATIENCE, WORDS, Bench, Factory, Read, applied, between, own
+from syncd.testing.contracts.source_kit import (
+    EPOCH,
+    ITEMS,
+    PATIENCE,
+    WORDS,
+    Bench,
+    Factory,
+    Read,
+    applied,
+    between,
+    own,
+)
 
 
 class Changes:
@@ -62,7 +72,7 @@ class Changes:
             tx.put(WORDS, ("pear", 3))
             tx.delete(WORDS, ("PEAR",))
         read = bench.read(head.position, known)
-        assert [row for row in applied(read, WORDS).values()] == [("APPLE", 2)]
+        assert list(applied(read, WORDS).values()) == [("APPLE", 2)]
 
     def test_seqs_ascend_and_keep_to_their_checkpoints(self, bench: Bench) -> None:
         known, head = bench.schemas(ITEMS, WORDS), bench.source.head(EPOCH)
@@ -240,7 +250,7 @@ class Changes:
             mark = bench.mark()
             next(events)
             bench.hands.cut()
-            with pytest.raises(TransientError):
+            with pytest.raises(TransientError):  # noqa: PT012 - what was on its way still comes
                 for _ in range(1000):
                     next(events)
         rest = bench.read(checkpoint.position, known, mark=mark)

@@ -13,7 +13,7 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     service = load_service(None)
     assert service.data == tmp_path / "syncd-data"
-    assert (service.readers, service.workers, service.log.level) == (4, 2, "info")
+    assert (service.readers, service.workers, service.log.level) == (None, 2, "info")
 
 
 def test_paths_count_from_the_file(tmp_path: Path) -> None:

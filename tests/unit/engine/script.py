@@ -1,4 +1,4 @@
-"""Scripts of the model: what happens at the source, in the engine, and to it, step by step; each step always makes sense."""
+"""Scripts of the model: what happens at the source, in the engine, and to it; each step always makes sense."""
 
 from __future__ import annotations
 
@@ -37,13 +37,19 @@ TABLES = (NUMBERS, WORDS, LATER)
 KEYS = 8
 VALUES = 4
 
-POINTS = {
+POINTS: dict[str, tuple[str, ...]] = {
     "load": (
         *("snapshot.head_taken", "snapshot.head_saved", "snapshot.prepared", "snapshot.border_found"),
         *("snapshot.chunk_saved", "snapshot.chunk_part", "snapshot.chunk_written", "snapshot.chunk_marked"),
         *("snapshot.all_marked", "snapshot.handed_over"),
     ),
-    "capture": ("capture.transformed", "capture.part_published", "capture.published", "queue.publish", "queue.published"),
+    "capture": (
+        "capture.transformed",
+        "capture.part_published",
+        "capture.published",
+        "queue.publish",
+        "queue.published",
+    ),
     "deliver": ("deliver.merged", "deliver.written", "deliver.committed", "queue.commit", "queue.committed"),
     "barrier": ("barrier.reached", "barrier.acted", "barrier.passed", "sink.apply", "sink.applied"),
     "state": ("queue.put", "queue.stored"),
@@ -54,7 +60,9 @@ POINTS = {
     "sink": ("sink.write", "sink.written"),
 }
 # What a call's caller is told: only before the call, as nothing of it was done; a sink's write may have been done.
-FAILING = {name: ("fail",) for name in (*POINTS["source"], *POINTS["sink"], "sink.apply", "sink.applied")}
+FAILING: dict[str, tuple[str, ...]] = dict.fromkeys(
+    (*POINTS["source"], *POINTS["sink"], "sink.apply", "sink.applied"), ("fail",)
+)
 FAILING |= {"queue.publish": ("fail", "full"), "queue.commit": ("fail",), "queue.put": ("fail",)}
 
 
@@ -160,7 +168,10 @@ class Script:
 def apply(world: World, tx: Transaction, change: Change) -> None:
     """One change, as far as the rows that are there let it be done."""
     schema = world.log.schema(TABLES[change.table].table)
-    rows = {row[schema.key[0]].casefold() if schema.key == ("word",) else row["id"]: row for row in world.log.rows(schema.table)}
+    rows = {
+        row[schema.key[0]].casefold() if schema.key == ("word",) else row["id"]: row
+        for row in world.log.rows(schema.table)
+    }
     key, other = _key(schema, change.key), _key(schema, change.other)
     here, there = rows.get(_folded(key)), rows.get(_folded(other))
     match change.what:
@@ -221,7 +232,7 @@ _other = st.one_of(st.just(Kill()), st.builds(Refuse, st.one_of(st.none(), st.in
 
 
 def scripts(*groups: str) -> st.SearchStrategy[Script]:
-    """Scripts whose accidents happen at the points of these groups; at all without one. Those of "load" begin with it."""
+    """Scripts whose accidents happen at the points of these groups; at all without one. "load" begins with it."""
     points = [point for group in groups or POINTS for point in POINTS[group]]
     orders = st.sampled_from(points).flatmap(_acts)
     steps = st.one_of(

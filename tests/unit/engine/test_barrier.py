@@ -67,7 +67,7 @@ def test_it_acts_once_and_all_lanes_go_on(tmp_path: Path) -> None:
         published(queue, *(barrier(lane, 9) for lane in LANES))
         pass_one(owner(queue, sink), RECORD, LANES, fronts(queue))
         assert sink.done == [9]
-        assert queue.lanes(GROUP) == {lane: (1, 1) for lane in LANES}
+        assert queue.lanes(GROUP) == dict.fromkeys(LANES, (1, 1))
 
 
 def test_one_that_was_published_twice_is_passed_twice(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_act_that_failed_leaves_the_lanes_where_they_are(tmp_path: Path, erro
         mine = owner(queue, sink)
         with pytest.raises(type(error)):
             pass_one(mine, RECORD, LANES, fronts(queue))
-        assert queue.lanes(GROUP) == {lane: (0, 1) for lane in LANES}
+        assert queue.lanes(GROUP) == dict.fromkeys(LANES, (0, 1))
         sink.error = None
         pass_one(mine, RECORD, LANES, fronts(queue))
         assert sink.done == [9]
@@ -103,7 +103,7 @@ def test_an_owner_whose_lease_has_passed_on_moves_no_lane(tmp_path: Path) -> Non
         heir = owner(queue, sink)
         with pytest.raises(FencedError):
             pass_one(zombie, RECORD, LANES, fronts(queue))
-        assert queue.lanes(GROUP) == {lane: (0, 1) for lane in LANES}
+        assert queue.lanes(GROUP) == dict.fromkeys(LANES, (0, 1))
         pass_one(heir, RECORD, LANES, fronts(queue))
         assert sink.done == [9, 9]  # harmless when done twice
 

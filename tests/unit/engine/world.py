@@ -1,10 +1,11 @@
 """The whole engine in one thread: the real supervisor, planner, readers, capture and deliverers, the real queue and the
 real test sinks, on a `LogSource`. Processes are objects that a test steps, kills and freezes; time is a number.
 
-A *point* is a place where something may happen to a process: every failpoint of the engine, and every call of the queue,
-the sinks and the source. An *order* says what happens when a point is passed for the n-th time: `die` (the process is
-gone), `fail` (the call answers TransientError), `full` (QueueFull), `freeze` (another daemon takes everything over and
-works for a while; then the frozen one goes on, and may change nothing any more), or a function that is called.
+A *point* is a place where something may happen to a process: every failpoint of the engine, and every call of the
+queue, the sinks and the source. An *order* says what happens when a point is passed for the n-th time: `die` (the
+process is gone), `fail` (the call answers TransientError), `full` (QueueFull), `freeze` (another daemon takes
+everything over and works for a while; then the frozen one goes on, and may change nothing any more), or a function
+that is called.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ class ModelSink:
 
 @dataclass(frozen=True)
 class ModelParts(Parts):
-    world: World = cast("World", None)
+    world: World = cast("World", None)  # noqa: RUF009 - set right after it is made
 
     def make_queue(self) -> Queue:
         return self.world.make_queue()
@@ -253,8 +254,8 @@ class NoKeeper:
 
 
 class ModelWorker:
-    """Stands for `process.Worker`: the process is `step`, called by the test. It is the engine's own worker function, run
-    until nothing is left to do; a deliver process keeps its `Deliverer` from step to step."""
+    """Stands for `process.Worker`: the process is `step`, called by the test. It is the engine's own worker function,
+    run until nothing is left to do; a deliver process keeps its `Deliverer` from step to step."""
 
     _pids = itertools.count(10**9)
 

@@ -45,7 +45,7 @@ class Layout:
                 continue
             if skip:
                 place, skip = place + skip, 0
-            if column.size:
+            if column.size and null is not None:
                 place = place + np.where(null, 0, column.size)
                 continue
             first, size = _variable(views, place, column.prefix, null)
@@ -64,7 +64,7 @@ class Layout:
                 continue
             yield from run.cells(place)
             place = run.after(place)
-            if column.size:
+            if column.size and null is not None:
                 found = Cell(index, views, place, None, null)
                 place = place + np.where(null, 0, column.size)
             else:

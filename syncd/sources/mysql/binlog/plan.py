@@ -127,7 +127,8 @@ def _text_fault(column: Column, mapped: ColumnMap, base: str, charsets: Mapping[
         names = members(column.source_type)
         if mapped.members is not None and len(mapped.members) != len(names):
             return f"has {len(mapped.members)} members in the log"
-        if mapped.members is not None and [_name(m) for m in mapped.members] != names:
+        charset = charsets.get(mapped.collation or 0, column.charset)
+        if mapped.members is not None and [texts.decoded(m, charset) for m in mapped.members] != names:
             return "has other members in the log"
         return ""
     if mapped.type in _TEXT_TYPES and mapped.collation is not None:
@@ -136,10 +137,6 @@ def _text_fault(column: Column, mapped: ColumnMap, base: str, charsets: Mapping[
         if wanted and _charset(charset) != _charset(wanted):
             return f"has character set {charset} in the log"
     return ""
-
-
-def _name(member: bytes) -> str:
-    return member.decode("utf-8", "surrogateescape")
 
 
 def _charset(name: str) -> str:

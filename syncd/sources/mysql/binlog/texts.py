@@ -22,6 +22,13 @@ _LATIN1_SIZE = np.array([len(code) for code in _LATIN1], np.int64)
 _LATIN1_BYTES = np.array([list(code.ljust(3, b"\0")) for code in _LATIN1], np.uint8)
 
 
+def decoded(value: bytes, charset: str) -> str:
+    """One value as text; bytes that are not of the character set come out as something that no text has."""
+    if charset == "latin1":
+        return "".join(_LATIN1[byte].decode() for byte in value)
+    return value.decode("utf-8", "surrogateescape")
+
+
 def blob(cells: Cells) -> pa.Array:
     assert cells.size is not None
     return binary(cells.views.data, cells.at, cells.size, cells.null)
