@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from urllib.parse import quote
 
 from syncd.errors import StateError
 from syncd.model import Chunk, Head, Position, TableId, TableSchema
@@ -166,7 +167,7 @@ class State:
         return [TableRecord.load(found[key]) for key in sorted(found)]
 
     def table(self, sink: str, table: TableId) -> TableRecord | None:
-        data = self._queue.get(f"{self._root}table/{sink}/{table}")
+        data = self._queue.get(f"{self._root}table/{sink}/{_part(table)}")
         return None if data is None else TableRecord.load(data)
 
     def halts(self) -> dict[TableId, Halt]:
@@ -179,7 +180,7 @@ class State:
 
     def schemas(self, table: TableId | None = None) -> dict[TableId, dict[int, SchemaPair]]:
         """Every known version of every table, or of one."""
-        found = self._queue.scan(self._root + ("schema/" if table is None else f"schema/{table}/"))
+        found = self._queue.scan(self._root + ("schema/" if table is None else f"schema/{_part(table)}/"))
         versions: dict[TableId, dict[int, SchemaPair]] = {}
         for key, data in found.items():
             if key.endswith("/source"):
@@ -189,18 +190,18 @@ class State:
         return versions
 
     def schema(self, table: TableId, version: int) -> SchemaPair:
-        root = f"{self._root}schema/{table}/{version:020d}/"
+        root = f"{self._root}schema/{_part(table)}/{version:020d}/"
         source, published = self._queue.get(root + "source"), self._queue.get(root + "published")
         if source is None or published is None:
             raise StateError(f"version {version} of {table} is not in the saved state", hint="resync the table")
         return SchemaPair(TableSchema.load(source), TableSchema.load(published))
 
     def chunks(self, sink: str, table: TableId) -> list[Chunk]:
-        found = self._queue.scan(f"{self._root}chunk/{sink}/{table}/")
+        found = self._queue.scan(f"{self._root}chunk/{sink}/{_part(table)}/")
         return [Chunk.load(found[key]) for key in sorted(found)]
 
     def done(self, sink: str, table: TableId) -> dict[int, Done]:
-        found = self._queue.scan(f"{self._root}done/{sink}/{table}/")
+        found = self._queue.scan(f"{self._root}done/{sink}/{_part(table)}/")
         return {int(key.rpartition("/")[2]): Done(*json.loads(data)) for key, data in found.items()}
 
     def waits(self) -> dict[str, str]:
@@ -224,22 +225,22 @@ class State:
         return {self._root + "source": record.dump()}
 
     def table_item(self, record: TableRecord) -> Items:
-        return {f"{self._root}table/{record.sink}/{record.table}": record.dump()}
+        return {f"{self._root}table/{record.sink}/{_part(record.table)}": record.dump()}
 
     def halt_item(self, table: TableId, halt: Halt | None) -> Items:
-        key = f"{self._root}halted/{table}"
+        key = f"{self._root}halted/{_part(table)}"
         return {key: None if halt is None else json.dumps([*table, halt.reason, halt.position, halt.at]).encode()}
 
     def schema_item(self, pair: SchemaPair) -> Items:
-        root = f"{self._root}schema/{pair.source.table}/{pair.source.version:020d}/"
+        root = f"{self._root}schema/{_part(pair.source.table)}/{pair.source.version:020d}/"
         return {root + "source": pair.source.dump(), root + "published": pair.published.dump()}
 
     def chunk_item(self, sink: str, chunk: Chunk) -> Items:
-        return {f"{self._root}chunk/{sink}/{chunk.table}/{chunk.number:09d}": chunk.dump()}
+        return {f"{self._root}chunk/{sink}/{_part(chunk.table)}/{chunk.number:09d}": chunk.dump()}
 
     def done_item(self, sink: str, chunk: Chunk, done: Done) -> Items:
         value = json.dumps([done.rows, done.bytes, done.at]).encode()
-        return {f"{self._root}done/{sink}/{chunk.table}/{chunk.number:09d}": value}
+        return {f"{self._root}done/{sink}/{_part(chunk.table)}/{chunk.number:09d}": value}
 
     def waits_item(self, waits: Mapping[str, str]) -> Items:
         return {self._root + "waits": json.dumps(dict(waits)).encode()}
@@ -250,3 +251,8 @@ class State:
 
     def wish_item(self, wish: Wish) -> Items:
         return {self._root + "wish": json.dumps([wish.paused, wish.stopped]).encode()}
+
+
+def _part(table: TableId) -> str:
+    """A table as two parts of a key, `database/name`, so that no two tables are alike and none begins another."""
+    return f"{quote(table.database, safe='')}/{quote(table.name, safe='')}"

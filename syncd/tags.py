@@ -1,6 +1,8 @@
 """Tags: what class a change belongs to, and which classes a sink subscribes to.
 
-A table's tag is its name at the target, `database.name`, unless the job gives it another one. A subscription is `*`
+A table's tag is its name at the target, `database.name`, unless the job gives it another one; a character that would
+make two tables alike or that no subscription can hold (`%`, `.`, `|`, a space) is written as `%` and its hexadecimal
+code in UTF-8, as in an address. A subscription is `*`
 (all) or names joined by `||`: `shop.orders || items`. A name means the tag that equals it, and every tag whose part
 behind the last dot equals it.
 """
@@ -12,11 +14,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _SPACE = re.compile(r"\s")
+_SPECIAL = re.compile(r"[%.|\s]")
 
 
 def tag_of(database: str, name: str) -> str:
     """The default tag of a table."""
-    return f"{database}.{name}"
+    return f"{_plain(database)}.{_plain(name)}"
+
+
+def _plain(name: str) -> str:
+    return _SPECIAL.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
 
 
 @dataclass(frozen=True, slots=True)

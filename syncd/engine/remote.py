@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -150,7 +150,7 @@ class SinkServer:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.parent.chmod(0o700)
         self._path.unlink(missing_ok=True)
-        self._listener = Listener(str(self._path), family="AF_UNIX", authkey=self._key, backlog=16)
+        self._listener = Listener(str(self._path), family="AF_UNIX", backlog=16)
         self._path.chmod(0o600)
         key_file = _key_file(self._path)
         key_file.unlink(missing_ok=True)
@@ -169,18 +169,19 @@ class SinkServer:
                 connection = self._listener.accept()
             except OSError:
                 return  # stopped
-            except (EOFError, AuthenticationError):
-                continue  # a peer that went away or does not know the key
             threading.Thread(target=self._serve, args=(connection,), name="sink client", daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
+        """Asks for the key in this client's own thread: one that is frozen here holds up nobody else (8)."""
         with connection:
             try:
+                deliver_challenge(connection, self._key)
+                answer_challenge(connection, self._key)
                 while True:
                     call, args = connection.recv()
                     self._answer(connection, call, args)
-            except (EOFError, OSError):
-                return  # the client has gone
+            except (EOFError, OSError, AuthenticationError):
+                return  # the client has gone, or does not know the key
 
     def _answer(self, connection: Connection, call: str, args: tuple[object, ...]) -> None:
         try:

@@ -170,7 +170,8 @@ def test_every_chunk_costs_the_same(database: Database, tmp_path: Path, columns:
             steps.append(now - before)
             before = now
             chunks.append(chunk)
-        assert 8 < len(chunks) < 60
+        # The server samples a few pages for its count of rows, so the mean length may be some times too large.
+        assert 8 < len(chunks) < 150
         assert max(steps) < 3 * sorted(steps)[len(steps) // 2] + 100
         reads = []
         for chunk in chunks:

@@ -9,6 +9,9 @@ from syncd import tags
 
 def test_the_default_tag_is_the_name_at_the_target() -> None:
     assert tags.tag_of("shop", "orders") == "shop.orders"
+    assert tags.tag_of("a.b", "c") != tags.tag_of("a", "b.c")
+    assert tags.tag_of("my shop", "a|b.c%2E") == "my%20shop.a%7Cb%2Ec%252E"
+    assert tags.parse(tags.tag_of("my shop", "a|b")).matches(tags.tag_of("my shop", "a|b"))
 
 
 @pytest.mark.parametrize(
