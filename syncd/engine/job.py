@@ -56,6 +56,7 @@ class JobRunner:
         self.stopped_by_wish = False
         self.halted: list[str] = []
         self._discovered = False
+        self._expected = 0
         self._state = State(queue, parts.job.name)
         self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal)
         self._leases = ExitStack()
@@ -108,7 +109,10 @@ class JobRunner:
         self.queue.put(self._run_lease, self._state.meta_item(**self.parts.facts()))
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
         self._loader = Loader(self.parts, self.queue, self._run_lease, self._halt)
-        self._add("planner", snapshot.plan, self._snapshot_lease)
+        if self._state.source() is None:
+            self._add("planner", snapshot.plan, self._snapshot_lease)
+        else:
+            self._tables_known()
         for sink in self.parts.job.sinks:
             self._add(f"deliver/{sink}", deliver.work, sink)
 
@@ -152,13 +156,17 @@ class JobRunner:
         self._deal_out()
 
     def _staff(self, *, loading: bool) -> None:
-        """While tables are loaded a planner, and as many readers as there are chunks, up to what the job wants."""
+        """While tables are loaded a planner, and as many readers as there are chunks, up to what the job wants.
+
+        At the first start they start before the first chunk is found, so that they are ready when it is.
+        """
         if not loading:
             here = [name for name in self._supervisor.slots if name == "planner" or name.startswith("reader/")]
             self._supervisor.end(here)
             return
         self._add("planner", snapshot.plan, self._snapshot_lease)
-        for number in range(1, min(self.parts.readers, self._loader.chunks_open()) + 1):
+        chunks = max(self._loader.chunks_open(), self._expected)
+        for number in range(1, min(self.parts.readers, chunks) + 1):
             self._add(f"reader/{number}", snapshot.read, self._snapshot_lease)
 
     def _deal_out(self) -> None:
@@ -185,10 +193,9 @@ class JobRunner:
             case "ready":
                 if slot.name == "planner" and slot.worker is not None:
                     slot.worker.send(Discover())
-            case Discovered():
-                self._discovered = True
-                if self.parts.captures:
-                    self._add("capture", capture.work)
+            case Discovered(chunks):
+                self._expected = chunks
+                self._tables_known()
             case Planned(record, chunk):
                 self._loader.planned(record, chunk)
             case PlanEnded():
@@ -200,6 +207,11 @@ class JobRunner:
                 if slot.name == "planner":
                     self._loader.plan_ended()
                 self._halt(record, error)
+
+    def _tables_known(self) -> None:
+        self._discovered = True
+        if self.parts.captures:
+            self._add("capture", capture.work)
 
     def _lost(self, slot: Slot) -> None:
         if slot.name == "planner":

@@ -1,7 +1,7 @@
 """A sink that can live in one process only, and the way to it from all others.
 
 `SinkHost` owns the instance and its thread: callers in the same process queue their calls. `SinkServer` lets other
-processes of the same user in through a local socket; `RemoteSink` is the sink that they see. Batches cross as Arrow.
+processes of the same user in through a local socket; `RemoteSink` is the sink that they see.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from syncd.engine.passing import receive, send
 from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import ChangeBatch, Finding, KeyValue, Lane, SchemaChange, Target, TargetPlan
 from syncd.spi import Mark, Sink, Ticket, Traits
@@ -178,25 +179,25 @@ class SinkServer:
                 deliver_challenge(connection, self._key)
                 answer_challenge(connection, self._key)
                 while True:
-                    call, args = connection.recv()
+                    call, *args = receive(connection)
                     self._answer(connection, call, args)
             except (EOFError, OSError, AuthenticationError):
                 return  # the client has gone, or does not know the key
 
-    def _answer(self, connection: Connection, call: str, args: tuple[object, ...]) -> None:
+    def _answer(self, connection: Connection, call: str, args: Sequence[Any]) -> None:
         try:
             if call == "scan":
-                for batch in self._sink.scan(*args):  # type: ignore[arg-type]
-                    connection.send((True, batch))
+                for batch in self._sink.scan(*args):
+                    send(connection, (True, batch))
                 answer: object = _END
             else:
                 answer = getattr(self._sink, call)(*args) if call in _CALLS else None
         except SyncdError as error:
-            connection.send((False, error))
+            send(connection, (False, error))
         except Exception as error:  # noqa: BLE001 - a plugin's unmapped error is fatal for the caller's table
-            connection.send((False, FatalError(f"the sink failed: {type(error).__name__}: {error}", code="E159")))
+            send(connection, (False, FatalError(f"the sink failed: {type(error).__name__}: {error}", code="E159")))
         else:
-            connection.send((True, answer))
+            send(connection, (True, answer))
 
 
 class RemoteSink(_Proxy):
@@ -243,14 +244,14 @@ class RemoteSink(_Proxy):
             self.open()
         assert self._connection is not None
         try:
-            self._connection.send((call, args))
+            send(self._connection, (call, *args))
         except OSError as error:
             raise self._gone(error) from error
         return self._connection
 
     def _receive(self, connection: Connection) -> Any:
         try:
-            good, answer = connection.recv()
+            good, answer = receive(connection)
         except (OSError, EOFError) as error:
             raise self._gone(error) from error
         if not good:

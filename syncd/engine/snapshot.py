@@ -39,9 +39,9 @@ class Discover:
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """`refused`: table -> why it is not copied."""
+    """`chunks`: about how many the tables that were found will have; 0 where they had been found before."""
 
-    refused: dict[str, str]
+    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
         while not link.stop.is_set():
             match link.receive(0.2):
                 case Discover():
-                    refused = _patiently(link, source, partial(discover, parts, queue, source, lease))
-                    link.send(Discovered(refused or {}))
+                    chunks = _patiently(link, source, partial(discover, parts, queue, source, lease))
+                    link.send(Discovered(chunks or 0))
                 case Plan() as task:
                     try:
                         _patiently(link, source, partial(_plan_table, link, parts, queue, source, lease, task))
@@ -116,15 +116,15 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
         queue.close()
 
 
-def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[str, str]:
-    """First start: save where the log is to be read from and what the tables are; later: add what is new.
+def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
+    """First start: save where the log is to be read from and what the tables are; about how many chunks they have.
 
     The tables are read before and after the head: what did not change between holds at the head (DESIGN: "Schema").
     """
     state = State(queue, parts.job.name)
     record = state.source()
     if record is not None:
-        return {}
+        return 0
     while True:
         before = source.tables(parts.wants)
         head = source.head(1)
@@ -135,8 +135,8 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[s
         log.info("schema_changed_while_read", job=parts.job.name)
     reasons = {found.schema.table: (*found.refusals, *parts.refusals(found.schema)) for found in before}
     refused = {str(table): "; ".join(why) for table, why in reasons.items() if why}
-    taken = [found.schema for found in before if not reasons[found.schema.table]]
-    if not taken:
+    sizes = {found.schema: found.bytes for found in before if not reasons[found.schema.table]}
+    if not sizes:
         raise FatalError(
             f"job {parts.job.name}: no table to copy" + (f"; refused: {refused}" if refused else ""),
             hint="look at the job's table patterns, or run syncd plan",
@@ -145,7 +145,7 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[s
     start = parts.start(source, head)
     log_now = source.identity(start.position)
     items = state.source_item(SourceRecord(1, start.position, start.seq, saved=clock(), log=log_now))
-    for schema in taken:
+    for schema in sizes:
         schema = replace(schema, version=min(schema.version, start.seq))
         items |= state.schema_item(SchemaPair(schema, parts.transform(schema).schema))
         for sink in parts.sinks_of(schema.table):
@@ -154,10 +154,10 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> dict[s
         if why:
             log.error("table_refused", job=parts.job.name, table=str(table), reason="; ".join(why))
             items |= state.halt_item(table, Halt("; ".join(why), start.position, clock()))
-    parts.subscribe(queue, [schema.table for schema in taken])
+    parts.subscribe(queue, [schema.table for schema in sizes])
     queue.put(lease, items)
     failpoint("snapshot.head_saved")
-    return refused
+    return sum(1 + size // parts.job.snapshot.chunk_bytes for size in sizes.values())
 
 
 def _columns(tables: Sequence[Found]) -> dict[TableId, object]:
