@@ -115,9 +115,15 @@ class Source(Protocol):
         """
 
     def stream(
-        self, position: Position, epoch: int, schemas: Mapping[TableId, TableSchema], wanted: Callable[[TableId], bool]
+        self,
+        position: Position,
+        epoch: int,
+        schemas: Mapping[TableId, TableSchema],
+        wanted: Callable[[TableId], bool],
+        before: Callable[[TableId], Collection[str]],
     ) -> Iterator[Event]:
-        """The log from `position` on, without end. `schemas` hold at `position`.
+        """The log from `position` on, without end. `schemas` hold at `position`; `before` names the columns beyond the
+        key whose old values updates carry.
 
         Row changes come as batches, per table in log order, without a promise between tables; a SchemaChange comes
         after all batches before it and before all batches behind it. A Checkpoint follows each group of batches that

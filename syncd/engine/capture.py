@@ -81,7 +81,7 @@ class Capture:
         self._pending = Pending()
         self._load_schemas(record)
         schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
-        for event in self._source.stream(record.position, record.epoch, schemas, self._wanted):
+        for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
             self.beat()
             match event:
                 case ChangeBatch():
@@ -120,6 +120,9 @@ class Capture:
 
     def _wanted(self, table: TableId) -> bool:
         return table not in self._halted and self._parts.wants(table)
+
+    def _before(self, table: TableId) -> tuple[str, ...]:
+        return self._transform(table).before_columns if table in self._pairs else ()
 
     def _transform(self, table: TableId) -> Transform:
         if table not in self._transforms:

@@ -7,7 +7,7 @@ the entry. Nothing depends on a clock or on chance; two instances on one file se
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -207,12 +207,17 @@ class LogSource:
     # -- log
 
     def stream(
-        self, position: Position, epoch: int, schemas: Mapping[TableId, TableSchema], wanted: Callable[[TableId], bool]
+        self,
+        position: Position,
+        epoch: int,
+        schemas: Mapping[TableId, TableSchema],
+        wanted: Callable[[TableId], bool],
+        before: Callable[[TableId], Collection[str]],
     ) -> Iterator[Event]:
         done = int(position.removeprefix("log:"))
         if done < self.log.purged() or done > self.log.end()[0]:
             raise PositionLost(f"{position} is not in the log any more", hint="load the job anew")
-        group = _Group(epoch, dict(schemas), wanted, self._options.batch_rows)
+        group = _Group(epoch, dict(schemas), wanted, before, self._options.batch_rows)
         waiting = 0
         while True:
             self._step("stream")
@@ -242,6 +247,7 @@ class _Group:
     epoch: int
     schemas: dict[TableId, TableSchema]
     wanted: Callable[[TableId], bool]
+    before: Callable[[TableId], Collection[str]]
     batch_rows: int
     held: dict[TableId, list[_Change]] = field(default_factory=dict)
 
@@ -270,7 +276,7 @@ class _Group:
             yield self._given(table)
 
     def _given(self, table: TableId) -> ChangeBatch:
-        return _batch(self.schemas[table], self.held.pop(table))
+        return _batch(self.schemas[table], self.held.pop(table), self.before(table))
 
     def _statement(self, entry: Entry) -> Iterator[Event]:
         if entry.kind == GARBLED:
@@ -286,11 +292,11 @@ class _Group:
         yield SchemaChange(kind, known, seq, f"{kind.value} {entry.table}", entry.place)
 
 
-def _batch(schema: TableSchema, changes: Sequence[_Change]) -> ChangeBatch:
+def _batch(schema: TableSchema, changes: Sequence[_Change], old_columns: Collection[str] = ()) -> ChangeBatch:
     seqs = np.array([seq for _, seq, _, _ in changes], np.uint64)
     before = None
     if any(old is not None for _, _, old, _ in changes):
-        keys = [schema.column(name) for name in dict.fromkeys((*schema.key, *schema.identity))]
+        keys = [schema.column(name) for name in dict.fromkeys((*schema.key, *schema.identity, *old_columns))]
         places = [schema.columns.index(c) for c in keys]
         arrays = [typed(c, [old and old[at] for _, _, old, _ in changes]) for c, at in zip(keys, places, strict=True)]
         before = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([pa.field(c.name, c.type) for c in keys]))

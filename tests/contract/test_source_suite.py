@@ -88,10 +88,15 @@ class HidesKeyChanges(OnceCut):
                 yield event
 
 
+class ForgetsOldValues(OnceCut):
+    def stream(self, position: Position, epoch: int, schemas: Any, wanted: Any, before: Any) -> Iterator[Event]:
+        return super().stream(position, epoch, schemas, wanted, lambda _: ())
+
+
 class GivesOutEverything(OnceCut):
-    def stream(self, position: Position, epoch: int, schemas: Any, wanted: Any) -> Iterator[Event]:
+    def stream(self, position: Position, epoch: int, schemas: Any, wanted: Any, before: Any) -> Iterator[Event]:
         known = {schema.table: schema for schema in self.log.tables()}
-        return super().stream(position, epoch, {**known, **schemas}, lambda _: True)
+        return super().stream(position, epoch, {**known, **schemas}, lambda _: True, before)
 
 
 class StandsStillWhenNothingIsWanted(OnceCut):
@@ -177,6 +182,7 @@ CAUGHT_BY: list[tuple[type[LogSource], str]] = [
     (CountsSeqsFromTheStart, "test_from_each_checkpoint_exactly_the_rest_comes_with_the_same_seqs"),
     (TurnsTheOrder, "test_inserts_updates_and_deletes"),
     (HidesKeyChanges, "test_key_changes_and_a_swap"),
+    (ForgetsOldValues, "test_updates_carry_the_old_values_that_are_asked_for"),
     (GivesOutEverything, "test_tables_that_are_not_wanted_are_not_given_out"),
     (StandsStillWhenNothingIsWanted, "test_checkpoints_move_when_only_other_tables_change"),
     (ForgetsTruncates, "test_a_truncate"),

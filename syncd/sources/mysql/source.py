@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -78,12 +78,14 @@ class MySQLSource:
         epoch: int,
         schemas: Mapping[TableId, TableSchema],
         wanted: Callable[[TableId], bool],
+        before: Callable[[TableId], Collection[str]],
     ) -> Iterator[Event]:
         options = log.Options(
             self._options.replica_id(self._context.name),
             self._normalise,
             self._options.heartbeat,
             self._zero_date,
+            before,
             describe=self._describe,
             complete=self._complete,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from syncd.errors import TransientError
@@ -13,7 +13,6 @@ from syncd.sources.mysql.binlog.decoder import Decoder, Event, Settings
 from syncd.sources.mysql.binlog.feed import Feed
 from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.plan import Normalise
-from syncd.sources.mysql.binlog.rows import Before
 from syncd.sources.mysql.binlog.tables import Tables
 from syncd.sources.mysql.binlog.wire import SocketWire
 from syncd.sources.mysql.connect import Connection, close
@@ -29,7 +28,7 @@ class Options:
     """`server_id`: this reader's own, never a replica's. `normalise`: the twin of a key column.
     `heartbeat`: seconds. `zero_date`: "fail" or "null".
 
-    `before`: which before-images of UPDATEs to decode. `buffer`: bytes that are decoded together.
+    `before`: columns beyond the key whose old values UPDATEs carry. `buffer`: bytes that are decoded together.
     `describe`: a table as the server describes it now, None if it is not there; `complete`: a schema with its twins.
     """
 
@@ -37,7 +36,7 @@ class Options:
     normalise: Normalise
     heartbeat: float = 1.0
     zero_date: str = "fail"
-    before: Before = "key"
+    before: Callable[[TableId], Collection[str]] = lambda table: ()
     buffer: int = 4 << 20
     describe: Callable[[TableId], TableSchema | None] = lambda table: None
     complete: Callable[[TableSchema], TableSchema] = lambda schema: schema

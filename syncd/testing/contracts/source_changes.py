@@ -46,6 +46,15 @@ class Changes:
         at = updates[0].op.tolist().index(Op.UPDATE)
         assert updates[0].before.column("id")[at].as_py() == 1
 
+    def test_updates_carry_the_old_values_that_are_asked_for(self, bench: Bench) -> None:
+        known, head = bench.schemas(ITEMS), bench.source.head(EPOCH)
+        other = bench.schema(ITEMS).columns[1].name
+        bench.put(ITEMS, (1, "old", None), (2, None, None))
+        bench.put(ITEMS, (1, "new", None), (2, "new", None))
+        read = bench.read(head.position, known, before=lambda table: (other,))
+        old = [row for batch in read.batches(ITEMS) if batch.before is not None for row in batch.before.to_pylist()]
+        assert [row.get(other, "absent") for row in old if row["id"] is not None] == ["old", None]
+
     def test_the_last_row_of_a_transaction_is_there(self, bench: Bench) -> None:
         known, head = bench.schemas(ITEMS), bench.source.head(EPOCH)
         for number in range(1, 5):

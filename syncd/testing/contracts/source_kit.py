@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -157,6 +157,7 @@ class Bench:
         *names: str,
         mark: int | None = None,
         source: Source | None = None,
+        before: Callable[[TableId], Collection[str]] = lambda table: (),
     ) -> Read:
         """From `position` to the checkpoint behind the marker (a new one, unless `mark` says which).
 
@@ -164,7 +165,7 @@ class Bench:
         """
         until = self.mark() if mark is None else mark
         wanted = self.wanted(*(names or (table.name for table in known)))
-        with self.streaming(position, known, wanted, source) as events:
+        with self.streaming(position, known, wanted, source, before) as events:
             return self.until(events, until)
 
     @contextmanager
@@ -174,8 +175,9 @@ class Bench:
         known: Mapping[TableId, TableSchema],
         wanted: Callable[[TableId], bool],
         source: Source | None = None,
+        before: Callable[[TableId], Collection[str]] = lambda table: (),
     ) -> Iterator[Iterator[Event]]:
-        events = (source or self.source).stream(position, EPOCH, known, wanted)
+        events = (source or self.source).stream(position, EPOCH, known, wanted, before)
         with closing(cast(Any, events)):
             yield events
 

@@ -7,7 +7,7 @@ wait in the feed for the rest of their transaction, unless it is larger than the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +23,7 @@ from syncd.sources.mysql.binlog.places import Places
 from syncd.sources.mysql.binlog.plan import Normalise
 from syncd.sources.mysql.binlog.position import Place
 from syncd.sources.mysql.binlog.progress import Progress
-from syncd.sources.mysql.binlog.rows import Before, RowDecoder, decode
+from syncd.sources.mysql.binlog.rows import RowDecoder, decode
 from syncd.sources.mysql.binlog.tables import Tables
 from syncd.sources.mysql.binlog.window import Window, window
 
@@ -42,7 +42,7 @@ class Settings:
     normalise: Normalise
     now: Callable[[], int]
     charsets: Mapping[int, str]
-    before: Before = "key"
+    before: Callable[[TableId], Collection[str]] = lambda table: ()
     batch_rows: int = 1 << 16
     rows: RowDecoder = decode
 
@@ -134,7 +134,7 @@ class Decoder:
                 if given is not None:
                     events = replace(events, given=given.get(table, 0))
                 base = seq.make(settings.epoch, self._places.file, 0)
-                batch = settings.rows(events, plan, base, settings.before, settings.normalise)
+                batch = settings.rows(events, plan, base, settings.before(plan.schema.table), settings.normalise)
                 if given is not None:
                     given[table] = given.get(table, 0) + len(batch)
                 batch = replace(batch, time=self._progress.time_of(w, int(index[-1])))

@@ -6,8 +6,9 @@ event does; then each column of all rows is gathered at once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -48,17 +49,17 @@ class RowEvents:
 class RowDecoder(Protocol):
     """One interface for this decoder and any other (a compiled one) that may stand beside it."""
 
-    def __call__(self, events: RowEvents, plan: Plan, base: int, before: Before, normalise: Normalise) -> ChangeBatch:
-        """All rows of the events; `base` is the seq of byte 0 of the log file.
+    def __call__(
+        self, events: RowEvents, plan: Plan, base: int, before: Collection[str], normalise: Normalise
+    ) -> ChangeBatch:
+        """All rows of the events; `base` is the seq of byte 0 of the log file; `before` names the columns beyond
+        the key whose old values are wanted too.
 
         Unsupported: an image without all columns. FatalError: malformed. Both with `table`.
         """
 
 
-Before = Literal["key", "full"]
-
-
-def decode(events: RowEvents, plan: Plan, base: int, before: Before, normalise: Normalise) -> ChangeBatch:
+def decode(events: RowEvents, plan: Plan, base: int, before: Collection[str], normalise: Normalise) -> ChangeBatch:
     """See `RowDecoder`."""
     try:
         images = _images(events, plan)
@@ -211,7 +212,9 @@ def _arrow(plan: Plan, wanted: tuple[Column, ...]) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.type) for column in wanted])
 
 
-def _before(views: Views, plan: Plan, images: _Images, before: Before, normalise: Normalise) -> pa.RecordBatch | None:
+def _before(
+    views: Views, plan: Plan, images: _Images, before: Collection[str], normalise: Normalise
+) -> pa.RecordBatch | None:
     updates = images.op == Op.UPDATE
     wanted = _before_columns(plan.schema, before)
     if not wanted or not updates.any():
@@ -220,7 +223,8 @@ def _before(views: Views, plan: Plan, images: _Images, before: Before, normalise
     return _columns(views, plan, wanted, images.first, absent, normalise)
 
 
-def _before_columns(schema: TableSchema, before: Before) -> tuple[Column, ...]:
-    if before == "full" or not schema.key:
+def _before_columns(schema: TableSchema, before: Collection[str]) -> tuple[Column, ...]:
+    if not schema.key:
         return schema.columns
-    return tuple(column for column in schema.columns if (column.normal_of or column.name) in schema.key)
+    wanted = {*schema.key, *before}
+    return tuple(column for column in schema.columns if (column.normal_of or column.name) in wanted)
