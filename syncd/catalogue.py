@@ -284,6 +284,13 @@ _ENTRIES: Final = (
         "Resync the table.",
     ),
     Entry(
+        "E158",
+        "A table gave up its share of the queue",
+        "The queue was full, and the table with the largest share of it stood HALTED at a sink. Its queued changes "
+        "were given up, so that other tables go on. The other sinks of the table are not concerned.",
+        "Mend the cause; then load the table anew. A halt that is mended before the queue is full costs nothing.",
+    ),
+    Entry(
         "E159",
         "A crash",
         "A worker met an error that it does not know. It counts as fatal, never as success.",

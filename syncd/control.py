@@ -289,6 +289,8 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> Wi
             if record.phase is Phase.HALTED and record.resume and table in ("", str(record.table)):
                 again = replace(record, phase=record.resume, resume=None, reason="", since=clock())
                 queue.put(lease, state.table_item(again))
+            elif record.phase is Phase.NEEDS_RESYNC and table == str(record.table):
+                raise StateError(f"it cannot go on: {record.reason}", code="E158")
     return after
 
 

@@ -27,6 +27,7 @@ ALL = (
     "capture.part_published",
     "capture.published",
     "capture.halt_saved",
+    "capture.share_given_up",
     "deliver.merged",
     "deliver.written",
     "deliver.committed",

@@ -320,3 +320,6 @@ class Queue(Protocol):
 
     def usage(self) -> tuple[int, int]:
         """Bytes held, and the limit at which `publish` answers QueueFull."""
+
+    def held(self) -> Mapping[str, Mapping[Lane, int]]:
+        """Group -> lane -> bytes, about, of the messages that it has not finished; only lanes that have some."""

@@ -36,6 +36,8 @@ class Phase(StrEnum):
 
 
 DELIVERED = {Phase.CATCH_UP, Phase.LIVE}
+STANDING = {Phase.HALTED, Phase.NEEDS_RESYNC}
+"""A person must act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Capture has stopped taking a table at `position`; it needs a resync."""
+    """The changes of a table have been left out since `position`; it needs a resync."""
 
     reason: str
     position: Position
@@ -163,12 +165,22 @@ class State:
         return None if data is None else SourceRecord.load(data)
 
     def tables(self, sink: str = "") -> list[TableRecord]:
+        """Tables that gave up their share of the queue are NEEDS_RESYNC, whatever else was saved of them since."""
         found = self._queue.scan(self._root + (f"table/{sink}/" if sink else "table/"))
-        return [TableRecord.load(found[key]) for key in sorted(found)]
+        given_up = self.given_up()
+        return [_with(TableRecord.load(found[key]), given_up) for key in sorted(found)]
 
     def table(self, sink: str, table: TableId) -> TableRecord | None:
         data = self._queue.get(f"{self._root}table/{sink}/{_part(table)}")
         return None if data is None else TableRecord.load(data)
+
+    def given_up(self) -> dict[tuple[str, TableId], Halt]:
+        """(sink, table) -> why its queued changes are gone."""
+        found = {}
+        for data in self._queue.scan(self._root + "given-up/").values():
+            sink, database, name, reason, position, at = json.loads(data)
+            found[sink, TableId(database, name)] = Halt(reason, Position(position), at)
+        return found
 
     def halts(self) -> dict[TableId, Halt]:
         found = self._queue.scan(self._root + "halted/")
@@ -231,6 +243,10 @@ class State:
         key = f"{self._root}halted/{_part(table)}"
         return {key: None if halt is None else json.dumps([*table, halt.reason, halt.position, halt.at]).encode()}
 
+    def given_up_item(self, sink: str, table: TableId, halt: Halt) -> Items:
+        value = json.dumps([sink, *table, halt.reason, halt.position, halt.at]).encode()
+        return {f"{self._root}given-up/{sink}/{_part(table)}": value}
+
     def schema_item(self, pair: SchemaPair) -> Items:
         root = f"{self._root}schema/{_part(pair.source.table)}/{pair.source.version:020d}/"
         return {root + "source": pair.source.dump(), root + "published": pair.published.dump()}
@@ -251,6 +267,13 @@ class State:
 
     def wish_item(self, wish: Wish) -> Items:
         return {self._root + "wish": json.dumps([wish.paused, wish.stopped]).encode()}
+
+
+def _with(record: TableRecord, given_up: Mapping[tuple[str, TableId], Halt]) -> TableRecord:
+    halt = given_up.get((record.sink, record.table))
+    if halt is None:
+        return record
+    return replace(record, phase=Phase.NEEDS_RESYNC, reason=halt.reason, since=halt.at, resume=None)
 
 
 def _part(table: TableId) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,11 +106,20 @@ class Parts:
         tag = self.tag(table)
         return [name for name, sink in self.job.sinks.items() if tags.parse(sink.tags).matches(tag)]
 
-    def subscribe(self, queue: Queue, tables: Iterable[TableId]) -> None:
-        """Register every sink's group, so that retention keeps what it has not finished."""
-        names = [self.tag(table) for table in tables]
+    def subscribe(
+        self, queue: Queue, tables: Iterable[TableId], but: Collection[tuple[str, TableId]] = frozenset()
+    ) -> None:
+        """Register every sink's group, so that retention keeps what it has not finished.
+
+        `tables`: all that are published; `but`: (sink, table) whose changes are not kept any more.
+        """
+        names = frozenset(self.tag(table) for table in tables)
         for name, sink in self.job.sinks.items():
-            queue.subscribe(self.group(name), self.topic, tags.parse(sink.tags).select(names))
+            left_out = {self.tag(table) for other, table in but if other == name}
+            wanted = tags.parse(sink.tags).select(names)
+            if left_out:
+                wanted = (names if wanted is None else wanted) - left_out
+            queue.subscribe(self.group(name), self.topic, wanted)
 
     def refusals(self, schema: TableSchema) -> tuple[str, ...]:
         """Why the job's rule cannot be applied to the table as it is, one text each."""

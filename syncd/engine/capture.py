@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from syncd import codec
+from syncd.engine import share
 from syncd.engine.build import HANG_SECONDS, Parts, clock
 from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.lease import Keeper, acquire
@@ -23,6 +24,7 @@ from syncd.transforms import Transform
 # Published without waiting for the end of the transaction, so that a huge one needs no more memory than this.
 PUBLISH_BYTES = 16 << 20
 LAST_EPOCH = 255
+LOOK_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -51,12 +53,16 @@ class Capture:
         self._link = link
         self._state = State(queue, parts.job.name)
         self._pending = Pending()
+        self._given_up = set(self._state.given_up())
         self._halted = set(self._state.halts())
         self._pairs: dict[TableId, SchemaPair] = {}
         self._transforms: dict[TableId, Transform] = {}
+        self._looked = time.monotonic()
         self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> None:
+        if self._given_up:  # a capture before this one may have died between the two steps
+            self._parts.subscribe(self._queue, self._published(), self._given_up)
         while not self._link.stop.is_set():
             try:
                 self._follow()
@@ -94,6 +100,7 @@ class Capture:
                     self._publish()
                     failpoint("capture.published")
                     self._source.ack(event.position)
+                    self._look_at_queue()
                     if self._link.stop.is_set():
                         return
 
@@ -119,7 +126,14 @@ class Capture:
                 self._pairs[table] = versions[max(known)]
 
     def _wanted(self, table: TableId) -> bool:
-        return table not in self._halted and self._parts.wants(table)
+        return table not in self._halted and self._parts.wants(table) and self._is_read(table)
+
+    def _is_read(self, table: TableId) -> bool:
+        """A sink still takes the table's changes."""
+        return not self._given_up or any((sink, table) not in self._given_up for sink in self._parts.sinks_of(table))
+
+    def _published(self) -> list[TableId]:
+        return [*{*self._state.schemas(), *self._pairs}]
 
     def _before(self, table: TableId) -> tuple[str, ...]:
         return self._transform(table).before_columns if table in self._pairs else ()
@@ -185,7 +199,7 @@ class Capture:
                 head = Head(record.position, change.seq)
                 fresh = TableRecord(change.table, sink, Phase.CATCH_UP, head, since=clock())
                 self._pending.items |= self._state.table_item(fresh)
-        self._parts.subscribe(self._queue, [*self._pairs])
+        self._parts.subscribe(self._queue, self._published(), self._given_up)
 
     def _halt_table(self, error: FatalError) -> None:
         """Saved before the stream goes on without the table, so that the position never passes it unmarked (8)."""
@@ -210,14 +224,28 @@ class Capture:
             try:
                 self._queue.publish(self._lease, self._parts.topic, pending.messages, pending.items)
             except QueueFull as error:
-                log.warning("queue_full", job=self._parts.job.name, error=str(error))
-                self._link.send(("waiting", str(error)))
+                holders = self._make_room()
+                why = f"{error}; held for {holders}" if holders else str(error)
+                log.warning("queue_full", job=self._parts.job.name, error=why)
+                self._link.send(("waiting", why))
                 if self._link.stop.is_set():
                     raise
                 self._sleep(error.retry_after)
                 self._link.send(("waiting", ""))
             else:
                 return
+
+    def _make_room(self) -> str:
+        """See `share.make_room`."""
+        holders = share.make_room(self._parts, self._queue, self._lease, self._published())
+        self._given_up = set(self._state.given_up())
+        return holders
+
+    def _look_at_queue(self) -> None:
+        """Another job's capture may wait for what a table of this one holds, while this one has nothing to publish."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._make_room()
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -25,7 +25,7 @@ from syncd.engine.snapshot import Copied, Discover, Discovered, PlanEnded, Plann
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.spi import Lease, Queue
-from syncd.state import Phase, State, TableRecord
+from syncd.state import STANDING, Phase, State, TableRecord
 
 log = structlog.get_logger()
 
@@ -73,11 +73,11 @@ class JobRunner:
         """Nothing is left to do: the job failed, was stopped, or only loads and every table is loaded or halted."""
         if self.failed is not None or self.stopped_by_wish:
             return True
-        over = {Phase.DONE, Phase.HALTED}
+        over = {Phase.DONE, *STANDING}
         return not self.parts.captures and self._discovered and all(r.phase in over for r in self._state.tables())
 
     def _halted_tables(self) -> list[str]:
-        records = [record for record in self._state.tables() if record.phase is Phase.HALTED]
+        records = [record for record in self._state.tables() if record.phase in STANDING]
         reasons = [f"{record.table} at {record.sink}: {record.reason}" for record in records]
         return [*reasons, *(f"{table}: {halt.reason}" for table, halt in self._state.halts().items())]
 

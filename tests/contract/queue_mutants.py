@@ -106,6 +106,14 @@ class TrimsToTheFastest(EmbeddedQueue):
         return super().trim()
 
 
+class CountsTheFinished(EmbeddedQueue):
+    def held(self) -> Mapping[str, Mapping[Lane, int]]:
+        return {
+            group: dict.fromkeys(self.lanes(group), 2 * 262_400)
+            for (group,) in self._db.read("SELECT name FROM subscription")
+        }
+
+
 class FullForCommitsToo(EmbeddedQueue):
     def put(self, lease: Lease, state: State) -> None:
         held, limit = self.usage()

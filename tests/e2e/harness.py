@@ -21,8 +21,8 @@ from syncd.spi import Queue
 from syncd.state import Phase, State
 
 SINKS = {
-    "arrival": "sqlite-arrival: {{path: {folder}/sink.db}}",
-    "versioned": "sqlite-versioned: {{path: {folder}/sink.db}}",
+    "arrival": "sqlite-arrival: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
+    "versioned": "sqlite-versioned: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
     "clickhouse": 'clickhouse: {{url: "chdb://{folder}/ch/copy"}}',
 }
 
@@ -32,7 +32,7 @@ source:
   mysql: {{url: "mysql://root@127.0.0.1:{port}", heartbeat: 0.5}}
 tables:
   "{database}.*": {{}}
-queue: {{queues: 4}}
+queue: {{queues: 4, embedded: {{{queue}}}}}
 snapshot: {{chunk_bytes: {chunk_bytes}, readers: 2}}
 sinks:
   copy:
@@ -44,13 +44,27 @@ class Running:
     """One job in one daemon, in `folder`."""
 
     def __init__(
-        self, folder: Path, port: int, database: str, sink: str, chunk_bytes: int = 100_000, extra: str = ""
+        self,
+        folder: Path,
+        port: int,
+        database: str,
+        sink: str,
+        chunk_bytes: int = 100_000,
+        extra: str = "",
+        queue: str = "",
     ) -> None:
         self.folder = folder
+        self.database = database
         self.path = folder / "job.yaml"
         self.failpoints = folder / "failpoints"
         self.failpoints.mkdir(exist_ok=True)
-        text = JOB.format(port=port, database=database, chunk_bytes=chunk_bytes, sink=SINKS[sink].format(folder=folder))
+        text = JOB.format(
+            port=port,
+            database=database,
+            chunk_bytes=chunk_bytes,
+            sink=SINKS[sink].format(folder=folder),
+            queue=queue,
+        )
         self.path.write_text(text + extra)
         service = folder / "syncd.yaml"
         service.write_text("{data: data, lease: 3s, heartbeat: 0.5, log: {level: info}}\n")

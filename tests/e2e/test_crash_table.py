@@ -41,7 +41,7 @@ GROUPS = {
 
 # Reached only by a transaction of more than 16 MB, by a chunk of more than one write, or by a table that halts; they
 # have tests of their own.
-ELSEWHERE = {"capture.part_published", "snapshot.chunk_part", "capture.halt_saved"}
+ELSEWHERE = {"capture.part_published", "snapshot.chunk_part", "capture.halt_saved", "capture.share_given_up"}
 
 
 def test_every_failpoint_is_fired_somewhere() -> None:

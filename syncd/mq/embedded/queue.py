@@ -161,7 +161,7 @@ class EmbeddedQueue:
         if held >= limit:
             raise QueueFull(
                 f"{self.directory}: holds {held} bytes, max_bytes is {limit}",
-                hint="the sinks are behind: `syncd status` names the slowest lane; or raise the queue's max_bytes",
+                hint="the sinks are behind: `syncd status` names who holds it; or raise the queue's max_bytes",
             )
         return held, limit
 
@@ -290,6 +290,9 @@ class EmbeddedQueue:
     def usage(self) -> tuple[int, int]:
         ((bodies,),) = self._db.read("SELECT COALESCE(SUM(size), 0) FROM segment")
         return bodies + self._db.file_bytes(), self.options.max_bytes
+
+    def held(self) -> Mapping[str, Mapping[Lane, int]]:
+        return subscriptions.held(self._db)
 
 
 def _save(c: sqlite3.Connection, state: Mapping[str, bytes | None]) -> None:

@@ -18,11 +18,11 @@ from syncd.mq.embedded.database import Database
 from syncd.mq.embedded.faults import damaged, from_system
 from syncd.mq.embedded.lock import try_lock
 from syncd.mq.embedded.options import MIB, Options
+from syncd.mq.embedded.subscriptions import HEADER_BYTES
 
 _STEP_ROWS = 2000  # deleted in one transaction: others get the lock in between
 _STEP_BYTES = 16 * MIB  # moved in one transaction
 _SHRINK_PAGES = 2000
-_HEADER_BYTES = 250  # what a message costs beside its body, about
 _HOPS = 1_000_000
 _FOREVER = 1 << 62
 
@@ -84,7 +84,7 @@ class Retention:
         """Finished messages stored in or before this second may go: too old, or behind `keep_bytes` newer ones."""
         by_second: Counter[int] = Counter()
         for (lane,) in self._db.read("SELECT id FROM lane"):
-            by_second.update(dict(self._db.read(_BY_SECOND, {"lane": lane, "header": _HEADER_BYTES})))
+            by_second.update(dict(self._db.read(_BY_SECOND, {"lane": lane, "header": HEADER_BYTES})))
         kept = 0
         old = int(self._clock.wall() - self._options.keep_hours * 3600)
         for second in sorted(by_second, reverse=True):

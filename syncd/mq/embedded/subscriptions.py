@@ -10,6 +10,9 @@ from syncd.errors import FatalError, StateError
 from syncd.model import Lane
 from syncd.mq.embedded.database import Database
 
+HEADER_BYTES = 250
+"""What a message costs beside its body, about."""
+
 
 def topic_id(c: sqlite3.Connection, topic: str) -> int:
     c.execute("INSERT INTO topic (name) VALUES (?) ON CONFLICT DO NOTHING", (topic,))
@@ -53,6 +56,18 @@ def lanes(db: Database, group: str) -> dict[Lane, tuple[int, int]]:
         (group,),
     )
     return {Lane(tag, queue): (offset, tail) for tag, queue, offset, tail in rows}
+
+
+def held(db: Database) -> dict[str, dict[Lane, int]]:
+    rows = db.read(
+        "SELECT p.name, l.tag, l.queue, SUM(m.length) + COUNT(*) * ? FROM progress p JOIN lane l ON l.id = p.lane "
+        "JOIN message m ON m.lane = p.lane AND m.offset >= p.offset GROUP BY p.name, p.lane",
+        (HEADER_BYTES,),
+    )
+    found: dict[str, dict[Lane, int]] = {}
+    for group, tag, queue, size in rows:
+        found.setdefault(group, {})[Lane(tag, queue)] = size
+    return found
 
 
 def move(c: sqlite3.Connection, group: str, offsets: Mapping[Lane, int]) -> int:

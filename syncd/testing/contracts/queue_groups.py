@@ -121,6 +121,20 @@ class Limits:
             queue.trim()
             assert seqs(queue, A0, queue.lanes("slow")[A0][0]) == [3, 4, 5, 6, 7]
 
+    def test_what_each_group_has_not_finished_is_told_in_bytes(self, queue: Queue) -> None:
+        queue.subscribe("fast", TOPIC, None)
+        queue.subscribe("slow", TOPIC, {"shop.a"})
+        offsets = queue.publish(
+            leased(queue), TOPIC, [message(n, lane, _CHUNK) for n, lane in enumerate((A0, A0, A1, B0))], {}
+        )
+        queue.commit(leased(queue, "sink"), "fast", {A0: offsets[0] + 1, B0: offsets[3] + 1}, {}, [])
+        held = {
+            group: {lane: size // len(_CHUNK) for lane, size in lanes.items()} for group, lanes in queue.held().items()
+        }
+        assert held == {"fast": {A0: 1, A1: 1}, "slow": {A0: 2, A1: 1}}
+        queue.subscribe("slow", TOPIC, set())
+        assert set(queue.held()) == {"fast"}
+
     def test_retention_gives_back_what_all_have_finished(self, factory: Factory) -> None:
         with opened(factory, _SMALL) as queue:
             queue.subscribe(GROUP, TOPIC, None)
