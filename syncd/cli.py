@@ -229,8 +229,8 @@ def _print_status(job: control.JobStatus) -> None:
     for worker in job.workers:
         state = "running" if worker.running else "SILENT"
         out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})", markup=False)
-    for name, reason in job.waits.items():
-        out.print(f"  {name} waits: {reason}", markup=False)
+    for line in control.wait_lines(job):
+        out.print(f"  {line}", markup=False)
     for table, reason in job.halted.items():
         out.print(f"  {table} HALTED at capture: {reason}", markup=False)
     grid = Table("table", "sink", "state", "chunks", "rows loaded", "waiting", "reason", box=None, padding=(0, 2))

@@ -26,7 +26,8 @@ from syncd.model import Finding, Head, TableId, TargetPlan
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
 from syncd.spi import Context, Found, Lease, LeaseState, Queue, Sink, Source
-from syncd.state import Phase, State, TableRecord, Wish
+from syncd.state import Phase, State, TableRecord, Wait, Wish
+from syncd.tags import tag_of
 
 HEARTBEATS = 3
 """A worker that has not been heard for this many heartbeats is not shown as running."""
@@ -177,7 +178,7 @@ class JobStatus:
     workers: tuple[WorkerStatus, ...]
     tables: tuple[TableStatus, ...]
     halted: dict[str, str]
-    waits: dict[str, str]
+    waits: dict[str, Wait]
     queue_bytes: int
     queue_limit: int
 
@@ -230,12 +231,26 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
     )
 
 
+def wait_lines(job: JobStatus) -> list[str]:
+    """What waits, since when, why; and how old that word is: the daemon saves every change of it at once."""
+    heard = next((worker for worker in job.workers if worker.name == f"job/{job.job}/run"), None)
+    known = f"by the daemon, heard {heard.heard:.1f} s ago" if heard else "by a daemon that has ended"
+    now = clock()
+    return [
+        f"{name} waits for {max(0.0, (now - wait.since) / 1e6):.1f} s: {wait.reason} ({known})"
+        for name, wait in sorted(job.waits.items())
+    ]
+
+
 def _worker(state: LeaseState, heard: float) -> WorkerStatus:
     return WorkerStatus(state.lease.name, state.lease.owner, state.age, state.live and state.age <= heard)
 
 
 def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None, heard: float) -> str:
-    """RUNNING only when every worker that the job needs was heard within three heartbeats."""
+    """RUNNING only when every worker that the job needs was heard, and nothing has waited, for three heartbeats.
+
+    WAITING: the workers say for what. STALLED: one that should say something does not.
+    """
     running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
     wish, meta = state.wish(), state.meta() or {}
     needed = {f"deliver/{sink}" for sink in cast("dict[str, str]", meta.get("sinks", {}))}
@@ -246,14 +261,16 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
         return "DOWN"
     if "" in wish.paused:
         return "PAUSED"
-    if not needed <= running or (captures and ("capture" not in running or (age or 0.0) > heard)):
+    if not needed <= running or (captures and "capture" not in running):
         return "STALLED"
-    return "RUNNING"
+    if any(clock() - wait.since > heard * 1e6 for wait in state.waits().values()):
+        return "WAITING"
+    return "STALLED" if captures and (age or 0.0) > heard else "RUNNING"
 
 
 def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableStatus:
     done = state.done(record.sink, record.table)
-    tag = f"{record.table}"
+    tag = tag_of(record.table.database, record.table.name)
     lanes = queue.lanes(f"{job}/{record.sink}")
     waiting = sum(end - start for lane, (start, end) in lanes.items() if lane.tag == tag)
     chunks = len(state.chunks(record.sink, record.table))
@@ -448,7 +465,8 @@ def when(micros: int) -> str:
 
 def status_facts(job: JobStatus) -> dict[str, object]:
     return {
-        **asdict(replace(job, tables=())),
+        **asdict(replace(job, tables=(), waits={})),
+        "waits": {name: {"reason": wait.reason, "since": when(wait.since)} for name, wait in job.waits.items()},
         "tables": [
             {
                 "table": str(row.record.table),

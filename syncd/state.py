@@ -128,6 +128,14 @@ class SchemaPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Why something waits, and since when."""
+
+    reason: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What people asked of a job: parts that stand still ("" the job, "table:db.t", "sink:s"), and whether to end."""
 
@@ -216,10 +224,10 @@ class State:
         found = self._queue.scan(f"{self._root}done/{sink}/{_part(table)}/")
         return {int(key.rpartition("/")[2]): Done(*json.loads(data)) for key, data in found.items()}
 
-    def waits(self) -> dict[str, str]:
-        """Worker -> why it waits, as last said."""
+    def waits(self) -> dict[str, Wait]:
+        """What waits (a worker, or a part of its work), as last said."""
         data = self._queue.get(self._root + "waits")
-        return {} if data is None else dict(json.loads(data))
+        return {} if data is None else {name: Wait(*value) for name, value in json.loads(data).items()}
 
     def wish(self) -> Wish:
         data = self._queue.get(self._root + "wish")
@@ -258,8 +266,9 @@ class State:
         value = json.dumps([done.rows, done.bytes, done.at]).encode()
         return {f"{self._root}done/{sink}/{_part(chunk.table)}/{chunk.number:09d}": value}
 
-    def waits_item(self, waits: Mapping[str, str]) -> Items:
-        return {self._root + "waits": json.dumps(dict(waits)).encode()}
+    def waits_item(self, waits: Mapping[str, Wait]) -> Items:
+        values = {name: (wait.reason, wait.since) for name, wait in waits.items()}
+        return {self._root + "waits": json.dumps(values).encode()}
 
     def forget_items(self) -> Items:
         """Deletes everything that is known of the job."""

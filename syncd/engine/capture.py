@@ -13,7 +13,7 @@ from syncd.engine import share
 from syncd.engine.build import HANG_SECONDS, Parts, clock
 from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.lease import Keeper, acquire
-from syncd.engine.process import Link
+from syncd.engine.process import Link, open_source
 from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
@@ -25,6 +25,7 @@ from syncd.transforms import Transform
 PUBLISH_BYTES = 16 << 20
 LAST_EPOCH = 255
 LOOK_SECONDS = 5.0
+FOLLOWING = "following the source's log"
 
 log = structlog.get_logger()
 
@@ -74,21 +75,26 @@ class Capture:
                 self._halt_table(error)
             except TransientError as error:
                 log.warning("capture_waits", job=self._parts.job.name, error=str(error), seconds=error.retry_after)
-                self._link.send(("waiting", str(error)))
+                self._link.waits(str(error))
+                # None of its connections is trusted: what broke one may have left another half dead.
+                self._source.close()
                 self._sleep(error.retry_after)
-                self._link.send(("waiting", ""))
+                open_source(self._source, self._link, self.beat)
 
     def _follow(self) -> None:
         """Stream from the saved position until told to stop."""
         record = self._state.source()
         if record is None:
             raise FatalError(f"job {self._parts.job.name} has no saved position", code="E154")
+        self._link.step("asking the source for its log")
         record = self._in_this_log(record)
         self._pending = Pending()
         self._load_schemas(record)
         schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
         for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
             self.beat()
+            self._link.waits("")
+            self._link.step(FOLLOWING)
             match event:
                 case ChangeBatch():
                     self._rows(event)
@@ -227,12 +233,13 @@ class Capture:
                 holders = self._make_room()
                 why = f"{error}; held for {holders}" if holders else str(error)
                 log.warning("queue_full", job=self._parts.job.name, error=why)
-                self._link.send(("waiting", why))
+                self._link.waits(why)
                 if self._link.stop.is_set():
                     raise
                 self._sleep(error.retry_after)
-                self._link.send(("waiting", ""))
             else:
+                self._link.waits("")
+                self._link.step(FOLLOWING)
                 return
 
     def _make_room(self) -> str:
@@ -266,7 +273,8 @@ def work(link: Link, parts: Parts) -> None:
         with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
             source = parts.make_source()
             try:
-                _open(source, link, keeper)
+                open_source(source, link, keeper.beat)
+                link.waits("")
                 capture = Capture(parts, queue, source, lease, link)
                 capture.beat = keeper.beat
                 link.send("ready")
@@ -275,18 +283,3 @@ def work(link: Link, parts: Parts) -> None:
                 source.close()
     finally:
         queue.close()
-
-
-def _open(source: Source, link: Link, keeper: Keeper) -> None:
-    """Open, waiting as long as the server cannot be reached."""
-    while not link.stop.is_set():
-        keeper.beat()
-        try:
-            source.open()
-        except TransientError as error:
-            log.warning("source_unreachable", error=str(error))
-            link.send(("waiting", str(error)))
-            link.stop.wait(error.retry_after)
-        else:
-            link.send(("waiting", ""))
-            return

@@ -70,9 +70,13 @@ class Deliverer:
         lease: Lease,
         mine: Callable[[str], bool],
         numbers: Iterator[int] | None = None,
-        waits: Callable[[str, str], None] = lambda tag, reason: None,
+        waits: Callable[[str, str], None] = lambda reason, tag: None,
+        doing: Callable[[str], None] = lambda step: None,
     ) -> None:
-        """`numbers`: of this deliverer's writes, unlike those of any other of the lease; `waits` hears (tag, why)."""
+        """`numbers`: of this deliverer's writes, unlike those of any other of the lease.
+
+        `waits` hears (why, tag), `doing` each step before it is made: see `Link`.
+        """
         self._parts = parts
         self._sink_name = sink_name
         self._queue = queue
@@ -89,6 +93,7 @@ class Deliverer:
         self._units: dict[str, Unit] = {}
         self._numbers = numbers or itertools.count(1)
         self._waits = waits
+        self._doing = doing
         self._targets: dict[tuple[TableId, int], Target] = {}
         self._worker = parts.owner()
         self._fenced: set[tuple[TableId, int]] = set()
@@ -133,17 +138,17 @@ class Deliverer:
         if now < unit.not_before:
             return unit.not_before
         try:
+            self._doing(f"table {record.table}, {'load' if record.phase is Phase.NEW else 'changes'}")
             more = do()
-            if unit.attempts:
-                unit.attempts = 0
-                self._waits(unit.tag, "")
+            unit.attempts = 0
+            self._waits("", unit.tag)
             unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
             return unit.not_before if more else unit.not_before + IDLE_SECONDS
         except TransientError as error:
             unit.attempts += 1
             unit.not_before = now + max(error.retry_after, min(30.0, 0.1 * 2**unit.attempts))
             log.warning("sink_waits", sink=self._group, tag=unit.tag, attempt=unit.attempts, error=str(error))
-            self._waits(unit.tag, str(error))
+            self._waits(f"{error}; attempt {unit.attempts}", unit.tag)
             return unit.not_before
         except FencedError:
             raise
@@ -175,6 +180,7 @@ class Deliverer:
 
     def _halt(self, unit: Unit, record: TableRecord, reason: str) -> None:
         unit.pending = []
+        self._waits("", unit.tag)
         log.error("table_halted", sink=self._group, table=str(record.table), error=reason)
         self._save(record.halted(reason, clock()))
 
@@ -343,14 +349,16 @@ def _hosted(link: Link, keeper: Keeper, make: Callable[[], Sink]) -> SinkHost | 
     while not link.stop.is_set():
         keeper.beat()
         host = SinkHost(make)
+        link.step("opening the sink")
         try:
             host.open()
         except TransientError as error:
             log.warning("sink_unreachable", error=str(error))
-            link.send(("waiting", str(error)))
+            link.waits(str(error))
             link.stop.wait(error.retry_after)
         else:
-            link.send(("waiting", ""))
+            link.step("")
+            link.waits("")
             keeper.done()
             return host
     return None
@@ -403,11 +411,13 @@ def _run(
             lease,
             lambda tag: zlib.crc32(tag.encode()) % count == number,
             itertools.count(number + 1, count),
-            lambda tag, reason: link.send(("waiting", f"{tag}: {reason}" if reason else "")),
+            link.waits,
+            link.step,
         )
         while not link.stop.is_set():
             keeper.beat()
             seconds = deliverer.step()
+            link.step("")
             if seconds:
                 queue.wait(parts.topic, seconds)
     finally:
@@ -420,12 +430,14 @@ def open_when_there(sink: Sink, link: Link, keeper: Keeper) -> None:
     """Open, waiting as long as the target cannot be reached."""
     while not link.stop.is_set():
         keeper.beat()
+        link.step("connecting to the sink")
         try:
             sink.open()
         except TransientError as error:
             log.warning("sink_unreachable", error=str(error))
-            link.send(("waiting", str(error)))
+            link.waits(str(error), threading.current_thread().name)
             link.stop.wait(error.retry_after)
         else:
-            link.send(("waiting", ""))
+            link.step("")
+            link.waits("", threading.current_thread().name)
             return

@@ -25,7 +25,7 @@ from syncd.engine.snapshot import Copied, Discover, Discovered, PlanEnded, Plann
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.spi import Lease, Queue
-from syncd.state import STANDING, Phase, State, TableRecord
+from syncd.state import STANDING, Phase, State, TableRecord, Wait
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class JobRunner:
         self._leases = ExitStack()
         self._taken_over = threading.Event()
         self._last_look = 0.0
-        self._saved_waits: dict[str, str] = {}
+        self._saved_waits: dict[str, Wait] | None = None
 
     @property
     def name(self) -> str:
@@ -152,8 +152,8 @@ class JobRunner:
             records = self._state.tables()
             self._loader.look(records)
             self._staff(loading=any(r.phase in {Phase.NEW, Phase.SNAPSHOT} for r in records))
-            self._save_waits()
         self._deal_out()
+        self._save_waits()
 
     def _staff(self, *, loading: bool) -> None:
         """While tables are loaded a planner, and as many readers as there are chunks, up to what the job wants.
@@ -182,9 +182,10 @@ class JobRunner:
                 slot.worker.send(task)
 
     def _save_waits(self) -> None:
-        if self._supervisor.waits != self._saved_waits:
-            self.queue.put(self._run_lease, self._state.waits_item(self._supervisor.waits))
-            self._saved_waits = dict(self._supervisor.waits)
+        waits = self._supervisor.waits()
+        if waits != self._saved_waits:
+            self.queue.put(self._run_lease, self._state.waits_item(waits))
+            self._saved_waits = waits
 
     # -- words of workers
 

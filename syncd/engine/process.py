@@ -7,6 +7,7 @@ to the parent as it is. In the parent, `Worker` is the handle.
 from __future__ import annotations
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
@@ -23,17 +24,31 @@ import structlog
 
 from syncd import logs
 from syncd.engine.build import Parts
-from syncd.errors import FatalError, SyncdError
+from syncd.errors import FatalError, SyncdError, TransientError
+from syncd.spi import Source
+
+log = structlog.get_logger()
 
 _spawn = multiprocessing.get_context("spawn")
 _PR_SET_PDEATHSIG = 1
 
 ALIVE_SECONDS = 1.0
+PATIENCE = 2.5
+"""Heartbeats that a step may take: so what hangs is named within three of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
     """Said every second by a thread of its own: a process that does not is frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """`what` of a worker ("" for all of it) waits for a reason; an empty reason: it goes on. `seconds`: since when."""
+
+    what: str
+    reason: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +59,36 @@ class Failed:
 
 
 class Link:
-    """The child's end: `stop` is set when the worker is to drain and return."""
+    """The child's end: `stop` is set when the worker is to drain and return.
 
-    def __init__(self, pipe: Connection) -> None:
+    What waits is said by `waits`; what hangs, and so can say nothing, is told by the thread that says "alive": the
+    work names each of its steps by `step` before it is made.
+    """
+
+    def __init__(self, pipe: Connection, patience: float = math.inf) -> None:
+        """`patience`: seconds that a step may take before it is said to wait."""
         self._pipe = pipe
         self._sending = threading.Lock()
+        self._patience = patience
+        self._steps: dict[int, tuple[str, float]] = {}
+        self._told: dict[str, str] = {}
         self.stop = threading.Event()
 
     def send(self, word: object) -> None:
         with self._sending:
             self._pipe.send(word)
+
+    def waits(self, reason: str, what: str = "") -> None:
+        """The work (or `what` of it) waits for this reason; "": it goes on. Said again only when it changes."""
+        if reason:
+            self.step("")
+        if self._told.get(what, "") != reason:
+            self._told[what] = reason
+            self.send(Waiting(what, reason))
+
+    def step(self, doing: str) -> None:
+        """What this thread does from now on; "": nothing that could hang."""
+        self._steps[threading.get_ident()] = doing, time.monotonic()
 
     def die(self) -> None:
         """End this process at once, whatever its threads hang in: its lease has passed on."""
@@ -63,12 +98,26 @@ class Link:
         threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
 
     def _say_alive(self) -> None:
+        hanging: set[str] = set()
         while True:
             try:
                 self.send(Alive())
+                hanging = self._tell_hanging(hanging)
             except OSError:
                 return  # the parent has gone, and this process goes with it
-            time.sleep(ALIVE_SECONDS)
+            time.sleep(min(ALIVE_SECONDS, self._patience / 4))
+
+    def _tell_hanging(self, before: set[str]) -> set[str]:
+        """The steps that take too long, each said once; those that were said and are over are taken back."""
+        now = time.monotonic()
+        slow = {
+            doing: now - since for doing, since in [*self._steps.values()] if doing and now - since > self._patience
+        }
+        for doing in before - set(slow):
+            self.send(Waiting(doing, ""))
+        for doing in set(slow) - before:
+            self.send(Waiting(doing, "no answer yet", slow[doing]))
+        return set(slow)
 
     def receive(self, timeout: float) -> Any | None:
         """The parent's next word, or None after `timeout` seconds. A parent that is gone sets `stop`."""
@@ -77,6 +126,22 @@ class Link:
         except (EOFError, OSError):
             self.stop.set()
             return None
+
+
+def open_source(source: Source, link: Link, beat: Callable[[], None] = lambda: None) -> None:
+    """Open, waiting as long as the server cannot be reached. That it waits is not taken back: the work does that."""
+    while not link.stop.is_set():
+        beat()
+        link.step("connecting to the source")
+        try:
+            source.open()
+        except TransientError as error:
+            log.warning("source_unreachable", error=str(error))
+            link.waits(str(error))
+            link.stop.wait(error.retry_after)
+        else:
+            link.step("")
+            return
 
 
 class Worker:
@@ -157,7 +222,7 @@ def _main(
         return
     sys.meta_path.insert(0, _WithoutPandas())
     logs.configure(hide=parts.job.secrets.hide_in)
-    link = Link(pipe)
+    link = Link(pipe, PATIENCE * parts.service.heartbeat)
     link.keep_saying_alive()
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children

@@ -18,7 +18,7 @@ import structlog
 
 from syncd.engine.batches import join
 from syncd.engine.build import Parts, clock
-from syncd.engine.process import Link
+from syncd.engine.process import Link, open_source
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, TableId, TableSchema, Target
@@ -97,10 +97,12 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
     source = parts.make_source()
     try:
         open_source(source, link)
+        link.waits("")
         link.send("ready")
         while not link.stop.is_set():
             match link.receive(0.2):
                 case Discover():
+                    link.step("reading the tables and the head of the log at the source")
                     chunks = _patiently(link, source, partial(discover, parts, queue, source, lease))
                     link.send(Discovered(chunks or 0))
                 case Plan() as task:
@@ -172,11 +174,15 @@ def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: L
     after = known[-1] if known else None
     if after is not None and after.upper is None:
         return
+    doing = f"finding the chunks of {record.table} at the source"
+    link.step(doing)
     for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, after):
+        link.waits("")
         failpoint("snapshot.border_found")
         queue.put(lease, state.chunk_item(record.sink, chunk))
         failpoint("snapshot.chunk_saved")
         link.send(Planned(record, chunk))
+        link.step(doing)
         if link.stop.is_set():
             return
 
@@ -191,6 +197,7 @@ def read(link: Link, parts: Parts, lease: Lease) -> None:
     source = parts.make_source()
     try:
         open_source(source, link)
+        link.waits("")
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
             reader = Reader(parts, queue, source, lease, link, writer)
             while not link.stop.is_set():
@@ -253,15 +260,21 @@ class Reader:
         numbers = itertools.count(chunk.number << 20)
         rows = size = 0
         writing = None
+        name = f"chunk {chunk.number} of {record.table}"
         batches = self._source.scan(pair.source, chunk, record.head.seq)
+        self._link.step(f"reading {name} from the source")
         for batch in _grouped(pair.published, (transform.apply(b) for b in batches), WRITE_ROWS):
             rows, size = rows + len(batch), size + batch.nbytes
+            self._link.waits("")
             if writing is not None:
+                self._link.step(f"writing {name} to {record.sink}")
                 writing.result()
                 failpoint("snapshot.chunk_part")
+            self._link.step(f"reading {name} from the source")
             ticket = Ticket(owner, record.epoch, next(numbers))
             writing = self._writer.submit(self._write, record.sink, target, batch, ticket)
         if writing is not None:
+            self._link.step(f"writing {name} to {record.sink}")
             writing.result()
         return rows, size
 
@@ -294,18 +307,15 @@ def _grouped(schema: TableSchema, batches: Iterator[ChangeBatch], rows: int) -> 
 
 def _until_done(link: Link, do: Callable[[], None]) -> bool:
     """The same call again while it fails for a while; False when told to stop first."""
-    waited = False
     while not link.stop.is_set():
         try:
             do()
         except TransientError as error:
-            waited = True
             log.warning("snapshot_waits", error=str(error))
-            link.send(("waiting", str(error)))
+            link.waits(str(error), "writing")
             link.stop.wait(error.retry_after)
         else:
-            if waited:
-                link.send(("waiting", ""))
+            link.waits("", "writing")
             return True
     return False
 
@@ -314,25 +324,15 @@ def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:
     """Do it again from its beginning while the source is in trouble; None when told to stop first."""
     while not link.stop.is_set():
         try:
-            return do()
+            answer = do()
         except TransientError as error:
             log.warning("snapshot_waits", error=str(error))
-            link.send(("waiting", str(error)))
-            link.stop.wait(error.retry_after)
+            link.waits(str(error))
             source.close()
-            open_source(source, link)
-    return None
-
-
-def open_source(source: Source, link: Link) -> None:
-    """Open, waiting as long as the server cannot be reached."""
-    while not link.stop.is_set():
-        try:
-            source.open()
-        except TransientError as error:
-            log.warning("source_unreachable", error=str(error))
-            link.send(("waiting", str(error)))
             link.stop.wait(error.retry_after)
+            open_source(source, link)
         else:
-            link.send(("waiting", ""))
-            return
+            link.step("")
+            link.waits("")
+            return answer
+    return None

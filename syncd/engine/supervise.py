@@ -10,10 +10,11 @@ from typing import Any
 
 import structlog
 
-from syncd.engine.build import Parts
-from syncd.engine.process import Alive, Failed, Worker
+from syncd.engine.build import Parts, clock
+from syncd.engine.process import Alive, Failed, Waiting, Worker
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.spi import Queue
+from syncd.state import Wait
 
 log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ class Supervisor:
         self._fatal = fatal
         self._ending: list[Worker] = []
         self.slots: dict[str, Slot] = {}
-        self.waits: dict[str, str] = {}
+        self._waits: dict[tuple[str, str], Wait] = {}
 
     def add(self, name: str, start: Callable[[], Worker]) -> None:
         if name not in self.slots:
@@ -71,7 +72,7 @@ class Supervisor:
         """These are not needed any more: they drain, beside everything else."""
         for name in names:
             worker = self.slots.pop(name).worker
-            self.waits.pop(name, None)
+            self._forget_waits(name)
             if worker is not None:
                 worker.stop()
                 self._ending.append(worker)
@@ -111,10 +112,12 @@ class Supervisor:
         match word:
             case Alive():
                 slot.heard = time.monotonic()
-            case ("waiting", ""):
-                self.waits.pop(slot.name, None)
-            case ("waiting", str(reason)):
-                self.waits[slot.name] = reason
+            case Waiting(what, ""):
+                self._waits.pop((slot.name, what), None)
+            case Waiting(what, reason, seconds):
+                known = self._waits.get((slot.name, what))
+                since = known.since if known else clock() - int(seconds * 1e6)
+                self._waits[slot.name, what] = Wait(reason, since)
             case Failed(FencedError() | TransientError() as error):
                 slot.last_error = str(error)
             case Failed(error):
@@ -129,7 +132,7 @@ class Supervisor:
         self._free_leases(worker.pid)
         worker.close()
         slot.worker = None
-        self.waits.pop(slot.name, None)
+        self._forget_waits(slot.name)
         slot.deaths = slot.deaths + 1 if lived < STEADY else 1
         pause = min(10.0, 0.1 * 2**slot.deaths)
         slot.not_before = time.monotonic() + pause
@@ -147,6 +150,13 @@ class Supervisor:
             why = f": {slot.last_error}" if slot.last_error else ""
             what = f"{slot.name} of job {self._parts.job.name} died {slot.deaths} times in a row{why}"
             self._fatal(slot, FatalError(what, hint="see the log", code="E162"))
+
+    def waits(self) -> dict[str, Wait]:
+        """What waits, by worker and part of its work."""
+        return {f"{name}: {what}" if what else name: wait for (name, what), wait in self._waits.items()}
+
+    def _forget_waits(self, name: str) -> None:
+        self._waits = {key: wait for key, wait in self._waits.items() if key[0] != name}
 
     def _free_leases(self, pid: int) -> None:
         """Of a child that is dead for certain: the next one need not wait until they have run out."""

@@ -29,7 +29,7 @@ SINKS = {
 JOB = """\
 job: chaos
 source:
-  mysql: {{url: "mysql://root@127.0.0.1:{port}", heartbeat: 0.5}}
+  mysql: {{url: "mysql://root@127.0.0.1:{port}", heartbeat: 0.5{source}}}
 tables:
   "{database}.*": {{}}
 queue: {{queues: 4, embedded: {{{queue}}}}}
@@ -52,6 +52,7 @@ class Running:
         chunk_bytes: int = 100_000,
         extra: str = "",
         queue: str = "",
+        source: str = "",
     ) -> None:
         self.folder = folder
         self.database = database
@@ -64,6 +65,7 @@ class Running:
             chunk_bytes=chunk_bytes,
             sink=SINKS[sink].format(folder=folder),
             queue=queue,
+            source=source,
         )
         self.path.write_text(text + extra)
         service = folder / "syncd.yaml"

@@ -56,7 +56,7 @@ def phase(run: Running, table: str, sink: str = "copy") -> Phase:
 
 
 def waits_for(run: Running, text: str) -> Callable[[], bool]:
-    return lambda: text in control.status(run.service)[0].waits.get("capture", "")
+    return lambda: any(text in wait.reason for wait in control.status(run.service)[0].waits.values())
 
 
 def equal(run: Running, table: str, sink: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,9 @@ _LARGEST_PACKET = 1 << 30
 
 # A table that is being altered is waited for this long.
 _LOCK_TIMEOUT = 30
+
+# A peer that is gone without a word (a cut cable, a router that forgot the connection) is noticed within half a minute.
+_KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 _SESSION = {
     "time_zone": "'+00:00'",
@@ -64,7 +68,7 @@ def server_of(text: str) -> Server:
     return Server(flavour, (int(match[1]), int(match[2]), int(match[3] or 0)), text)
 
 
-def connect(options: Options, *, address: Address | None = None, read_timeout: float | None = None) -> Connection:
+def connect(options: Options, *, address: Address | None = None) -> Connection:
     """A new connection in autocommit mode: utf8mb4, UTC, empty sql_mode, READ COMMITTED.
 
     TransientError: unreachable. FatalError: password, host, TLS refused, each by name.
@@ -82,14 +86,17 @@ def connect(options: Options, *, address: Address | None = None, read_timeout: f
             sql_mode="",
             autocommit=True,
             connect_timeout=options.connect_timeout,
-            read_timeout=read_timeout or options.read_timeout,
+            # Of the greeting, too: a frozen server's kernel still takes connections.
+            read_timeout=options.connect_timeout,
             write_timeout=options.read_timeout,
             max_allowed_packet=_LARGEST_PACKET,
             program_name="syncd",
             **_tls(options, to),
         )
         try:
+            _notice_death(connection)
             _prepare(connection)
+            connection._read_timeout = options.read_timeout
         except BaseException:
             close(connection)
             raise
@@ -112,6 +119,13 @@ def _tls(options: Options, to: Address) -> dict[str, Any]:
     context.check_hostname = tls.verify == "full"
     context.verify_mode = ssl.CERT_NONE if tls.verify == "none" else ssl.CERT_REQUIRED
     return {"ssl": context}
+
+
+def _notice_death(connection: Connection) -> None:
+    """Let the kernel ask whether the other end is still there, also while an answer takes its time."""
+    for name, value in _KEEPALIVE.items():
+        connection._sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _prepare(connection: Connection) -> None:

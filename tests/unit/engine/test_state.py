@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from syncd.errors import StateError
 from syncd.model import Chunk, Column, Head, Position, TableId, TableSchema
 from syncd.spi import Lease
-from syncd.state import Done, Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord, Wish
+from syncd.state import Done, Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord, Wait, Wish
 from tests.unit.engine.kit import leased, opened_queue
 
 TABLE = TableId("shop", "items")
@@ -136,14 +136,27 @@ def test_versions_of_tables(saved: Saved) -> None:
         saved.state.schema(TABLE, 8)
 
 
+def test_a_table_that_gave_its_share_up_stands_whatever_is_saved_of_it_later(saved: Saved) -> None:
+    record = TableRecord(TABLE, "sink", Phase.HALTED, Head(Position("log:1"), 1), resume=Phase.LIVE)
+    saved.put(saved.state.table_item(record))
+    halt = Halt("the queue was full", Position("log:7"), 5)
+    saved.put(saved.state.given_up_item("sink", TABLE, halt))
+    saved.put(saved.state.table_item(replace(record, phase=Phase.LIVE, resume=None)))
+    assert saved.state.given_up() == {("sink", TABLE): halt}
+    (found,) = saved.state.tables("sink")
+    assert (found.phase, found.resume, found.reason) == (Phase.NEEDS_RESYNC, None, "the queue was full")
+    saved.put(saved.state.forget_items())
+    assert saved.state.given_up() == {}
+
+
 def test_halts_waits_and_wishes(saved: Saved) -> None:
     assert (saved.state.halts(), saved.state.waits(), saved.state.wish()) == ({}, {}, Wish())
     halt = Halt("a type that nobody knows: ü", Position("log:7"), 5)
     saved.put(saved.state.halt_item(TABLE, halt))
-    saved.put(saved.state.waits_item({"capture": "the server is away"}))
+    saved.put(saved.state.waits_item({"capture": Wait("the server is away", 7)}))
     saved.put(saved.state.wish_item(Wish(("", "table:shop.items"), True)))
     assert saved.state.halts() == {TABLE: halt}
-    assert saved.state.waits() == {"capture": "the server is away"}
+    assert saved.state.waits() == {"capture": Wait("the server is away", 7)}
     assert saved.state.wish() == Wish(("", "table:shop.items"), True)
     saved.put(saved.state.halt_item(TABLE, None))
     assert saved.state.halts() == {}

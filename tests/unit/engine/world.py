@@ -28,7 +28,7 @@ import structlog
 from syncd.config import Job, Service, parse_job
 from syncd.engine import barrier, capture, deliver, job, load, snapshot, supervise
 from syncd.engine.build import Parts
-from syncd.engine.process import Alive, Failed
+from syncd.engine.process import Alive, Failed, Waiting
 from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
 from syncd.model import ChangeBatch, Position, TableId, Target
 from syncd.mq.embedded import EmbeddedQueue
@@ -210,6 +210,11 @@ class ModelLink:
         if word != "ready" or not self._ready:
             self.said.append(word)
         self._ready = self._ready or word == "ready"
+
+    def waits(self, reason: str, what: str = "") -> None:
+        self.send(Waiting(what, reason))
+
+    def step(self, doing: str) -> None: ...
 
     def die(self) -> None:
         raise Died("the lease is lost")

@@ -1,0 +1,88 @@
+"""A TCP proxy whose connections can be made half dead: nothing goes through any more, and nobody is told."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Proxy:
+    """Listens on `port` of this machine for the server at port `target`."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._others: dict[socket.socket, socket.socket] = {}
+        self._swallowed: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="proxy")
+        self._thread.start()
+
+    def swallow(self) -> int:
+        """Every connection that is open now is a hole from now on; how many."""
+        with self._lock:
+            self._swallowed |= set(self._others)
+            return len(self._others) // 2
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        for sock in [self._listener, *self._others]:
+            sock.close()
+        self._selector.close()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            for key, _ in self._selector.select(0.1):
+                with self._lock:
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._others:
+                        self._forward(key.fileobj)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        server = socket.create_connection(("127.0.0.1", self._target))
+        for one, other in ((client, server), (server, client)):
+            self._others[one] = other
+            self._selector.register(one, selectors.EVENT_READ)
+
+    def _forward(self, sock: socket.socket) -> None:
+        data = b""
+        with suppress(OSError):
+            data = sock.recv(1 << 16)
+        other = self._others[sock]
+        if sock in self._swallowed:
+            if not data:
+                self._drop(sock)
+            return
+        if data:
+            with suppress(OSError):
+                other.sendall(data)
+                return
+        self._drop(sock)
+        self._drop(other)
+
+    def _drop(self, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+        other = self._others.pop(sock)
+        if sock in self._swallowed and other in self._others:
+            self._others[other] = other  # what still comes from there goes nowhere
+        self._swallowed.discard(sock)
+        sock.close()
+
+
+@contextmanager
+def proxied(target: int) -> Iterator[Proxy]:
+    proxy = Proxy(target)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
