@@ -42,11 +42,18 @@ def _silent(event: str, **fields: object) -> None:
     """No log."""
 
 
+def _all() -> float:
+    """Nobody else reads."""
+    return 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a plugin is told about where it runs. `name` is "job" or "job/sink"; `directory` is its own and durable.
 
     `policy` is the job's (`zero_date`, `ddl`, ...); `throttle` its limits; `log` takes one event name and its fields.
+    `share`: the part of the job's rates (0..1) that is this instance's now, to be asked again and again. `waits` is
+    called while the plugin waits of its own will: with the reason; with "" while nothing is wrong, and when it goes on.
     """
 
     name: str
@@ -54,6 +61,8 @@ class Context:
     policy: Mapping[str, str] = field(default_factory=dict)
     throttle: Mapping[str, float] = field(default_factory=dict)
     log: Callable[..., None] = _silent
+    share: Callable[[], float] = _all
+    waits: Callable[[str], None] = _silent
 
 
 # -------------------------------------------------------------------------------------------------------- source

@@ -224,6 +224,10 @@ class State:
         found = self._queue.scan(f"{self._root}done/{sink}/{_part(table)}/")
         return {int(key.rpartition("/")[2]): Done(*json.loads(data)) for key, data in found.items()}
 
+    def readers(self) -> int:
+        """How many readers have a chunk."""
+        return int(self._queue.get(self._root + "readers") or 0)
+
     def waits(self) -> dict[str, Wait]:
         """What waits (a worker, or a part of its work), as last said."""
         data = self._queue.get(self._root + "waits")
@@ -265,6 +269,9 @@ class State:
     def done_item(self, sink: str, chunk: Chunk, done: Done) -> Items:
         value = json.dumps([done.rows, done.bytes, done.at]).encode()
         return {f"{self._root}done/{sink}/{_part(chunk.table)}/{chunk.number:09d}": value}
+
+    def readers_item(self, count: int) -> Items:
+        return {self._root + "readers": str(count).encode()}
 
     def waits_item(self, waits: Mapping[str, Wait]) -> Items:
         values = {name: (wait.reason, wait.since) for name, wait in waits.items()}

@@ -221,11 +221,12 @@ class Throttle(Section):
     """Limits that keep the source at ease; what is not given is not limited."""
 
     rows_per_s: float | None = Field(default=None, gt=0)
-    """Rows that one snapshot reader reads in a second."""
+    """Rows that all snapshot readers of the job together read in a second."""
     source_threads_running: int | None = Field(default=None, ge=1)
     """Readers wait while the source runs more threads than this."""
     replica_lag_s: float | None = Field(default=None, gt=0)
-    """Readers wait while a replica that the source plugin watches is further behind, in seconds."""
+    """Readers wait while the worst of the source's `replicas` is further behind, in seconds, or its lag is not known.
+    Without `replicas`, the source is a replica itself, and its own lag counts."""
 
 
 class Snapshot(Section):

@@ -163,16 +163,18 @@ class Parts:
             "throttle": {k: float(v) for k, v in self.job.throttle.model_dump().items() if v is not None},
         }
 
-    def _make(self, kind: plugins.Kind, use: Any, name: str, directory: Path) -> Any:
+    def _make(self, kind: plugins.Kind, use: Any, name: str, directory: Path, **more: Any) -> Any:
         cls = use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = structlog.get_logger().bind(plugin=use.plugin)
-        return cls(use.options, Context(name, directory, log=lambda event, **f: log.info(event, **f), **self._context))
-
-    def make_source(self) -> Source:
-        source: Source = self._make(
-            "source", self.job.source, self.job.name, self.service.data / "source" / self.job.name
+        return cls(
+            use.options, Context(name, directory, log=lambda event, **f: log.info(event, **f), **self._context, **more)
         )
+
+    def make_source(self, **more: Any) -> Source:
+        """`more`: of `Context`."""
+        directory = self.service.data / "source" / self.job.name
+        source: Source = self._make("source", self.job.source, self.job.name, directory, **more)
         return source
 
     def make_sink(self, sink: str) -> Sink:

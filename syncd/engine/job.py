@@ -62,6 +62,7 @@ class JobRunner:
         self._leases = ExitStack()
         self._taken_over = threading.Event()
         self._last_look = 0.0
+        self._saved_readers = -1
         self._saved_waits: dict[str, Wait] | None = None
 
     @property
@@ -153,6 +154,7 @@ class JobRunner:
             self._loader.look(records)
             self._staff(loading=any(r.phase in {Phase.NEW, Phase.SNAPSHOT} for r in records))
         self._deal_out()
+        self._save_readers()
         self._save_waits()
 
     def _staff(self, *, loading: bool) -> None:
@@ -180,6 +182,13 @@ class JobRunner:
                 task = self._loader.next_chunk(name)
             if task is not None:
                 slot.worker.send(task)
+
+    def _save_readers(self) -> None:
+        """They divide the job's rates among them."""
+        count = len(self._loader.tasks)
+        if count != self._saved_readers:
+            self.queue.put(self._run_lease, self._state.readers_item(count))
+            self._saved_readers = count
 
     def _save_waits(self) -> None:
         waits = self._supervisor.waits()

@@ -8,6 +8,8 @@ Words to the planner: `Discover`, then one `Plan` at a time, each answered by `P
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ from syncd.state import Done, Halt, Phase, SchemaPair, SourceRecord, State, Tabl
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+SHARE_SECONDS = 1.0
 
 WRITE_ROWS = 60_000
 """Rows in one write of a chunk: what ClickHouse takes best, and what a reader holds twice."""
@@ -194,7 +198,7 @@ def read(link: Link, parts: Parts, lease: Lease) -> None:
     """A reader process: chunks are read in this thread and written in a second one, so that both go on at once."""
     queue = parts.make_queue()
     queue.open()
-    source = parts.make_source()
+    source = parts.make_source(share=_share(State(queue, parts.job.name)), waits=partial(_throttled, link))
     try:
         open_source(source, link)
         link.waits("")
@@ -208,6 +212,24 @@ def read(link: Link, parts: Parts, lease: Lease) -> None:
     finally:
         source.close()
         queue.close()
+
+
+def _share(state: State) -> Callable[[], float]:
+    """This reader's part of the job's rates: all that have a chunk now have the same. Known for a second."""
+    known = [1.0, -math.inf]
+
+    def share() -> float:
+        if time.monotonic() - known[1] > SHARE_SECONDS:
+            known[:] = 1.0 / max(1, state.readers()), time.monotonic()
+        return known[0]
+
+    return share
+
+
+def _throttled(link: Link, reason: str) -> None:
+    link.waits(reason, "throttle")
+    if not reason:
+        link.beat()
 
 
 class Reader:

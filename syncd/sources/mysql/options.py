@@ -120,7 +120,7 @@ class Options(BaseModel):
     replicas: tuple[str, ...] = Field(
         default=(),
         description="Replicas as `mysql://user@host:port/` (same password and TLS) whose lag the throttle "
-        "`replica_lag_s` watches.",
+        "`replica_lag_s` watches. None: the source's own, where it is a replica.",
     )
 
     @field_validator("url")

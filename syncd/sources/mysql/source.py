@@ -35,7 +35,7 @@ class MySQLSource:
         self._normalise = Normaliser(context.directory, self._connect)
         self._zero_date = "null" if context.policy.get("zero_date") == "null" else "fail"
         rules = Rules(self._zero_date, self._normalise)
-        self._throttle = Throttle(context.throttle, context.log, lambda: self._link("throttle"), options)
+        self._throttle = Throttle(context, lambda: self._link("throttle"), options)
         self._reader = Reader(self._connect, rules, self._throttle)
 
     def open(self) -> None:
@@ -49,7 +49,7 @@ class MySQLSource:
         self._connections.clear()
 
     def check(self) -> Sequence[Finding]:
-        return check(self._link("asking"), self._options, self._context.name)
+        return [*check(self._link("asking"), self._options, self._context.name), *self._throttle.findings()]
 
     def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
         return tables_.tables(self._link("asking"), wanted, self._rules(lambda: self.head(0).seq))

@@ -189,7 +189,7 @@ class ModelParts(Parts):
     def make_queue(self) -> Queue:
         return self.world.make_queue()
 
-    def make_source(self) -> Source:
+    def make_source(self, **more: Any) -> Source:
         return self.world.make_source()
 
     def make_sink(self, sink: str) -> Sink:
@@ -215,6 +215,8 @@ class ModelLink:
         self.send(Waiting(what, reason))
 
     def step(self, doing: str) -> None: ...
+
+    def beat(self) -> None: ...
 
     def die(self) -> None:
         raise Died("the lease is lost")

@@ -28,6 +28,7 @@ from syncd.sources.mysql.options import Options, Tls
 from syncd.sources.mysql.snapshot.literal import between, beyond, literal
 from syncd.sources.mysql.snapshot.throttle import Throttle
 from syncd.sources.mysql.snapshot.values import day_numbers, decimals
+from syncd.spi import Context
 
 
 @pytest.mark.parametrize(
@@ -157,74 +158,56 @@ class Clock:
         self.time += seconds
 
 
+def throttle_of(limits: dict[str, float], clock: Clock, said: list[str], **more: Any) -> Throttle:
+    def log(event: str, **fields: Any) -> None:
+        said.append(event)
+
+    options, ask = more.pop("options", Options()), more.pop("ask", never)
+    context = Context("job", Path(), throttle=limits, log=log, **more)
+    return Throttle(context, ask, options, now=clock.now, sleep=clock.sleep)
+
+
 def test_rows_a_second() -> None:
-    clock, said = Clock(), []
-    throttle = Throttle(
-        {"rows_per_s": 1000.0},
-        lambda event, **f: said.append((event, f)),
-        never,
-        Options(),
-        now=clock.now,
-        sleep=clock.sleep,
-    )
+    clock, said = Clock(), list[str]()
+    throttle = throttle_of({"rows_per_s": 1000.0}, clock, said)
     for _ in range(10):
         throttle(500, 0)
     assert clock.time == pytest.approx(5.0)
     assert said == []
     throttle(2_000, 0)
     assert clock.time == pytest.approx(7.0)
-    assert said[0][0] == "throttled"
+    assert said == ["throttled"]
     clock.time += 100
     throttle(1_000, 0)
     assert clock.time == pytest.approx(108.0)
 
 
+def test_readers_share_the_rate_also_when_their_number_changes_meanwhile() -> None:
+    clock = Clock()
+    throttle = throttle_of({"rows_per_s": 1000.0}, clock, [], share=lambda: 0.25 if clock.time < 10 else 1.0)
+    throttle(1_000, 0)
+    assert clock.time == pytest.approx(4.0)
+    throttle(2_500, 0)  # 6 s at a quarter of the rate, then the last 1,000 at all of it
+    assert clock.time == pytest.approx(11.0)
+
+
 def test_bytes_a_second() -> None:
     clock = Clock()
-    limits = {"bytes_per_s": 100.0, "rows_per_s": 1e9}
-    throttle = Throttle(limits, lambda event, **f: None, never, Options(), now=clock.now, sleep=clock.sleep)
-    throttle(1, 250)
+    throttle_of({"bytes_per_s": 100.0, "rows_per_s": 1e9}, clock, [])(1, 250)
     assert clock.time == pytest.approx(2.5)
 
 
 def test_busy_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, said, answers = Clock(), [], iter([50, 50, 3, 3])
+    clock, said, waits, answers = Clock(), list[str](), list[str](), iter([50, 50, 3, 3])
     monkeypatch.setattr(
         "syncd.sources.mysql.snapshot.throttle.rows", lambda *args: [("Threads_running", str(next(answers)))]
     )
-    throttle = Throttle(
-        {"source_threads_running": 10.0},
-        lambda event, **f: said.append(event),
-        object,
-        Options(),
-        now=clock.now,
-        sleep=clock.sleep,
-    )
+    throttle = throttle_of({"source_threads_running": 10.0}, clock, said, ask=object, waits=waits.append)
     throttle(10, 0)
     assert clock.time == pytest.approx(1.0)
     throttle(10, 0)
     assert said == ["throttled", "throttle_over"]
-
-
-def test_lagging_replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Link:
-        open = True
-
-        def get_server_info(self) -> str:
-            return "9.0.0"
-
-    clock, answers = (
-        Clock(),
-        iter([[{"seconds_behind_source": None}], [{"seconds_behind_source": 40}], [{"seconds_behind_source": 1}]]),
-    )
-    monkeypatch.setattr("syncd.sources.mysql.snapshot.throttle.connect", lambda *a, **k: Link())
-    monkeypatch.setattr("syncd.sources.mysql.snapshot.throttle.dicts", lambda *args: next(answers))
-    options = Options(replicas=("mysql://root@replica:3306/",))
-    throttle = Throttle(
-        {"replica_lag_s": 10.0}, lambda event, **f: None, never, options, now=clock.now, sleep=clock.sleep
-    )
-    throttle(1, 0)
-    assert clock.time == pytest.approx(1.0)
+    assert waits == [*["throttled: 50 threads run at the source, source_threads_running is 10"] * 2, ""]
 
 
 def never() -> Any:
