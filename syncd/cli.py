@@ -166,7 +166,8 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
     """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
     loaded = control.service(service)
     refused = False
-    for table in control.plan(_job(path, loaded), loaded):
+    planned = control.plan(_job(path, loaded), loaded)
+    for table in planned.tables:
         schema = table.found.schema
         out.print(f"[bold]{schema.table}[/]  about {table.found.rows:,} rows, {table.found.bytes:,} bytes")
         for reason in table.refusals:
@@ -181,6 +182,7 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
             refused |= not _print_findings(target.findings)
             for statement in target.ddl:
                 out.print(statement, markup=False, style="dim")
+    refused |= not _print_findings(planned.findings)
     raise typer.Exit(CONFIG if refused else RIGHT)
 
 

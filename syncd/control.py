@@ -29,6 +29,10 @@ from syncd.spi import Context, Found, Lease, LeaseState, Queue, Sink, Source
 from syncd.state import Phase, State, TableRecord, Wait, Wish
 from syncd.tags import tag_of
 
+ASSUMED_BYTES_PER_S = 20e6
+"""What a load reads in a second where no throttle is lower: with two readers on a small machine."""
+LOG_MARGIN = 2
+"""Estimates are rough: a load that takes more than this part of the time for which the log is kept is warned of."""
 HEARTBEATS = 3
 """A worker that has not been heard for this many heartbeats is not shown as running."""
 
@@ -99,13 +103,23 @@ class TablePlan:
     sinks: dict[str, TargetPlan]
 
 
-def plan(job: Job, service: Service) -> list[TablePlan]:
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """`findings`: what of the source stands in the way, or may; none of them is "ok" but the load's time."""
+
+    findings: tuple[Finding, ...]
+    tables: list[TablePlan]
+
+
+def plan(job: Job, service: Service) -> JobPlan:
     """What a run would do, for every wanted table. Reads both ends, writes nothing."""
     parts = Parts(job, service)
     source = parts.make_source()
     source.open()
     try:
         found = source.tables(parts.wants)
+        findings = [finding for finding in source.check() if finding.level != "ok"]
+        kept = source.log_kept()
     finally:
         source.close()
     sinks = {name: parts.make_sink(name) for name in job.sinks}
@@ -124,7 +138,36 @@ def plan(job: Job, service: Service) -> list[TablePlan]:
     finally:
         for sink in sinks.values():
             sink.close()
-    return plans
+    if parts.loads:
+        findings += _load_time(parts, plans, kept)
+    return JobPlan(tuple(findings), plans)
+
+
+def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:
+    """How long the load may take, and whether the source keeps its log for so long. Each sink reads by itself."""
+    reads = [(plan.found.rows, plan.found.bytes) for plan in plans for _ in plan.sinks]
+    rows, size = sum(rows for rows, _ in reads), sum(size for _, size in reads)
+    seconds, why = size / ASSUMED_BYTES_PER_S, f"{ASSUMED_BYTES_PER_S / 1e6:g} MB/s, which is an assumption"
+    limit = parts.job.throttle.rows_per_s
+    if limit and rows / limit > seconds:
+        seconds, why = rows / limit, f"{limit:g} rows/s, the throttle"
+    text = f"the load takes about {_long(seconds)}: {rows:,} rows, {size / 1e6:,.0f} MB, at {why}"
+    if parts.captures and kept is not None and seconds > kept / LOG_MARGIN:
+        text += (
+            f"; the source keeps its log for {_long(kept)}: if capture stands still meanwhile (a full queue, a stop of "
+            "the daemon) its place in the log is lost, and the load begins anew"
+        )
+        yield Finding("warning", "load time", text, "let the source keep its log for longer, or load faster")
+    else:
+        yield Finding("ok", "load time", text)
+
+
+def _long(seconds: float) -> str:
+    """A time for people."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
 
 
 # -- running

@@ -90,6 +90,9 @@ class Source(Protocol):
     def check(self) -> Sequence[Finding]:
         """Everything about the server that a job needs: version, grants, log settings, retention, ids in use."""
 
+    def log_kept(self) -> float | None:
+        """Seconds for which the server keeps its log; None: until somebody purges it."""
+
     def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
         """The wanted tables as they are now; each schema's version is the seq of a head() with no DDL after it."""
 

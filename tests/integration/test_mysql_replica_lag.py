@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from syncd.spi import Context
 from syncd.testing.servers import Server
 from tests.services.database import connect
 from tests.services.fixtures import PrivateServer
+from tests.services.replication import follow, run
 
 LIMIT = 2.0
 KINDS = [
@@ -25,26 +27,6 @@ KINDS = [
     pytest.param("mysql9", marks=pytest.mark.mysql9),
     pytest.param("mysql80", marks=pytest.mark.mysql80),
 ]
-
-
-def run(server: Server, *statements: str) -> None:
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
-def follow(replica: Server, source: Server, *, new: bool) -> None:
-    """Let `replica` replicate, from now on."""
-    with closing(connect(source)) as connection, connection.cursor() as cursor:
-        cursor.execute("SHOW BINARY LOG STATUS" if new else "SHOW MASTER STATUS")
-        file, place = cursor.fetchone()[:2]
-    words = {"host": "'127.0.0.1'", "port": source.port, "user": "'root'", "log_file": f"'{file}'", "log_pos": place}
-    if new:
-        words["ssl"] = 1
-    side = "SOURCE" if new else "MASTER"
-    settings = ", ".join(f"{side}_{name.upper()} = {value}" for name, value in words.items())
-    run(replica, f"CHANGE REPLICATION SOURCE TO {settings}" if new else f"CHANGE MASTER TO {settings}")
-    run(replica, "START REPLICA" if new else "START SLAVE")
 
 
 class Asked:
@@ -79,12 +61,12 @@ def until(what: Callable[[], bool], seconds: float = 30) -> None:
 def test_lag(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     private: PrivateServer = request.getfixturevalue(f"private_{kind}")
     source, replica = private(), private()
-    follow(replica, source, new=kind == "mysql9")
+    follow(replica, source)
     word = "REPLICA" if kind == "mysql9" else "SLAVE"
     to = {name: f"mysql://root@127.0.0.1:{server.port}/" for name, server in (("s", source), ("r", replica))}
     watching, itself = Asked(tmp_path, to["s"], replicas=(to["r"],)), Asked(tmp_path, to["r"])
     for asked in (watching, itself):
-        until(lambda asked=asked: asked.finding().level == "ok")  # type: ignore[misc]
+        until(partial(is_ok, asked))
         asked.throttle(1, 1)
         assert asked.waits == []
 
@@ -114,6 +96,10 @@ def test_lag(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
         Asked(tmp_path, to["s"]).throttle(1, 1)
     for asked in (watching, itself):
         asked.throttle.close()
+
+
+def is_ok(asked: Asked) -> bool:
+    return asked.finding().level == "ok"
 
 
 def tables(server: Server) -> set[str]:

@@ -151,12 +151,21 @@ def _rows(asked: _Asked) -> Iterator[Finding]:
             yield Finding("ok", name, f"{name} is ON: compressed transactions are read")
 
 
+def log_kept(connection: Connection) -> float | None:
+    """Seconds for which the server keeps its log; None: until somebody purges it."""
+    return _kept(variables(connection, *_VARIABLES))
+
+
+def _kept(known: dict[str, str]) -> float | None:
+    if known.get("binlog_expire_logs_auto_purge") == "OFF":
+        return None
+    seconds = float(known.get("binlog_expire_logs_seconds", 0) or 0)
+    return seconds or float(known.get("expire_logs_days", 0) or 0) * 86400 or None
+
+
 def _retention(asked: _Asked) -> Iterator[Finding]:
     known = asked.known
-    seconds = float(known.get("binlog_expire_logs_seconds", 0) or 0)
-    seconds = seconds or float(known.get("expire_logs_days", 0) or 0) * 86400
-    if known.get("binlog_expire_logs_auto_purge") == "OFF":
-        seconds = 0
+    seconds = _kept(known)
     if float(known.get("max_binlog_total_size", 0) or 0):
         text = f"the log is cut at {known['max_binlog_total_size']} bytes, however young it is"
         yield Finding("warning", "retention", text, "SET GLOBAL max_binlog_total_size = 0")

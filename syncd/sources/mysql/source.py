@@ -11,7 +11,7 @@ from syncd.model import ChangeBatch, Chunk, Finding, Head, Position, TableId, Ta
 from syncd.sources.mysql import head as heads
 from syncd.sources.mysql import schema as tables_
 from syncd.sources.mysql import stream as log
-from syncd.sources.mysql.check import check
+from syncd.sources.mysql.check import check, log_kept
 from syncd.sources.mysql.collation import Normaliser
 from syncd.sources.mysql.connect import Connection, close, connect
 from syncd.sources.mysql.log_identity import log_identity, written_place
@@ -50,6 +50,9 @@ class MySQLSource:
 
     def check(self) -> Sequence[Finding]:
         return [*check(self._link("asking"), self._options, self._context.name), *self._throttle.findings()]
+
+    def log_kept(self) -> float | None:
+        return log_kept(self._link("asking"))
 
     def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
         return tables_.tables(self._link("asking"), wanted, self._rules(lambda: self.head(0).seq))

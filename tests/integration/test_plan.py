@@ -1,0 +1,99 @@
+"""`syncd plan` on real servers: an id that is taken, and a log that is gone before the load is done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd import control
+from syncd.config import Job, Service, load_job
+from syncd.model import Finding
+from syncd.testing.servers import MySQL9
+from tests.services.database import Database, connect, fresh_database
+from tests.services.fixtures import PrivateServer
+from tests.services.replication import follow
+
+KINDS = [pytest.param("mariadb", marks=pytest.mark.mariadb), pytest.param("mysql9", marks=pytest.mark.mysql9)]
+JOB = """\
+job: shop
+source: {{mysql: {{url: "mysql://root@127.0.0.1:{port}"{source}}}}}
+tables: {{"{database}.*": {{}}}}
+sinks:
+  one: {{sqlite-arrival: {{path: {folder}/one.db}}}}
+  two: {{sqlite-arrival: {{path: {folder}/two.db}}}}
+"""
+
+
+def job(database: Database, folder: Path, source: str = "", more: str = "") -> tuple[Job, Service]:
+    path = folder / "job.yaml"
+    path.write_text(JOB.format(port=database.port, database=database.name, folder=folder, source=source) + more)
+    return load_job(path), Service(data=folder / "data")
+
+
+def findings(database: Database, folder: Path, source: str = "", more: str = "") -> dict[str, Finding]:
+    return {f.subject: f for f in control.plan(*job(database, folder, source, more)).findings}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_id_that_a_replica_has(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    private: PrivateServer = request.getfixturevalue(f"private_{kind}")
+    source, replica = private(), private()
+    follow(replica, source)
+    with fresh_database(source) as database:
+        database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        _await_replica(database)
+        found = findings(database, tmp_path, f", server_id: {replica.port}")["server_id"]
+        assert (found.level, f"server_id {replica.port} belongs to replica" in found.text) == ("error", True)
+        assert "server_id" not in findings(database, tmp_path, f", server_id: {replica.port + 70_000}")
+        job(database, tmp_path, f", server_id: {replica.port}")
+        done = subprocess.run(
+            [sys.executable, "-m", "syncd", "plan", str(tmp_path / "job.yaml")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ},
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"error server_id: server_id {replica.port} belongs to replica" in done.stdout
+
+
+def _await_replica(database: Database) -> None:
+    end = time.monotonic() + 30
+    statement = "SHOW REPLICAS" if isinstance(database.server, MySQL9) else "SHOW SLAVE HOSTS"
+    with closing(connect(database.server)) as connection, connection.cursor() as cursor:
+        while not cursor.execute(statement):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_log_that_is_gone_before_the_load_is_done(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    database: Database = request.getfixturevalue(f"{kind}_database")
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200))")
+    database.many("INSERT INTO t VALUES (%s, %s)", [(n, "x" * 200) for n in range(5000)])
+    database.execute("ANALYZE TABLE t")
+    ((before,),) = database.query("SELECT @@GLOBAL.binlog_expire_logs_seconds")
+    slow = "throttle: {rows_per_s: 1}\n"
+    try:
+        database.execute("SET GLOBAL binlog_expire_logs_seconds = 3600")
+        found = findings(database, tmp_path, more=slow)["load time"]
+        assert found.level == "warning"
+        assert "1 rows/s, the throttle; the source keeps its log for 60 minutes" in found.text
+        rows = sum(plan.found.rows for plan in control.plan(*job(database, tmp_path)).tables)
+        assert 4000 < rows < 6000
+        assert f"{2 * rows:,} rows" in found.text  # once for each sink
+        quick = findings(database, tmp_path)["load time"]
+        assert (quick.level, "20 MB/s, which is an assumption" in quick.text) == ("ok", True)
+        assert findings(database, tmp_path, more=slow + "mode: snapshot\n")["load time"].level == "ok"
+        database.execute("SET GLOBAL binlog_expire_logs_seconds = 0")
+        assert findings(database, tmp_path, more=slow)["load time"].level == "ok"
+    finally:
+        database.execute(f"SET GLOBAL binlog_expire_logs_seconds = {before}")
