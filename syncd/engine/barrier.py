@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from syncd import codec
-from syncd.errors import FatalError
+from syncd.errors import FatalError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import Kind, Lane, Stored, TableId, Target
 from syncd.spi import Lease, Queue, Sink
@@ -56,7 +56,11 @@ def pass_one(
             hint="resync the table",
             code="E157",
         )
-    owner.sink.apply(owner.target(change.table, change.schema.version), change)
+    try:
+        owner.sink.apply(owner.target(change.table, change.schema.version), change)
+    except TransientError as error:
+        what = f"at the barrier of {change.kind.value}: {error.what}"
+        raise TransientError(what, retry_after=error.retry_after, hint=error.hint, code=error.code) from error
     failpoint("barrier.acted")
     offsets = {lane: fronts[lane].offset + 1 for lane in here}
     owner.queue.commit(owner.lease, owner.group, offsets, {}, [])

@@ -138,7 +138,7 @@ class Deliverer:
         if now < unit.not_before:
             return unit.not_before
         try:
-            self._doing(f"table {record.table}, {'load' if record.phase is Phase.NEW else 'changes'}")
+            self._doing(f"{'preparing' if record.phase is Phase.NEW else 'delivering'} {record.table}")
             more = do()
             unit.attempts = 0
             self._waits("", unit.tag)

@@ -331,7 +331,8 @@ class ModelWorker:
             assert lease is not None
             sink.open()
             sink.fence(self._parts.group(sink_name), lease.epoch)
-            self._deliverer = deliver.Deliverer(self._parts, sink_name, queue, sink, lease, lambda _: True)
+            waits = self._link.waits
+            self._deliverer = deliver.Deliverer(self._parts, sink_name, queue, sink, lease, lambda _: True, waits=waits)
         self._deliverer.step()
 
 

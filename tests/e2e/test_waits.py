@@ -1,0 +1,85 @@
+"""`syncd status` while a sink is away or in trouble: what waits for what, for how long, and how that is known."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from syncd import control
+from tests.e2e import harness
+from tests.e2e.harness import Running, running
+from tests.e2e.workload import TABLES, Workload
+from tests.services.database import Database
+
+pytestmark = pytest.mark.mariadb
+
+
+def status(run: Running) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "syncd", "status", "--service", str(run.folder / "syncd.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def lines(run: Running) -> list[str]:
+    return control.wait_lines(control.status(run.service)[0]) if run.queue is not None else []
+
+
+def hangs(run: Running) -> None:
+    """A write that takes long, and so can say nothing."""
+    (run.folder / "faults.part").write_text('{"delay": 6}')
+    (run.folder / "faults.part").rename(run.folder / "faults")
+    run.wait_for(lambda: any("deliver/copy: delivering" in line and "no answer yet" in line for line in lines(run)), 60)
+    assert state(run) == "WAITING"
+
+
+def state(run: Running) -> str:
+    return control.status(run.service)[0].state
+
+
+def test_each_table_that_waits_for_its_sink(mariadb_database: Database, tmp_path: Path) -> None:
+    Workload(mariadb_database, seed=3).create(rows=300)
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, "arrival") as run:
+        run.wait_live(len(TABLES), 60)
+        (tmp_path / "faults").write_text('{"fail_every": 1}')
+        mariadb_database.execute("UPDATE items SET n = 7", "UPDATE words SET n = 7")
+        run.wait_for(lambda: len(lines(run)) == 2 and state(run) == "WAITING", 30)
+        text = status(run)
+        for table in ("items", "words"):
+            line = rf"deliver/copy: {mariadb_database.name}\.{table} waits for [\d.]+ s: write \d+ fails by order"
+            assert re.search(line + r".*; attempt \d+ \(by the daemon, heard [\d.]+ s ago\)", text), text
+        facts = control.status_facts(control.status(run.service)[0])
+        assert len(control.from_json(control.as_json(facts))["waits"]) == 2
+        hangs(run)
+        (tmp_path / "faults").unlink()
+        run.wait_applied(60)
+        run.wait_for(lambda: not lines(run) and state(run) == "RUNNING", 30)
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def test_a_sink_that_is_away_from_the_start(
+    mariadb_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mariadb_database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    monkeypatch.setitem(harness.SINKS, "away", 'clickhouse: {{url: "http://127.0.0.1:1/copy"}}')
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, "away") as run:
+        run.wait_for(lambda: any("deliver/copy: lanes" in line for line in lines(run)), 30)
+        run.wait_for(lambda: state(run) == "WAITING", 10)
+        assert re.search(r"deliver/copy: lanes 0 waits for [\d.]+ s: .*127\.0\.0\.1:1", status(run))
+        assert run.terminate() == 0
+
+
+def test_a_source_that_is_away_from_the_start(tmp_path: Path) -> None:
+    with running(tmp_path, 1, "nowhere", "arrival") as run:
+        run.wait_for(lambda: any("planner waits for" in line and "be reached" in line for line in lines(run)), 30)
+        run.wait_for(lambda: state(run) == "WAITING", 10)
+        assert run.terminate() == 0
