@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from typing import Final, NamedTuple
 
+from syncd.errors import ConfigError
+
 
 class Entry(NamedTuple):
     """`title` is one short line, `meaning` says when it happens, `todo` what to do then."""
@@ -227,7 +229,7 @@ _ENTRIES: Final = (
         "E130",
         "Rows were refused",
         "A sink refused some rows, each with its reason; all others of the batch are written.",
-        "Look at the reasons.",
+        "Mend the row at the source, or the target, then `syncd jobs resume` the table.",
     ),
     Entry(
         "E140",
@@ -299,8 +301,8 @@ _ENTRIES: Final = (
     Entry(
         "E160",
         "No table to copy",
-        "No table at the source fits the job's patterns, or every one that fits is refused.",
-        "Look at the patterns, and at what `syncd plan` says of each table.",
+        "No table at the source fits the job's patterns, the account may see none of them, or each one is refused.",
+        "Look at the patterns, at what `syncd plan` says of each table, and with `syncd check` at the grants.",
     ),
     Entry(
         "E161",
@@ -340,8 +342,8 @@ _ENTRIES: Final = (
     ),
     Entry(
         "E167",
-        "Unknown job or table",
-        "The saved state knows no such job, or the job no such table.",
+        "Unknown job, table or sink",
+        "The saved state knows no such job, or the job no such table or sink.",
         "Use a name that the message lists; tables are written database.table.",
     ),
     Entry(
@@ -428,18 +430,30 @@ _ENTRIES: Final = (
         "The log of its PREPARE is gone, so changes may be missing.",
         "Commit or roll the branch back, and try again.",
     ),
+    Entry(
+        "E190",
+        "The server_id is taken",
+        "Another reader of the log, a replica or a job, came with the same server_id, and the server ended this one.",
+        "Give each job and each replica a `server_id` of its own, then start the job again.",
+    ),
+)
+
+RESYNC: Final = (
+    "To resync, for now: stop the daemon, empty the job's target tables, `syncd jobs forget JOB`, and run the job."
 )
 
 CATALOGUE: Final[dict[str, Entry]] = {entry.code: entry for entry in _ENTRIES}
 
 
 def explain(code: str) -> str:
-    """What `syncd explain CODE` prints. KeyError with a hint for a code that is not there."""
+    """What `syncd explain CODE` prints. ConfigError for a code that is not there."""
     entry = CATALOGUE.get(code.strip().strip("[]").upper())
     if entry is None:
         close = difflib.get_close_matches(code.upper(), CATALOGUE, 1)
-        raise KeyError(f"no error has the code {code}" + (f"; did you mean {close[0]}?" if close else ""))
-    return f"{entry.code}  {entry.title}\n\n{entry.meaning}\n\nWhat to do: {entry.todo}\n"
+        hint = f"did you mean {close[0]}?" if close else "docs/errors.md lists them"
+        raise ConfigError(f"no error has the code '{code}'", hint=hint, code="C109")
+    more = f"\n{RESYNC}\n" if "resync" in entry.todo.lower() else ""
+    return f"{entry.code}  {entry.title}\n\n{entry.meaning}\n\nWhat to do: {entry.todo}\n{more}"
 
 
 def page() -> str:
@@ -447,7 +461,8 @@ def page() -> str:
     head = (
         "# Error codes\n\n"
         "Every message ends with a code. `syncd explain CODE` prints what stands here. C1xx are faults of a file,\n"
-        "E1xx all others. This page is made by `python -m syncd.config.docs`.\n"
+        "E1xx all others. This page is made by `python -m syncd.config.docs`.\n\n"
+        f"{RESYNC}\n"
     )
     parts = [f"\n## {e.code} {e.title}\n\n{e.meaning}\n\nWhat to do: {e.todo}\n" for e in CATALOGUE.values()]
     return head + "".join(parts)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from syncd import __version__, control, logs, plugins
 from syncd import config as configuration
@@ -22,6 +23,8 @@ from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding, TableId
 from syncd.ops.reconcile import Result
 from syncd.progress import Progress
+
+T = TypeVar("T")
 
 RIGHT, DIFFERS, CONFIG, UNREACHABLE, HALTED = 0, 1, 2, 3, 4
 
@@ -36,6 +39,8 @@ app.add_typer(jobs_app, name="jobs")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+WIDE = 1000
+"""Columns of a table that goes into a file or a pipe: one line a row, and nothing is cut."""
 
 ServicePath = Annotated[Path | None, typer.Option("--service", help="The service file (default: ./syncd.yaml).")]
 DataPath = Annotated[Path | None, typer.Option("--data", help="The data directory, before the service file's.")]
@@ -62,6 +67,14 @@ def exit_code(error: SyncdError) -> int:
     if isinstance(error, ConfigError | PluginError):
         return CONFIG
     return UNREACHABLE if isinstance(error, TransientError) else HALTED
+
+
+def _grid(*columns: str) -> Table:
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2))
+
+
+def _show(grid: Table) -> None:
+    Console(highlight=False, width=None if out.is_terminal else WIDE).print(grid)
 
 
 def _job(path: Path, service: Service) -> Job:
@@ -97,6 +110,8 @@ def root(
     """Options of all commands."""
     if log_level not in {"debug", "info", "warning", "error"}:
         raise ConfigError(f"--log-level {log_level}", hint="debug, info, warning or error", code="C109")
+    if log_format not in {"auto", "text", "json"}:
+        raise ConfigError(f"--log-format {log_format}", hint="auto, text or json", code="C109")
     logs.configure(log_level, log_format)
 
 
@@ -143,10 +158,10 @@ def list_plugins(service: ServicePath = None, as_json: Json = False) -> None:
         for plugin in found:
             print(control.as_json({name: getattr(plugin, name) for name in plugin.__slots__}))  # noqa: T201
         return
-    table = Table("kind", "name", "version", "state", "hint")
+    grid = _grid("kind", "name", "version", "state", "hint")
     for plugin in found:
-        table.add_row(plugin.kind, plugin.name, plugin.version, plugin.state, plugin.hint)
-    out.print(table)
+        grid.add_row(plugin.kind, plugin.name, plugin.version, plugin.state, plugin.hint)
+    _show(grid)
 
 
 # -- looking before running
@@ -157,8 +172,9 @@ def check(path: JobFile, service: ServicePath = None) -> None:
     """Try connections, grants and server settings."""
     loaded = control.service(service)
     findings = [*control.check(_job(path, loaded), loaded)]
-    good = _print_findings(findings)
-    raise typer.Exit(RIGHT if good else UNREACHABLE)
+    good = _print_findings(finding for finding, _ in findings)
+    reached = all(reached for _, reached in findings)
+    raise typer.Exit(UNREACHABLE if not reached else RIGHT if good else CONFIG)
 
 
 @app.command()
@@ -175,10 +191,10 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
             out.print(f"  refused: {reason}", markup=False)
         _print_findings(table.found.findings)
         for name, target in table.sinks.items():
-            grid = Table("column", "source", name, "note", box=None, padding=(0, 2))
+            grid = _grid("column", "source", name, "note")
             for line in target.columns:
                 grid.add_row(*line)
-            out.print(grid)
+            _show(grid)
             refused |= not _print_findings(target.findings)
             for statement in target.ddl:
                 out.print(statement, markup=False, style="dim")
@@ -235,19 +251,22 @@ def _print_status(job: control.JobStatus) -> None:
         out.print(f"  {line}", markup=False)
     for table, reason in job.halted.items():
         out.print(f"  {table} HALTED at capture: {reason}", markup=False)
-    grid = Table("table", "sink", "state", "chunks", "rows loaded", "waiting", "reason", box=None, padding=(0, 2))
+    grid = _grid("table", "sink", "state", "chunks", "rows loaded", "waiting", "reason")
     for row in job.tables:
         record = row.record
         chunks = f"{row.chunks_done}/{row.chunks}"
+        state = f"{record.phase}, paused" if row.paused else str(record.phase)
         grid.add_row(
-            str(record.table), record.sink, record.phase, chunks, f"{row.rows:,}", str(row.waiting), record.reason
+            *map(escape, (str(record.table), record.sink, state, chunks, f"{row.rows:,}", str(row.waiting))),
+            escape(record.reason),
         )
-    out.print(grid)
+    _show(grid)
 
 
-def _wish(change: Callable[..., object], service: Path | None, data: Path | None, job: str, **part: str) -> None:
-    change(control.service(service, data), job, **part)
+def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str) -> T:
+    answer = change(control.service(service, data), job, **part)
     out.print("saved; a running daemon follows within a second")
+    return answer
 
 
 TableOption = Annotated[str, typer.Option("--table", help="database.table")]
@@ -266,8 +285,9 @@ def pause(
 def resume(
     job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
 ) -> None:
-    """Go on, also with tables that halted."""
-    _wish(control.resume, service, data, job, table=table, sink=sink)
+    """Go on, also with tables that halted; without --table and --sink all pauses end."""
+    for name, reason in _wish(control.resume, service, data, job, table=table, sink=sink).items():
+        out.print(f"{name} stays halted at capture, and must be loaded anew: {reason}", markup=False)
 
 
 @jobs_app.command()
@@ -278,9 +298,11 @@ def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> 
 
 
 @jobs_app.command()
-def stop(job: JobName, service: ServicePath = None, data: DataPath = None) -> None:
-    """Drain a job and keep it stopped until it is resumed."""
-    _wish(control.stop, service, data, job)
+def stop(
+    job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
+) -> None:
+    """Drain a job and keep it stopped until it is resumed; a table or a sink alone is paused."""
+    _wish(control.stop, service, data, job, table=table, sink=sink)
 
 
 # -- proof
@@ -309,15 +331,19 @@ def print_results(results: Iterable[Result], as_json: bool = False) -> None:
         for result in results:
             print(control.as_json(control.result_facts(result)))  # noqa: T201
         return
-    grid = Table("table", "sink", "rows", "missing", "extra", "different", box=None, padding=(0, 2))
+    grid = _grid("table", "sink", "rows", "missing", "extra", "different")
     for result in results:
         grid.add_row(
             str(result.table),
             result.sink,
             *(f"{n:,}" for n in (result.rows, result.missing, result.extra, result.different)),
         )
-    out.print(grid)
+    _show(grid)
     for result in results:
+        if result.kept:
+            out.print(
+                f"{result.table}: {result.kept:,} deleted rows stay at {result.sink} (deletes: ignore)", markup=False
+            )
         for key in result.missing_keys:
             out.print(f"{result.table} {_key(key)} is missing at {result.sink}", markup=False)
         for key in result.extra_keys:

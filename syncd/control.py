@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,12 +21,12 @@ from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
-from syncd.errors import ConfigError, FatalError, StateError, TransientError
+from syncd.errors import ConfigError, StateError, SyncdError, TransientError
 from syncd.model import Finding, Head, TableId, TargetPlan
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
 from syncd.spi import Context, Found, Lease, LeaseState, Queue, Sink, Source
-from syncd.state import Phase, State, TableRecord, Wait, Wish
+from syncd.state import Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
 ASSUMED_BYTES_PER_S = 20e6
@@ -57,8 +57,8 @@ def jobs(paths: Sequence[Path], service: Service) -> list[Job]:
                 found += load_directory(path, service.plugin_paths)
             else:
                 found.append(load_job(path, service.plugin_paths))
-        except Faults as error:
-            faults += error.faults
+        except ConfigError as error:
+            faults += error.faults if isinstance(error, Faults) else [error]
     for job in found:
         faults += not_yet(job)
     names = [job.name for job in found]
@@ -67,16 +67,22 @@ def jobs(paths: Sequence[Path], service: Service) -> list[Job]:
             faults.append(job.fault(("job",), f"the job name '{job.name}' is taken", code="C122"))
     if faults:
         raise Faults(faults)
+    if not found:
+        where = ", ".join(str(path) for path in paths or [service.jobs])
+        raise ConfigError("holds no job file", path=where, hint="a job file ends in .yaml or .yml", code="C101")
     return found
 
 
 # -- looking before running
 
 
-def check(job: Job, service: Service) -> Iterator[Finding]:
-    """Connections, grants and settings of every end, one finding each; never stops at the first."""
+def check(job: Job, service: Service) -> Iterator[tuple[Finding, bool]]:
+    """Connections, grants and settings of every end, one finding each; never stops at the first.
+
+    With each finding: whether the end that it is about could be reached.
+    """
     parts = Parts(job, service)
-    yield from job.findings
+    yield from ((finding, True) for finding in job.findings)
     ends: list[tuple[str, Source | Sink]] = [
         ("source", parts.make_source()),
         *((f"sink {name}", parts.make_sink(name)) for name in job.sinks),
@@ -84,12 +90,10 @@ def check(job: Job, service: Service) -> Iterator[Finding]:
     for name, end in ends:
         try:
             end.open()
-        except (TransientError, FatalError) as error:
-            yield Finding("error", name, str(error))
-            continue
-        try:
-            yield Finding("ok", name, "connected")
-            yield from end.check()
+            yield Finding("ok", name, "connected"), True
+            yield from ((finding, True) for finding in end.check())
+        except SyncdError as error:
+            yield Finding("error", name, str(error)), not isinstance(error, TransientError)
         finally:
             end.close()
 
@@ -200,13 +204,14 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """`waiting`: messages in the table's lanes that are not applied yet."""
+    """`waiting`: messages in the table's lanes that are not applied yet; `paused`: somebody wants it to stand still."""
 
     record: TableRecord
     chunks: int
     chunks_done: int
     rows: int
     waiting: int
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,7 @@ def opened_queue(service: Service) -> Iterator[Queue]:
     """The queue of a data directory, without a job file."""
     directory = service.data / "queue"
     if not directory.exists():
-        raise StateError(f"{service.data} holds no syncd data", hint="give the daemon's --data", code="E166")
+        raise ConfigError(f"{service.data} holds no syncd data", hint="give the daemon's --data", code="E166")
     cls = plugins.load("queue", "embedded", service.plugin_paths)
     queue: Queue = cls(cls.Options(), Context("", directory))
     queue.open()
@@ -317,7 +322,8 @@ def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableSt
     lanes = queue.lanes(f"{job}/{record.sink}")
     waiting = sum(end - start for lane, (start, end) in lanes.items() if lane.tag == tag)
     chunks = len(state.chunks(record.sink, record.table))
-    return TableStatus(record, chunks, len(done), sum(d.rows for d in done.values()), waiting)
+    paused = state.wish().pauses(record.sink, record.table)
+    return TableStatus(record, chunks, len(done), sum(d.rows for d in done.values()), waiting, paused)
 
 
 # -- telling
@@ -326,23 +332,25 @@ def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableSt
 def wish(service: Service, job: str, change: Callable[[Wish], Wish]) -> Wish:
     """Change what is asked of a job; the daemon sees it within a second, or at its next start."""
     with opened_queue(service) as queue, _held(queue, f"job/{job}/wish") as lease:
-        state = State(queue, job)
-        if state.meta() is None:
-            known = ", ".join(job_names(queue)) or "none"
-            raise StateError(f"no job '{job}' in {service.data}", hint=f"there is: {known}", code="E167")
+        state = _known_state(service, queue, job)
         after = change(state.wish())
         queue.put(lease, state.wish_item(after))
         return after
 
 
 def pause(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
-    return wish(service, job, lambda w: replace(w, paused=tuple(sorted({*w.paused, _part(table, sink)}))))
+    """A write that is under way is finished."""
+    part = paused_part(_known_table(service, job, table), _known_sink(service, job, sink))
+    return wish(service, job, lambda w: replace(w, paused=tuple(sorted({*w.paused, part}))))
 
 
-def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
-    """Takes the pause back; tables that halted go on from where they stopped."""
-    part = _part(table, sink)
-    after = wish(service, job, lambda w: Wish(tuple(p for p in w.paused if p != part), stopped=False))
+def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> dict[str, str]:
+    """Takes the pause of the part back, without one every pause; tables that halted go on from where they stopped.
+
+    Answers what it cannot help: tables that halted at capture, with their reasons.
+    """
+    part = paused_part(_known_table(service, job, table), _known_sink(service, job, sink))
+    wish(service, job, lambda w: Wish(tuple(p for p in w.paused if part and p != part), stopped=False))
     with opened_queue(service) as queue, _held(queue, f"job/{job}/wish") as lease:
         state = State(queue, job)
         for record in state.tables(sink):
@@ -351,10 +359,13 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> Wi
                 queue.put(lease, state.table_item(again))
             elif record.phase is Phase.NEEDS_RESYNC and table == str(record.table):
                 raise StateError(f"it cannot go on: {record.reason}", code="E158")
-    return after
+        return {str(name): halt.reason for name, halt in state.halts().items() if table in ("", str(name))}
 
 
-def stop(service: Service, job: str) -> Wish:
+def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
+    """The job's processes drain and end; a table or a sink alone is paused."""
+    if table or sink:
+        return pause(service, job, table=table, sink=sink)
     return wish(service, job, lambda w: replace(w, stopped=True))
 
 
@@ -362,16 +373,40 @@ def forget(service: Service, job: str) -> None:
     """Delete all saved state of a job, its groups and with them its queued changes."""
     with opened_queue(service) as queue:
         if daemon_runs(queue, job):
-            raise StateError(f"job {job} is running", hint="stop the daemon first", code="E168")
-        state = State(queue, job)
+            raise StateError(f"job {job} is running", hint="stop the daemon first", code="E161")
+        state = _known_state(service, queue, job)
         for sink in cast("dict[str, str]", (state.meta() or {}).get("sinks", {})):
             queue.unsubscribe(f"{job}/{sink}")
         with _held(queue, f"job/{job}/wish") as lease:
             queue.put(lease, state.forget_items())
 
 
-def _part(table: str, sink: str) -> str:
-    return f"table:{table}" if table else f"sink:{sink}" if sink else ""
+def _known_state(service: Service, queue: Queue, job: str) -> State:
+    state = State(queue, job)
+    if state.meta() is None:
+        raise _unknown(f"no job '{job}' in {service.data}", job_names(queue))
+    return state
+
+
+def _known_table(service: Service, job: str, table: str) -> str:
+    with opened_queue(service) as queue:
+        state = _known_state(service, queue, job)
+        known = {str(record.table) for record in state.tables()} | {str(name) for name in state.halts()}
+    if table and table not in known:
+        raise _unknown(f"job {job} has no table '{table}'", known)
+    return table
+
+
+def _known_sink(service: Service, job: str, sink: str) -> str:
+    with opened_queue(service) as queue:
+        known = cast("dict[str, str]", (_known_state(service, queue, job).meta() or {}).get("sinks", {}))
+    if sink and sink not in known:
+        raise _unknown(f"job {job} has no sink '{sink}'", known)
+    return sink
+
+
+def _unknown(what: str, known: Iterable[str]) -> ConfigError:
+    return ConfigError(what, hint=f"there is: {', '.join(sorted(known)) or 'none'}", code="E167")
 
 
 @contextmanager
@@ -390,10 +425,7 @@ def _held(queue: Queue, name: str) -> Iterator[Lease]:
 def saved_job(service: Service, name: str) -> Job:
     """The job as its last run had it."""
     with opened_queue(service) as queue:
-        meta = State(queue, name).meta()
-        if meta is None:
-            known = ", ".join(job_names(queue)) or "none"
-            raise StateError(f"no job '{name}' in {service.data}", hint=f"there is: {known}", code="E167")
+        meta = _known_state(service, queue, name).meta() or {}
     return parse_job(str(meta["text"]), str(meta["path"]), service.plugin_paths)
 
 
@@ -402,7 +434,7 @@ def trace(service: Service, job: Job, table: TableId, key: str) -> list[engine_t
     with opened_queue(service) as queue:
         known = State(queue, job.name).schemas(table)
         if table not in known:
-            raise StateError(f"job {job.name} has no table {table}", hint="name it database.table", code="E167")
+            raise _unknown(f"job {job.name} has no table {table}", map(str, known))
         return list(engine_trace.trace(Parts(job, service), queue, table, key))
 
 
@@ -414,6 +446,8 @@ def reconcile(
     settle_seconds: float = 60.0,
 ) -> list[Result]:
     """Compare every value of every table at both ends; `said` hears each table's result as it comes."""
+    for table in tables:
+        _known_table(service, job.name, table)
     parts = Parts(job, service)
     results = []
     with opened_queue(service) as queue:
@@ -521,6 +555,7 @@ def status_facts(job: JobStatus) -> dict[str, object]:
                 "chunks_done": row.chunks_done,
                 "rows": row.rows,
                 "waiting": row.waiting,
+                "paused": row.paused,
             }
             for row in job.tables
         ],

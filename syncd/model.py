@@ -223,7 +223,7 @@ class SchemaChange:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All of the log before `position` has been given out. `time`: when the source says that this was so, microseconds.
+    """All of the log before `position` has been given out. `time`: when this was so, microseconds of our own clock.
 
     Comes after the last batch of a transaction, and on an idle source with each heartbeat.
     """

@@ -7,9 +7,11 @@ stored together (docs/architecture.md says who writes which key).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import quote
 
 from syncd.errors import StateError
@@ -17,6 +19,7 @@ from syncd.model import Chunk, Head, Position, TableId, TableSchema
 from syncd.spi import Queue
 
 FORMAT = 1
+T = TypeVar("T")
 
 Items = dict[str, bytes | None]
 
@@ -137,10 +140,23 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What people asked of a job: parts that stand still ("" the job, "table:db.t", "sink:s"), and whether to end."""
+    """What people asked of a job: parts that stand still (see `paused_part`), and whether to end."""
 
     paused: tuple[str, ...] = ()
     stopped: bool = False
+
+    def pauses(self, sink: str, table: TableId) -> bool:
+        """Whether the table is to stand still at the sink."""
+        name = str(table)
+        parts = {paused_part("", ""), paused_part(name, ""), paused_part("", sink), paused_part(name, sink)}
+        return not parts.isdisjoint(self.paused)
+
+
+def paused_part(table: str, sink: str) -> str:
+    """The name of a part: "" the job, "table:db.t", "sink:s", "table at s:db.t"."""
+    if table:
+        return f"table at {sink}:{table}" if sink else f"table:{table}"
+    return f"sink:{sink}" if sink else ""
 
 
 class State:
@@ -156,8 +172,10 @@ class State:
         data = self._queue.get(self._root + "meta")
         if data is None:
             return None
-        meta: dict[str, object] = json.loads(data)
-        if int(str(meta["format"])) > FORMAT:
+        with _whole(self._root + "meta"):
+            meta: dict[str, object] = json.loads(data)
+            newer = int(str(meta["format"])) > FORMAT
+        if newer:
             raise StateError(
                 f"the state of job {self._root[4:-1]} has format {meta['format']}, this syncd knows up to {FORMAT}",
                 hint="run the newer version, or start with a new data directory",
@@ -169,34 +187,23 @@ class State:
         return str((self.meta() or {}).get("mode", ""))
 
     def source(self) -> SourceRecord | None:
-        data = self._queue.get(self._root + "source")
-        return None if data is None else SourceRecord.load(data)
+        return self._one("source", SourceRecord.load)
 
     def tables(self, sink: str = "") -> list[TableRecord]:
         """Tables that gave up their share of the queue are NEEDS_RESYNC, whatever else was saved of them since."""
-        found = self._queue.scan(self._root + (f"table/{sink}/" if sink else "table/"))
         given_up = self.given_up()
-        return [_with(TableRecord.load(found[key]), given_up) for key in sorted(found)]
+        records = self._all(f"table/{sink}/" if sink else "table/", TableRecord.load)
+        return [_with(record, given_up) for record in records.values()]
 
     def table(self, sink: str, table: TableId) -> TableRecord | None:
-        data = self._queue.get(f"{self._root}table/{sink}/{_part(table)}")
-        return None if data is None else TableRecord.load(data)
+        return self._one(f"table/{sink}/{_part(table)}", TableRecord.load)
 
     def given_up(self) -> dict[tuple[str, TableId], Halt]:
         """(sink, table) -> why its queued changes are gone."""
-        found = {}
-        for data in self._queue.scan(self._root + "given-up/").values():
-            sink, database, name, reason, position, at = json.loads(data)
-            found[sink, TableId(database, name)] = Halt(reason, Position(position), at)
-        return found
+        return dict(self._all("given-up/", _given_up).values())
 
     def halts(self) -> dict[TableId, Halt]:
-        found = self._queue.scan(self._root + "halted/")
-        halts = {}
-        for data in found.values():
-            database, name, reason, position, at = json.loads(data)
-            halts[TableId(database, name)] = Halt(reason, Position(position), at)
-        return halts
+        return dict(self._all("halted/", _halt).values())
 
     def schemas(self, table: TableId | None = None) -> dict[TableId, dict[int, SchemaPair]]:
         """Every known version of every table, or of one."""
@@ -204,8 +211,9 @@ class State:
         versions: dict[TableId, dict[int, SchemaPair]] = {}
         for key, data in found.items():
             if key.endswith("/source"):
-                source = TableSchema.load(data)
-                published = TableSchema.load(found[key.removesuffix("source") + "published"])
+                with _whole(key):
+                    source = TableSchema.load(data)
+                    published = TableSchema.load(found[key.removesuffix("source") + "published"])
                 versions.setdefault(source.table, {})[source.version] = SchemaPair(source, published)
         return versions
 
@@ -214,31 +222,41 @@ class State:
         source, published = self._queue.get(root + "source"), self._queue.get(root + "published")
         if source is None or published is None:
             raise StateError(f"version {version} of {table} is not in the saved state", hint="resync the table")
-        return SchemaPair(TableSchema.load(source), TableSchema.load(published))
+        with _whole(root):
+            return SchemaPair(TableSchema.load(source), TableSchema.load(published))
 
     def chunks(self, sink: str, table: TableId) -> list[Chunk]:
-        found = self._queue.scan(f"{self._root}chunk/{sink}/{_part(table)}/")
-        return [Chunk.load(found[key]) for key in sorted(found)]
+        return [*self._all(f"chunk/{sink}/{_part(table)}/", Chunk.load).values()]
 
     def done(self, sink: str, table: TableId) -> dict[int, Done]:
-        found = self._queue.scan(f"{self._root}done/{sink}/{_part(table)}/")
-        return {int(key.rpartition("/")[2]): Done(*json.loads(data)) for key, data in found.items()}
+        found = self._all(f"done/{sink}/{_part(table)}/", lambda data: Done(*json.loads(data)))
+        return {int(key.rpartition("/")[2]): done for key, done in found.items()}
 
     def readers(self) -> int:
         """How many readers have a chunk."""
-        return int(self._queue.get(self._root + "readers") or 0)
+        return self._one("readers", int) or 0
 
     def waits(self) -> dict[str, Wait]:
         """What waits (a worker, or a part of its work), as last said."""
-        data = self._queue.get(self._root + "waits")
-        return {} if data is None else {name: Wait(*value) for name, value in json.loads(data).items()}
+        return self._one("waits", _waits) or {}
 
     def wish(self) -> Wish:
-        data = self._queue.get(self._root + "wish")
+        return self._one("wish", _wish) or Wish()
+
+    def _one(self, key: str, load: Callable[[bytes], T]) -> T | None:
+        data = self._queue.get(self._root + key)
         if data is None:
-            return Wish()
-        paused, stopped = json.loads(data)
-        return Wish(tuple(paused), stopped)
+            return None
+        with _whole(self._root + key):
+            return load(data)
+
+    def _all(self, prefix: str, load: Callable[[bytes], T]) -> dict[str, T]:
+        """By key, in order."""
+        loaded = {}
+        for key, data in sorted(self._queue.scan(self._root + prefix).items()):
+            with _whole(key):
+                loaded[key] = load(data)
+        return loaded
 
     # -- items to write
 
@@ -295,3 +313,34 @@ def _with(record: TableRecord, given_up: Mapping[tuple[str, TableId], Halt]) -> 
 def _part(table: TableId) -> str:
     """A table as two parts of a key, `database/name`, so that no two tables are alike and none begins another."""
     return f"{quote(table.database, safe='')}/{quote(table.name, safe='')}"
+
+
+def _halt(data: bytes) -> tuple[TableId, Halt]:
+    database, name, reason, position, at = json.loads(data)
+    return TableId(database, name), Halt(reason, Position(position), at)
+
+
+def _given_up(data: bytes) -> tuple[tuple[str, TableId], Halt]:
+    sink, database, name, reason, position, at = json.loads(data)
+    return (sink, TableId(database, name)), Halt(reason, Position(position), at)
+
+
+def _waits(data: bytes) -> dict[str, Wait]:
+    return {name: Wait(*value) for name, value in json.loads(data).items()}
+
+
+def _wish(data: bytes) -> Wish:
+    paused, stopped = json.loads(data)
+    return Wish(tuple(paused), stopped)
+
+
+@contextmanager
+def _whole(key: str) -> Iterator[None]:
+    """StateError for what cannot be read back as it was written."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise StateError(
+            f"{key} in the saved state is damaged: {type(error).__name__}: {error}",
+            hint="keep the data directory aside for inspection; then empty the targets and load anew into a new one",
+        ) from error

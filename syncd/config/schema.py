@@ -9,6 +9,7 @@ from typing import Any
 from syncd import plugins
 from syncd.config.service import Service
 from syncd.config.spec import JobSpec
+from syncd.errors import ConfigError
 
 _BLOCKS: dict[str, plugins.Kind] = {"SourceBlock": "source", "QueueBlock": "queue", "SinkBlock": "sink"}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -18,6 +19,8 @@ def json_schema(kind: str, plugin_paths: Sequence[Path] = ()) -> dict[str, Any]:
     """`kind` is "service" or "job"; a job's schema holds the options of all installed plugins whose driver is there."""
     if kind == "service":
         return _finished(Service.model_json_schema(), "syncd service file")
+    if kind != "job":
+        raise ConfigError(f"there is no schema of '{kind}'", hint="job or service", code="C109")
     schema = JobSpec.model_json_schema()
     definitions = schema["$defs"]
     for name, block in _BLOCKS.items():

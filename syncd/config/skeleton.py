@@ -22,9 +22,9 @@ source:
 {source_password}
 # A table, a glob ("shop.*") or a regular expression; the most specific pattern wins.
 tables:
-  "{pattern}": {{}}
-  # "{database}.secrets": {{skip: true}}
-  # "{database}.users": {{mask: {{email: hash}}, where: "country = 'DE'", columns: {{exclude: [notes]}}}}
+  "{database}.*": {{}}
+  # "{some}.secrets": {{skip: true}}
+  # "{some}.users": {{mask: {{email: hash}}, where: "country = 'DE'", columns: {{exclude: [notes]}}}}
 
 sinks:
   copy:
@@ -47,8 +47,8 @@ def skeleton(source_url: str, sink_url: str) -> str:
         source=source_plugin,
         source_url=_quoted(_without_password(source._replace(scheme="mysql", path=""))),
         source_password=_password("    ", "SOURCE_PASSWORD", source),
-        pattern=f"{database or '*'}.*",
-        database=database or "shop",
+        database=_quoted(database or "*"),
+        some=_quoted(database or "shop"),
         sink=sink_plugin,
         sink_url=_quoted(_without_password(sink._replace(scheme=sink_scheme))),
         sink_password=_password("      ", "SINK_PASSWORD", sink),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from syncd.errors import BatchError, FatalError
 from syncd.model import ChangeBatch, TableSchema
 
 
@@ -25,4 +26,16 @@ def join(schema: TableSchema, parts: Sequence[ChangeBatch]) -> ChangeBatch:
         np.concatenate([part.seq for part in parts]),
         time=max(part.time for part in parts),
         trace=parts[0].trace,
+    )
+
+
+def refused(batch: ChangeBatch, key: Sequence[str], error: BatchError) -> FatalError:
+    """What halts the table: how many rows of `batch` a sink has refused, and of the first its key and the reason."""
+    index, reason = min(error.rows.items())
+    at = ", ".join(f"{name}={batch.rows.column(name)[index].as_py()!r}" for name in key) or f"number {index}"
+    return FatalError(
+        f"{batch.table}: {len(error.rows)} of {len(batch)} rows refused, the first ({at}): {reason}",
+        table=str(batch.table),
+        hint="mend the row at the source, or the target, then `syncd jobs resume`",
+        code="E130",
     )

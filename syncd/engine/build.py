@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +21,13 @@ from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
 from syncd.model import Head, TableId, TableSchema, Target
 from syncd.spi import Context, Queue, Sink, Source
-from syncd.state import SchemaPair, SourceRecord, State, TableRecord, Wish
+from syncd.state import SchemaPair, SourceRecord, State, TableRecord
 
 HANG_SECONDS = 300.0
 """A worker that has made no step for this long loses its lease."""
 IDLE_SECONDS = 0.25
 """A lane worker looks at least this often; new messages wake it at once."""
+_LONG_NAME = 60
 LIVE_SECONDS = 10.0
 """A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
 
@@ -81,7 +83,10 @@ class Parts:
 
     def socket(self, sink: str) -> Path:
         """Where the process that hosts a one-process sink listens."""
-        return self.service.data / "run" / f"{self.job.name}.{sink}.sock"
+        name = f"{self.job.name}.{sink}"
+        if len(name) > _LONG_NAME:  # both may have 64 letters, and a socket's name is short
+            name = hashlib.sha256(name.encode()).hexdigest()[:_LONG_NAME]
+        return self.service.data / "run" / f"{name}.sock"
 
     # -- tables
 
@@ -193,14 +198,14 @@ class Parts:
 
     # -- judgements
 
-    def paused(self, wish: Wish, sink: str) -> Callable[[TableId], bool]:
-        """Whether people want a table to stand still at a sink."""
-        whole = bool({"", f"sink:{sink}"} & set(wish.paused))
-        return lambda table: whole or f"table:{table}" in wish.paused
-
     def caught_up(self, source: SourceRecord, record: TableRecord) -> bool:
-        """Capture has been near the source's end since the table was handed over."""
-        return source.saved >= record.since and source.saved - source.time < LIVE_SECONDS * 1e6
+        """Capture has been near the source's end since the table was handed over.
+
+        A hand-over that lies ahead says that the clock was set back: then it tells nothing.
+        """
+        return (
+            source.saved >= record.since or record.since > clock()
+        ) and source.saved - source.time < LIVE_SECONDS * 1e6
 
     def start(self, source: Source, head: Head) -> Head:
         """Where capture begins: the head, or for mode cdc what the job file says."""

@@ -19,7 +19,7 @@ import structlog
 
 from syncd import codec, partition
 from syncd.engine import barrier
-from syncd.engine.batches import join
+from syncd.engine.batches import join, refused
 from syncd.engine.build import HANG_SECONDS, IDLE_SECONDS, Parts, clock
 from syncd.engine.lease import Keeper, acquire
 from syncd.engine.process import Link
@@ -104,7 +104,7 @@ class Deliverer:
         0: go on at once.
         """
         records = {record.table: record for record in self._state.tables(self._sink_name)}
-        paused = self._parts.paused(self._state.wish(), self._sink_name)
+        wish = self._state.wish()
         source = self._state.source()
         by_tag: dict[str, dict[Lane, tuple[int, int]]] = {}
         for lane, borders in self._queue.lanes(self._group).items():
@@ -113,7 +113,7 @@ class Deliverer:
         due = time.monotonic() + IDLE_SECONDS
         for record in records.values():
             tag = self._parts.tag(record.table)
-            if not self._mine(tag) or paused(record.table):
+            if not self._mine(tag) or wish.pauses(self._sink_name, record.table):
                 continue
             unit = self._units.setdefault(tag, Unit(tag))
             if record.phase is Phase.NEW:
@@ -153,8 +153,7 @@ class Deliverer:
         except FencedError:
             raise
         except BatchError as error:
-            index, reason = next(iter(error.rows.items()))
-            self._halt(unit, record, f"{len(error.rows)} rows refused, the first (row {index}): {reason}")
+            self._halt(unit, record, str(refused(unit.pending[0].batch, unit.pending[0].target.schema.key, error)))
         except SyncdError as error:
             self._halt(unit, record, str(error))
         except Exception as error:

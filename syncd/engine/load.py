@@ -125,7 +125,7 @@ class Loader:
         """What the idle reader is to do next."""
         wish = self._state.wish()
         for load in self.loads.values():
-            if load.waiting and not self._parts.paused(wish, load.record.sink)(load.record.table):
+            if load.waiting and not wish.pauses(load.record.sink, load.record.table):
                 chunk = load.waiting.pop(0)
                 load.running.add(chunk.number)
                 self.tasks[reader] = Copy(load.record, chunk)

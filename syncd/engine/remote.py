@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -25,6 +26,8 @@ from syncd.model import ChangeBatch, Finding, KeyValue, Lane, SchemaChange, Targ
 from syncd.spi import Mark, Sink, Ticket, Traits
 
 _END = "end of scan"
+_LONGEST_ADDRESS = 107
+"""Bytes of a socket's name, as unix(7) says."""
 _CALLS = frozenset({"check", "plan", "prepare", "fence", "write", "marks", "apply", "scan", "expire"})
 
 
@@ -139,6 +142,19 @@ class HostedSink(_Proxy):
             yield batch
 
 
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """A name of the socket that the kernel takes; where the path is too long for it, by way of the open folder."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 class SinkServer:
     """Serves a hosted sink on `path`, a socket in a directory that only its user can enter."""
 
@@ -146,12 +162,13 @@ class SinkServer:
         self._path = path
         self._sink = HostedSink(host, traits)
         self._key = secrets.token_bytes(32)
+        self._open = ExitStack()
 
     def start(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.parent.chmod(0o700)
         self._path.unlink(missing_ok=True)
-        self._listener = Listener(str(self._path), family="AF_UNIX", backlog=16)
+        self._listener = Listener(self._open.enter_context(_address(self._path)), family="AF_UNIX", backlog=16)
         self._path.chmod(0o600)
         key_file = _key_file(self._path)
         key_file.unlink(missing_ok=True)
@@ -161,6 +178,7 @@ class SinkServer:
 
     def stop(self) -> None:
         self._listener.close()
+        self._open.close()
         self._path.unlink(missing_ok=True)
         _key_file(self._path).unlink(missing_ok=True)
 
@@ -211,7 +229,8 @@ class RemoteSink(_Proxy):
     def open(self) -> None:
         """TransientError while the process that hosts the sink is not there (yet)."""
         try:
-            self._connection = Client(str(self._path), family="AF_UNIX", authkey=_key_file(self._path).read_bytes())
+            with _address(self._path) as address:
+                self._connection = Client(address, family="AF_UNIX", authkey=_key_file(self._path).read_bytes())
         except (OSError, EOFError, AuthenticationError) as error:
             raise TransientError(
                 f"the process that hosts the sink does not answer at {self._path}: {error}",

@@ -53,7 +53,7 @@ def holders(parts: Parts, queue: Queue) -> list[Holder]:
     found = []
     for (group, tag), size in shares.most_common():
         record = mine.get((group, tag))
-        paused = record is not None and parts.paused(wish, record.sink)(record.table)
+        paused = record is not None and wish.pauses(record.sink, record.table)
         found.append(Holder(size, group, tag, record, paused))
     return found
 

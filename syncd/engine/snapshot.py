@@ -18,10 +18,10 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.engine.batches import join
+from syncd.engine.batches import join, refused
 from syncd.engine.build import Parts, clock
 from syncd.engine.process import Link, open_source
-from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, TableId, TableSchema, Target
 from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
@@ -140,12 +140,12 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
             break
         log.info("schema_changed_while_read", job=parts.job.name)
     reasons = {found.schema.table: (*found.refusals, *parts.refusals(found.schema)) for found in before}
-    refused = {str(table): "; ".join(why) for table, why in reasons.items() if why}
+    refused = {str(table): _refusal(table, why) for table, why in reasons.items() if why}
     sizes = {found.schema: found.bytes for found in before if not reasons[found.schema.table]}
     if not sizes:
         raise FatalError(
             f"job {parts.job.name}: no table to copy" + (f"; refused: {refused}" if refused else ""),
-            hint="look at the job's table patterns, or run syncd plan",
+            hint="look at the table patterns and at the account's SELECT grants (`syncd plan`, `syncd check`)",
             code="E160",
         )
     start = parts.start(source, head)
@@ -156,14 +156,19 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
         items |= state.schema_item(SchemaPair(schema, parts.transform(schema).schema))
         for sink in parts.sinks_of(schema.table):
             items |= state.table_item(TableRecord(schema.table, sink, Phase.NEW, start, since=clock()))
-    for table, why in reasons.items():
-        if why:
-            log.error("table_refused", job=parts.job.name, table=str(table), reason="; ".join(why))
-            items |= state.halt_item(table, Halt("; ".join(why), start.position, clock()))
+    for table in reasons:
+        if (why := refused.get(str(table))) is not None:
+            log.error("table_refused", job=parts.job.name, table=str(table), reason=why)
+            items |= state.halt_item(table, Halt(why, start.position, clock()))
     parts.subscribe(queue, [schema.table for schema in sizes])
     queue.put(lease, items)
     failpoint("snapshot.head_saved")
     return sum(1 + size // parts.job.snapshot.chunk_bytes for size in sizes.values())
+
+
+def _refusal(table: TableId, reasons: Sequence[str]) -> str:
+    hint = "leave it out of the job (`skip: true`), or change it at the source and load anew"
+    return str(Unsupported(f"{table} is not copied: {'; '.join(reasons)}", hint=hint))
 
 
 def _columns(tables: Sequence[Found]) -> dict[TableId, object]:
@@ -261,10 +266,6 @@ class Reader:
                 self._link.send(Copied(task.record, task.chunk, done))
         except FencedError:
             raise
-        except BatchError as error:
-            index, reason = next(iter(error.rows.items()))
-            what = f"{task.record.table}: {len(error.rows)} rows refused, the first (row {index}): {reason}"
-            self._link.send(Refused(task.record, FatalError(what, table=str(task.record.table), code="E130")))
         except SyncdError as error:
             self._link.send(Refused(task.record, error))
 
@@ -302,7 +303,10 @@ class Reader:
 
     def _write(self, name: str, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
         """The same call again until the sink has taken it."""
-        _until_done(self._link, lambda: self._sink(name).write(target, batch, ticket))
+        try:
+            _until_done(self._link, lambda: self._sink(name).write(target, batch, ticket))
+        except BatchError as error:
+            raise refused(batch, target.schema.key, error) from error
 
     def _sink(self, name: str) -> Sink:
         if name not in self._sinks:

@@ -7,7 +7,7 @@ source by then has been applied, and only keys that differ each time are reporte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,10 @@ class Different:
 
 @dataclass
 class Result:
-    """One table at one sink. `missing`: rows the sink lacks; `extra`: rows the source lacks. Samples are capped."""
+    """One table at one sink. `missing`: rows the sink lacks; `extra`: rows the source lacks. Samples are capped.
+
+    `kept`: rows the source lacks and the sink is to keep, since its delete policy is `ignore`.
+    """
 
     table: TableId
     sink: str
@@ -43,6 +46,7 @@ class Result:
     missing: int = 0
     extra: int = 0
     different: int = 0
+    kept: int = 0
     missing_keys: list[Key] = field(default_factory=list)
     extra_keys: list[Key] = field(default_factory=list)
     samples: list[Different] = field(default_factory=list)
@@ -60,6 +64,7 @@ class Comparison:
     missing: list[Key]
     extra: list[Key]
     different: list[Different]
+    kept: int = 0
 
     @property
     def keys(self) -> set[Key]:
@@ -71,6 +76,7 @@ class Comparison:
             [key for key in self.missing if key in keys],
             [key for key in self.extra if key in keys],
             [each for each in self.different if each.key in keys],
+            self.kept,
         )
 
 
@@ -103,6 +109,7 @@ def _add(total: Result, part: Comparison) -> None:
     total.missing += len(part.missing)
     total.extra += len(part.extra)
     total.different += len(part.different)
+    total.kept += part.kept
     total.missing_keys += part.missing[: SAMPLES - len(total.missing_keys)]
     total.extra_keys += part.extra[: SAMPLES - len(total.extra_keys)]
     total.samples += part.different[: SAMPLES - len(total.samples)]
@@ -114,7 +121,8 @@ def _compare(
     wanted = target.schema.arrow()
     left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0)))
     right = _table(wanted, sink.scan(target, chunk.normal_lower, chunk.normal_upper))
-    return compare_rows(target.schema, left, right)
+    found = compare_rows(target.schema, left, right)
+    return replace(found, extra=[], kept=len(found.extra)) if target.deletes == "ignore" else found
 
 
 def _table(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:

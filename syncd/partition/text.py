@@ -9,7 +9,7 @@ import re
 import pyarrow as pa
 import pyarrow.types as pat
 
-from syncd.errors import FatalError
+from syncd.errors import ConfigError
 from syncd.model import Column, TableSchema
 
 _TIME = re.compile(r"(-?)(\d{1,3}):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
@@ -83,8 +83,9 @@ def _microseconds(value: str) -> int:
     return -total if sign else total
 
 
-def _wrong(schema: TableSchema, text: str, why: str) -> FatalError:
-    return FatalError(
+def _wrong(schema: TableSchema, text: str, why: str) -> ConfigError:
+    return ConfigError(
         f"{schema.table}: {text!r} is no key: {why}",
         hint="write 42, or a,b, or a JSON list or object of the key columns",
+        code="C109",
     )

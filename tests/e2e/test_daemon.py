@@ -62,6 +62,37 @@ def test_pause_and_resume(shop: Database, tmp_path: Path) -> None:
         run.assert_equal()
 
 
+def test_parts_of_a_job_by_name(shop: Database, tmp_path: Path) -> None:
+    """Paused at one sink, shown as such, resumed; what has no such name is refused; a job is stopped and goes on."""
+    service = ("--service", str(tmp_path / "syncd.yaml"))
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        for words, says in (
+            (("jobs", "pause", "chaos", "--table", "no.such"), f"there is: {shop.name}.items, {shop.name}.pairs"),
+            (("jobs", "stop", "chaos", "--sink", "other"), "job chaos has no sink 'other'; there is: copy [E167]"),
+            (("jobs", "resume", "other"), "there is: chaos [E167]"),
+            (("jobs", "forget", "other"), "there is: chaos [E167]"),
+            (("reconcile", "chaos", "--full", "--table", "no.such"), "job chaos has no table 'no.such'"),
+            (("trace", "chaos", "no.such", "1"), "job chaos has no table no.such; there is: "),
+            (("trace", "chaos", f"{shop.name}.pairs", "1"), "1 values for the key columns (a, b); write 42, or a,b"),
+            (("trace", "chaos", f"{shop.name}.items", "no"), "'no' is no key: not a int32 for 'id'"),
+        ):
+            done = syncd(*words, *service)
+            assert (done.returncode, done.stdout, says in done.stderr) == (2, "", True), (words, done)
+        part = ("--table", f"{shop.name}.items", "--sink", "copy")
+        assert syncd("jobs", "stop", "chaos", *part, *service).returncode == 0
+        shop.execute("UPDATE items SET n = 7", "UPDATE words SET n = 7")
+        run.wait_for(lambda: waiting(run, "words") == 0 and waiting(run, "items") > 0, 30)
+        shown = [line.split() for line in syncd("status", *service).stdout.splitlines() if f"{shop.name}." in line]
+        assert [line[2:4] for line in shown] == [["LIVE,", "paused"], ["LIVE", "1/1"], ["LIVE", "1/1"]]
+        assert syncd("jobs", "stop", "chaos", *service).returncode == 0
+        run.wait_for(lambda: state_of(run) == "STOPPED" and set(run.workers()) == {"run"}, 40)
+        assert syncd("jobs", "resume", "chaos", *service).returncode == 0
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
 def waiting(run: Running, table: str) -> int:
     rows = control.status(run.service)[0].tables
     return next(row.waiting for row in rows if row.record.table.name == table)

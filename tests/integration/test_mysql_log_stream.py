@@ -140,6 +140,19 @@ def test_an_idle_log_still_gives_checkpoints(database: Database, start: Position
         assert abs(beat.time / 1e6 - time.time()) < 5
 
 
+@pytest.mark.mariadb
+@pytest.mark.parametrize("ahead", [-86_400, 86_400])
+def test_checkpoints_tell_the_time_of_our_clock(mariadb_database: Database, ahead: int) -> None:
+    """A source whose clock differs from ours would else look like a lag, or like one that is never there."""
+    mariadb_database.execute("CREATE TABLE a (id INT PRIMARY KEY, v TEXT)")
+    start = log_end(mariadb_database)
+    mariadb_database.execute("INSERT INTO a VALUES (1, '')")
+    known = schemas(mariadb_database, "a")
+    with streaming(mariadb_database, start, known, heartbeat=0.2, now=lambda: time.time() + ahead) as events:
+        marks = list(islice((event for event in events if isinstance(event, Checkpoint)), 4))
+    assert all(abs(mark.time / 1e6 - time.time() - ahead) < 5 for mark in marks)
+
+
 def test_a_row_comes_without_waiting_for_more(database: Database, start: Position) -> None:
     with (
         streaming(database, start, schemas(database, "a"), heartbeat=30) as events,

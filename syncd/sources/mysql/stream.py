@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncd.errors import TransientError
 from syncd.model import ChangeBatch, Checkpoint, Position, SchemaChange, TableId, TableSchema
@@ -75,6 +75,9 @@ def stream(
                 raise TransientError(
                     f"the server has sent nothing for {_PATIENCE * options.heartbeat:.1f} s, not even a heartbeat"
                 )
-            yield from decoder.take(feed)
+            for event in decoder.take(feed):
+                # In our clock, so that two clocks that differ do not look like a lag.
+                late = int(server.clock * 1_000_000) if isinstance(event, Checkpoint) else 0
+                yield replace(event, time=event.time - late) if late else event
     finally:
         close(connection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 from syncd.errors import StateError
 from syncd.model import Chunk, Column, Head, Position, TableId, TableSchema
 from syncd.spi import Lease
-from syncd.state import Done, Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord, Wait, Wish
+from syncd.state import (
+    Done,
+    Halt,
+    Items,
+    Phase,
+    SchemaPair,
+    SourceRecord,
+    State,
+    TableRecord,
+    Wait,
+    Wish,
+    paused_part,
+)
 from tests.unit.engine.kit import leased, opened_queue
 
 TABLE = TableId("shop", "items")
@@ -155,6 +167,11 @@ def test_halts_waits_and_wishes(saved: Saved) -> None:
     saved.put(saved.state.halt_item(TABLE, halt))
     saved.put(saved.state.waits_item({"capture": Wait("the server is away", 7)}))
     saved.put(saved.state.wish_item(Wish(("", "table:shop.items"), True)))
+    assert Wish(("",)).pauses("sink", TABLE)
+    assert Wish((paused_part("shop.items", ""),)).pauses("any", TABLE)
+    assert Wish((paused_part("", "sink"),)).pauses("sink", TABLE)
+    at_one_sink = Wish((paused_part("shop.items", "sink"),))
+    assert (at_one_sink.pauses("sink", TABLE), at_one_sink.pauses("other", TABLE)) == (True, False)
     assert saved.state.halts() == {TABLE: halt}
     assert saved.state.waits() == {"capture": Wait("the server is away", 7)}
     assert saved.state.wish() == Wish(("", "table:shop.items"), True)
@@ -170,6 +187,29 @@ def test_a_newer_format_is_refused(saved: Saved) -> None:
     saved.put({"job/j/meta": b'{"format": 99}'})
     with pytest.raises(StateError, match="format 99"):
         saved.state.meta()
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        ("meta", State.meta),
+        ("source", State.source),
+        ("table/sink/shop/items", State.tables),
+        ("halted/shop/items", State.halts),
+        ("schema/shop/items/00000000000000000007/source", State.schemas),
+        ("chunk/sink/shop/items/000000001", lambda state: state.chunks("sink", TABLE)),
+        ("done/sink/shop/items/000000001", lambda state: state.done("sink", TABLE)),
+        ("waits", State.waits),
+        ("wish", State.wish),
+    ],
+)
+@pytest.mark.parametrize("value", [b"", b"{", b"{}", b"[1]", b"7", b"\xff\xfe"])
+def test_damaged_state_is_named(saved: Saved, key: str, read: Callable[[State], object], value: bytes) -> None:
+    if (key, value) == ("waits", b"{}"):
+        return
+    saved.put({f"job/j/{key}": value})
+    with pytest.raises(StateError, match=f"job/j/{key} in the saved state is damaged: "):
+        read(saved.state)
 
 
 def test_a_forgotten_job_leaves_nothing_and_takes_nothing_of_others(saved: Saved) -> None:

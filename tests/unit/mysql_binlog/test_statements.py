@@ -14,7 +14,7 @@ from syncd.sources.mysql.binlog import actions, alter
 from syncd.sources.mysql.binlog.control import Query
 from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.tables import Tables
-from syncd.sources.mysql.binlog.tokens import tokens
+from syncd.sources.mysql.binlog.tokens import tokens, without_values
 from tests.unit.mysql_binlog.craft import SCHEMA, TABLE
 
 TWIN = Column("_key_id", pa.binary(), False, normal_of="id")
@@ -54,6 +54,19 @@ def test_words() -> None:
     assert words("1a t1 日本 @x $y") == ["1a", "t1", "日本", "@x", "$y"]
     with pytest.raises(Unsupported, match="open quote"):
         words("ALTER TABLE `t")
+
+
+@pytest.mark.parametrize(
+    ("statement", "shown"),
+    [
+        ("UPDATE t SET a = 'x''y\\'z', b=12.5 /* who */ WHERE `k` = \"q\"", "UPDATE t SET a = ?, b=?  WHERE `k` = ?"),
+        ("INSERT INTO t VALUES (x'00', N'geheim')", "INSERT INTO t VALUES (?, ?)"),
+        ("INSERT INTO t VALUES ('geheim", "INSERT INTO t VALUES (..."),
+        ("a " * 200, "a " * 100),
+    ],
+)
+def test_a_statement_is_shown_without_its_values(statement: str, shown: str) -> None:
+    assert without_values(statement) == shown
 
 
 def test_comments_that_are_executed() -> None:

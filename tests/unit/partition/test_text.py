@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from syncd.errors import FatalError
+from syncd.errors import ConfigError
 from syncd.model import Column, TableId, TableSchema
 from syncd.partition import key_text
 
@@ -59,6 +59,6 @@ def test_what_is_typed_becomes_one_row(types: list[pa.DataType], text: str, valu
     ],
 )
 def test_what_is_no_key_is_refused_with_the_reason(types: list[pa.DataType], text: str, why: str) -> None:
-    with pytest.raises(FatalError) as caught:
+    with pytest.raises(ConfigError) as caught:
         key_text(schema(*types), text)
     assert why in str(caught.value)

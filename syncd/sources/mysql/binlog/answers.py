@@ -41,14 +41,15 @@ def error_of(code: int, text: str) -> SyncdError:
     if code in _PASSING:
         return TransientError(said)
     if code in _DENIED:
-        return FatalError(said, hint="GRANT REPLICATION SLAVE ON *.* to syncd's user")
+        return FatalError(said, hint="GRANT REPLICATION SLAVE ON *.* to syncd's user", code="E182")
     if "same server_uuid/server_id" in lower or "same server_id" in lower or "duplicate" in lower:
         return FatalError(
             f"another reader of the log took this job's server_id: {text} ({code})",
             hint="give each job and each replica a server_id of its own",
+            code="E190",
         )
     if "max_allowed_packet" in lower:
-        return FatalError(said, hint="raise max_allowed_packet at the server")
+        return FatalError(said, hint="raise max_allowed_packet at the server", code="E184")
     if any(part in lower for part in _LOST):
         return PositionLost(
             said,

@@ -20,7 +20,7 @@ from syncd.sources.mysql.binlog import actions, alter
 from syncd.sources.mysql.binlog.columns import Defined
 from syncd.sources.mysql.binlog.control import Query
 from syncd.sources.mysql.binlog.tables import Tables
-from syncd.sources.mysql.binlog.tokens import tokens
+from syncd.sources.mysql.binlog.tokens import tokens, without_values
 from syncd.sources.mysql.types import DATES, arguments, base_type, members
 
 _CODECS = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "utf8": "utf-8", "latin1": "cp1252", "gbk": "gbk", "big5": "big5"}
@@ -88,7 +88,8 @@ class Follower:
         for table in sorted(action.tables):
             if self._tables.wanted(table) and table in self._tables.schemas:
                 raise Unsupported(
-                    f"{table}: a session switched to STATEMENT or MIXED; the log holds no rows but {text[:200]!r}",
+                    f"{table}: a session switched to STATEMENT or MIXED; the log holds no rows but "
+                    f"{without_values(text)!r}",
                     table=str(table),
                     hint="SET GLOBAL binlog_format = ROW (and in all sessions), then resync the table",
                 )

@@ -81,8 +81,27 @@ def _tokens(statement: str, version: int, mariadb: bool, ansi: bool) -> Iterator
             yield Token(Kind.WORD, text)
         elif kind == "sign":
             if text in "'\"`":
-                raise Unsupported(f"a statement in the log has an open quote: {statement[:200]!r}")
+                raise Unsupported(f"a statement in the log has an open quote: {without_values(statement)!r}")
             yield Token(Kind.SIGN, text)
+
+
+def without_values(statement: str, length: int = 200) -> str:
+    """Its beginning for a message: without comments, every value as `?`, since a value may be one that a mask hides."""
+    shown = ""
+    at = 0
+    while at < len(statement) and len(shown) < length:
+        match = _TOKEN.match(statement, at)
+        assert match is not None
+        at, kind, text = match.end(), match.lastgroup, match.group()
+        if kind == "sign" and text in "'\"`":
+            return shown + "..."  # an open quote: from here on everything may be a value
+        if kind in {"double", "single", "bits", "number"}:
+            shown += "?"
+        elif kind in {"back", "word", "sign"}:
+            shown += text
+        else:
+            shown += " " if kind == "space" else ""
+    return shown[:length]
 
 
 def _executed(opening: str, version: int, mariadb: bool) -> bool:

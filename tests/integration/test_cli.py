@@ -1,0 +1,176 @@
+"""The command line with odd arguments: what is wrong is said in one line with its code, and the exit code fits."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from syncd import cli, logs
+from syncd.catalogue import CATALOGUE
+from syncd.config import load_job
+from syncd.testing.servers.ports import free_port
+from tests.services.database import Database
+
+Syncd = Callable[[str], tuple[int, str, str]]
+"""A command line -> exit code, stdout, stderr."""
+
+JOB = """\
+job: shop
+source: {{mysql: {{url: "mysql://root@127.0.0.1:{port}", connect_timeout: 1}}}}
+tables: {{"{database}.*": {{}}}}
+sinks: {{copy: {{sqlite-versioned: {{path: sink.db}}}}}}
+"""
+
+
+@pytest.fixture
+def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Syncd]:
+    """Runs in an empty folder; the log's set-up, which is the whole process's, is put back."""
+    monkeypatch.chdir(tmp_path)
+    for name in (logs.LEVEL, logs.FORMAT):
+        monkeypatch.setenv(name, os.environ.get(name, "info" if name == logs.LEVEL else "auto"))
+
+    def run(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["syncd", *shlex.split(line)])
+        code: int | str | None = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, said.out, said.err
+
+    yield run
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "code"),
+    [
+        ("explain X999", "no error has the code 'X999'", "C109"),
+        ("explain ''", "no error has the code ''", "C109"),
+        ("schema table", "there is no schema of 'table'; job or service", "C109"),
+        ("--log-level loud plugins", "--log-level loud; debug, info", "C109"),
+        ("--log-format pretty plugins", "--log-format pretty; auto, text", "C109"),
+        ("validate no.yaml", "no.yaml: cannot be read: No such file", "C101"),
+        ("validate empty", "empty: holds no job file", "C101"),
+        ("check empty", "empty: holds no job file", "C101"),
+        ("plan empty", "empty: holds no job file", "C101"),
+        ("run empty", "empty: holds no job file", "C101"),
+        ("run", "jobs: cannot be read", "C101"),
+        ("validate bad.yaml no.yaml", "bad.yaml:1:6", "C102"),
+        ("status", "syncd-data holds no syncd data", "E166"),
+        ("status --data bad.yaml", "bad.yaml holds no syncd data", "E166"),
+        ("status --service bad.yaml", "bad.yaml:1:6", "C102"),
+        ("jobs pause shop", "holds no syncd data", "E166"),
+        ("trace shop shop.users 1", "holds no syncd data", "E166"),
+        ("reconcile shop --full", "holds no syncd data", "E166"),
+        ("reconcile shop", "give --full", "C130"),
+        ("init shop http://x", "not the URL of a source", "C109"),
+        ("init postgres://x/y http://x", "'postgres' is not the scheme of a source", "C109"),
+    ],
+)
+def test_odd_arguments(syncd: Syncd, tmp_path: Path, line: str, says: str, code: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.yaml").write_text("job: [\n")
+    exit_code, out, err = syncd(line)
+    assert (exit_code, out) == (2, "")
+    assert says in err
+    assert f"[{code}]" in err
+    assert set(re.findall(r"\[([CE]\d+)\]", err)) <= set(CATALOGUE)
+    assert "Traceback" not in err
+
+
+def test_all_faults_of_several_files(syncd: Syncd, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("job: [\n")
+    _, _, err = syncd("validate bad.yaml no.yaml")
+    assert [line.split(":")[0] for line in err.splitlines()] == ["bad.yaml", "no.yaml"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "init",
+        "check",
+        "validate",
+        "plan",
+        "run",
+        "status",
+        "jobs",
+        "reconcile",
+        "trace",
+        "plugins",
+        "demo",
+        "schema",
+    ]
+    + [f"jobs {verb}" for verb in ("pause", "resume", "stop", "forget")]
+    + ["schema", "explain"],
+)
+def test_help(syncd: Syncd, words: str) -> None:
+    code, out, _ = syncd(f"{words} --help")
+    assert code == 0
+    assert "Usage:" in out
+    assert "--help" in out
+
+
+def test_init_writes_what_validates_whatever_the_name(syncd: Syncd, tmp_path: Path) -> None:
+    for database in ('sh"op', "größe", "a'b", "with space", "back\\slash"):
+        code, out, _ = syncd(f"init {shlex.quote(f'mysql://me@h:1/{database}')} chdb:///tmp/x/y")
+        assert code == 0
+        (tmp_path / "job.yaml").write_text(out)
+        assert [*load_job(tmp_path / "job.yaml").spec.tables] == [f"{database}.*"]
+
+
+@pytest.mark.mariadb
+def test_check_tells_faults_of_the_file_from_a_server_that_is_away(
+    syncd: Syncd, mariadb_database: Database, tmp_path: Path
+) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(JOB.format(port=mariadb_database.port, database=mariadb_database.name))
+    assert syncd("check job.yaml")[0] == 0
+    job.write_text(job.read_text().replace("connect_timeout: 1", "password: wrong"))
+    code, out, _ = syncd("check job.yaml")
+    assert code == 2
+    assert "error source" in out
+    assert "refused the log-in" in out
+    assert "[E181]" in out
+    assert "ok sink copy: connected" in out
+    job.write_text(JOB.format(port=free_port(), database="x"))
+    code, out, _ = syncd("check job.yaml")
+    assert code == 3
+    assert "[E120]" in out
+    assert syncd("plan job.yaml")[0] == 3
+
+
+@pytest.mark.mariadb
+def test_plan_cuts_nothing_and_refuses_by_name(syncd: Syncd, mariadb_database: Database, tmp_path: Path) -> None:
+    mariadb_database.execute(
+        "CREATE TABLE things (id BIGINT UNSIGNED PRIMARY KEY, kind ENUM('a','b') NOT NULL DEFAULT 'a', t TIME(3))",
+        "INSERT INTO things VALUES (1, 'a', NULL), (2, 'b', '-01:00:00')",
+        "CREATE TABLE heap (a INT)",
+        "CREATE TABLE places (id INT PRIMARY KEY, place GEOMETRY)",
+    )
+    job = JOB.format(port=mariadb_database.port, database=mariadb_database.name)
+    job = job.replace("sqlite-versioned: {path: sink.db}", f'clickhouse: {{url: "chdb://{tmp_path}/ch/copy"}}')
+    (tmp_path / "job.yaml").write_text(job)
+    code, out, err = syncd("plan job.yaml")
+    assert code == 2, err
+    assert "…" not in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    name = mariadb_database.name
+    assert f"{name}.things about 2 rows, 16,384 bytes" in lines
+    assert "id bigint(20) unsigned UInt64 key" in lines
+    assert "kind enum('a','b') LowCardinality(String) the member's name" in lines
+    assert "t time(3) Nullable(Int64) microseconds" in lines
+    assert "ENGINE = ReplacingMergeTree(_version, _deleted)" in lines
+    assert any("refused" in line and "no primary key" in line for line in lines)
+    assert any("refused" in line and "geometry is not supported" in line for line in lines)
+    assert not (tmp_path / "ch" / "copy" / "data").exists()
