@@ -8,8 +8,6 @@ from __future__ import annotations
 import difflib
 from typing import Final, NamedTuple
 
-from syncd.errors import ConfigError
-
 
 class Entry(NamedTuple):
     """`title` is one short line, `meaning` says when it happens, `todo` what to do then."""
@@ -446,12 +444,12 @@ CATALOGUE: Final[dict[str, Entry]] = {entry.code: entry for entry in _ENTRIES}
 
 
 def explain(code: str) -> str:
-    """What `syncd explain CODE` prints. ConfigError for a code that is not there."""
+    """What `syncd explain CODE` prints. KeyError, with a hint, for a code that is not there."""
     entry = CATALOGUE.get(code.strip().strip("[]").upper())
     if entry is None:
         close = difflib.get_close_matches(code.upper(), CATALOGUE, 1)
         hint = f"did you mean {close[0]}?" if close else "docs/errors.md lists them"
-        raise ConfigError(f"no error has the code '{code}'", hint=hint, code="C109")
+        raise KeyError(f"no error has the code '{code}'; {hint}")
     more = f"\n{RESYNC}\n" if "resync" in entry.todo.lower() else ""
     return f"{entry.code}  {entry.title}\n\n{entry.meaning}\n\nWhat to do: {entry.todo}\n{more}"
 

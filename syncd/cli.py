@@ -147,7 +147,10 @@ def schema(what: Annotated[str, typer.Argument(help="job or service")] = "job") 
 @app.command()
 def explain(code: Annotated[str, typer.Argument(help="A code such as C107.")]) -> None:
     """Say what an error code means and what to do."""
-    out.print(explain_code(code), markup=False)
+    try:
+        out.print(explain_code(code), markup=False)
+    except KeyError as error:
+        raise ConfigError(str(error.args[0]), code="C109") from error
 
 
 @app.command("plugins")

@@ -53,3 +53,14 @@ def configure(
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
+
+
+class _Libraries(logging.Handler):
+    """What libraries say by `logging`, in the form of our own lines; without tracebacks, since they may hold values."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            structlog.get_logger().log(record.levelno, "library", logger=record.name, message=record.getMessage())
+        except (OSError, ValueError):  # the error stream is closed
+            self.handleError(record)

@@ -111,7 +111,7 @@ class Running:
 
     def close(self) -> None:
         self.kill()
-        self._stack.close()
+        self.close_queue()
 
     def workers(self) -> dict[str, int]:
         """Name -> pid of the daemon's worker processes ("capture", "reader/1", ...), the supervisor as "run"."""
@@ -132,6 +132,11 @@ class Running:
         if self._queue is None and (self.service.data / "queue").exists():
             self._queue = self._stack.enter_context(control.opened_queue(self.service))
         return self._queue
+
+    def close_queue(self) -> None:
+        """So that its files can be changed; the next look opens it again."""
+        self._stack.close()
+        self._queue = None
 
     def phases(self) -> dict[str, Phase]:
         if self.queue is None:

@@ -140,8 +140,7 @@ def test_a_password_that_changes_while_live(pair: Database, tmp_path: Path) -> N
             run.start()
             run.wait_live(2)
             pair.execute("SET PASSWORD FOR copier@'127.0.0.1' = PASSWORD('new')")
-            for (number,) in pair.query("SELECT id FROM information_schema.processlist WHERE user = 'copier'"):
-                pair.execute(f"KILL {number}")
+            pair.execute("KILL USER copier@'127.0.0.1'")
             ends(run, 4, "refused the log-in", "[E181]")
             assert "pw" not in re.sub(r"\S*/\S*", "", run.log.read_text())
             pair.execute("UPDATE a SET v = 'meanwhile' WHERE id < 9")
@@ -198,10 +197,16 @@ def test_a_server_that_dies_and_a_log_that_is_purged(private_mariadb: PrivateSer
             # Now the log goes while nobody reads it. A restart lets go of every reader that the server still counts.
             database.execute("UPDATE a SET v = 'in the lost part' WHERE id = 1", "DELETE FROM b WHERE id = 2")
             server.restart()
-            database.execute("FLUSH BINARY LOGS", "SET GLOBAL slave_connections_needed_for_purge = 0")
+            database.execute("FLUSH BINARY LOGS")
+            if database.query("SHOW VARIABLES LIKE 'slave_connections_needed_for_purge'"):  # newer ones keep the log
+                database.execute("SET GLOBAL slave_connections_needed_for_purge = 0")
             ((last, *_),) = database.query("SHOW MASTER STATUS")
-            database.execute(f"PURGE BINARY LOGS TO '{last}'")
-            assert len(database.query("SHOW BINARY LOGS")) == 1
+
+            def purged() -> bool:  # a server keeps the log before the last until its engine has caught up
+                database.execute(f"PURGE BINARY LOGS TO '{last}'")
+                return len(database.query("SHOW BINARY LOGS")) == 1
+
+            run.wait_for(purged, 30, restart=False)
             run.start()
             ends(run, 4, "resync", "[E151]")
             done = syncd(run, "jobs", "forget", "chaos")
@@ -296,15 +301,16 @@ def test_rows_over_max_allowed_packet(private_mariadb: PrivateServer, tmp_path: 
 # -- this machine
 
 
+def sql(file: Path, statement: str) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
 def damages(state: Path) -> dict[str, tuple[Callable[[], object], str]]:
     """Name -> what to do to the saved state, and what is said then."""
     file = state / "queue.db"
-
-    def sql(statement: str) -> None:
-        connection = sqlite3.connect(file)
-        connection.execute(statement)
-        connection.commit()
-        connection.close()
 
     def spoil() -> None:
         data = bytearray(file.read_bytes())
@@ -313,16 +319,16 @@ def damages(state: Path) -> dict[str, tuple[Callable[[], object], str]]:
 
     newer = """UPDATE state SET value = CAST(REPLACE(CAST(value AS TEXT), '"format": 1', '"format": 99') AS BLOB)"""
     return {
-        "a newer queue": (lambda: sql("PRAGMA user_version = 99"), "written by a newer syncd (format 99"),
-        "newer state": (lambda: sql(f"{newer} WHERE key LIKE '%/meta'"), "has format 99"),
+        "a newer queue": (lambda: sql(file, "PRAGMA user_version = 99"), "written by a newer syncd (format 99"),
+        "newer state": (lambda: sql(file, f"{newer} WHERE key LIKE '%/meta'"), "has format 99"),
         "spoilt pages": (spoil, "queue.db: damaged: "),
         "no database": (lambda: file.write_bytes(b"garbage " * 1000), "queue.db: damaged: "),
         "a spoilt record": (
-            lambda: sql("UPDATE state SET value = CAST('{' AS BLOB) WHERE key LIKE '%/table/%'"),
+            lambda: sql(file, "UPDATE state SET value = CAST('{' AS BLOB) WHERE key LIKE '%/table/%'"),
             "in the saved state is damaged",
         ),
         "a spoilt job": (
-            lambda: sql("UPDATE state SET value = CAST('{' AS BLOB) WHERE key LIKE '%/meta'"),
+            lambda: sql(file, "UPDATE state SET value = CAST('{' AS BLOB) WHERE key LIKE '%/meta'"),
             "job/chaos/meta in the saved state is damaged",
         ),
     }
@@ -333,6 +339,8 @@ def test_state_that_is_newer_or_damaged(pair: Database, tmp_path: Path) -> None:
         run.wait_live(2)
         assert run.terminate() == 0
         (file,) = run.service.data.rglob("queue.db")
+        run.close_queue()
+        sql(file, "PRAGMA wal_checkpoint(TRUNCATE)")  # pages that are still in the WAL would heal the damage
         shutil.copytree(file.parent, tmp_path / "kept")
         for name, (damage, says) in damages(file.parent).items():
             damage()
