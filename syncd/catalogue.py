@@ -434,6 +434,12 @@ _ENTRIES: Final = (
         "Another reader of the log, a replica or a job, came with the same server_id, and the server ended this one.",
         "Give each job and each replica a `server_id` of its own, then start the job again.",
     ),
+    Entry(
+        "E194",
+        "No consistent read",
+        "A table without a key is copied in one consistent read, and the table's storage engine has none.",
+        "Move the table to InnoDB, or give it a primary key.",
+    ),
 )
 
 RESYNC: Final = (

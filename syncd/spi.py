@@ -120,6 +120,14 @@ class Source(Protocol):
         FatalError names a table that is gone or no longer has `schema`'s columns.
         """
 
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        """The whole table in one consistent read whose place in the log is known: for rows that nothing tells apart.
+
+        Every change of the table with a seq up to the head's is in it, none with a larger one, however late the rows
+        are asked for. op READ, all with `seq`. TransientError: the read cannot begin now, and why (who holds the table,
+        other columns than `schema`'s). FatalError: never for this table (it is gone, no grant, no consistent reads).
+        """
+
     def read(self, schema: TableSchema, keys: pa.RecordBatch, epoch: int) -> ChangeBatch:
         """REFRESH: the rows with these keys (key columns in schema order) as they are now, read after a head().
 

@@ -210,6 +210,15 @@ class Log:
         found = self._db.execute("SELECT data FROM rows WHERE db = ? AND name = ?", table).fetchall()
         return sorted((marshal.loads(data) for (data,) in found), key=lambda row: key_of(schema, row))
 
+    def moment(self, table: TableId) -> tuple[int, TableSchema | None, list[Values]]:
+        """(number of the last transaction, the table, its rows), all of one moment; None: no such table."""
+        self._db.execute("BEGIN")
+        try:
+            schema = self.find(table)
+            return self.end()[0], schema, [] if schema is None else self.plain_rows(table)
+        finally:
+            self._db.execute("COMMIT")
+
     def rows(self, table: TableId) -> list[dict[str, Any]]:
         """The rows as Arrow gives them to Python."""
         schema = self.schema(table)
@@ -229,9 +238,10 @@ class Transaction:
         self._number = number
 
     def put(self, table: TableId, row: Sequence[Any]) -> None:
+        """Of a table without a key: always another row."""
         schema = self._log.schema(table)
         after = to_plain(schema, row)
-        before = self._row(schema, key_of(schema, after))
+        before = self._row(schema, key_of(schema, after)) if schema.key else None
         self._change(schema, Op.INSERT if before is None else Op.UPDATE, before, after)
 
     def change(self, table: TableId, key: Sequence[KeyValue], row: Sequence[Any]) -> None:
@@ -276,7 +286,12 @@ class Transaction:
 
     def _change(self, schema: TableSchema, op: Op, before: Values | None, after: Values | None) -> None:
         names = tuple(c.name for c in schema.columns)
-        self._append("row", schema.table, marshal.dumps((int(op), names, before, after), 2))
+        place = self._append("row", schema.table, marshal.dumps((int(op), names, before, after), 2))
+        if not schema.key:
+            assert before is None, f"{schema.table} has no key: rows are only added"
+            stored = marshal.dumps(place, 2), marshal.dumps(after, 2)
+            self._db.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", (*schema.table, *stored))
+            return
         if before is not None:
             gone = marshal.dumps(key_of(schema, before), 2)
             self._db.execute("DELETE FROM rows WHERE db = ? AND name = ? AND key = ?", (*schema.table, gone))

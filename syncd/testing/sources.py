@@ -185,6 +185,24 @@ class LogSource:
                 return
             lower = key_of(schema, rows[-1])
 
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        self._step("scan_once")
+        if self._faults().fatal == str(schema.table):
+            raise FatalError(f"{schema.table} cannot be read, by order", table=str(schema.table))
+        tx, now, rows = self.log.moment(schema.table)
+        if now is None:
+            raise FatalError(f"{schema.table} is gone", table=str(schema.table), hint="resync it")
+        if now.columns != schema.columns:
+            raise TransientError(f"{schema.table} has other columns by now", retry_after=0.1)
+        head = Head(Position(f"log:{tx}"), seq_of(epoch, self.log.place_of(tx)))
+        return head, self._pages(schema, rows, seq)
+
+    def _pages(self, schema: TableSchema, rows: Sequence[Values], seq: int) -> Iterator[ChangeBatch]:
+        for start in range(0, len(rows), self._options.page_rows):
+            self._step("scan")
+            page = rows[start : start + self._options.page_rows]
+            yield _batch(schema, [(Op.READ, seq, None, row) for row in page])
+
     def _page(self, schema: TableSchema, lower: Values | None, upper: Values | None, size: int) -> list[Values]:
         """The next rows in key order, as they are now, as rows of `schema`."""
         now = self.log.find(schema.table)

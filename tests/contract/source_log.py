@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from syncd.errors import TransientError
 from syncd.model import Column, TableId, TableSchema
 from syncd.spi import Context, Source
 from syncd.testing.contracts.source import Factory, Hands, SourceContract, Transaction
-from syncd.testing.contracts.source_kit import WORDS
+from syncd.testing.contracts.source_kit import VISITS, WORDS
 from syncd.testing.source_log import Log
 from syncd.testing.source_log import Transaction as LogTransaction
 from syncd.testing.sources import LogOptions, LogSource, SourceFaults
@@ -29,6 +30,7 @@ class LogHands:
     def __init__(self, folder: Path) -> None:
         self._log = Log(folder / "source.db")
         self._cut = folder / "cut"
+        self._lock = threading.Lock()
 
     def _id(self, table: str) -> TableId:
         return TableId(self.database, table)
@@ -41,11 +43,12 @@ class LogHands:
             self._log.create(TableSchema(self._id(table), 0, (word, qty, twin), ("word",), "primary"))
             return
         columns = (Column("id", pa.int64(), False, "bigint"), Column("name", pa.string(), True, "varchar(250)"), qty)
-        self._log.create(TableSchema(self._id(table), 0, columns, ("id",), "primary"))
+        key, key_from = ((), "") if table == VISITS else (("id",), "primary")
+        self._log.create(TableSchema(self._id(table), 0, columns, key, key_from))
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        with self._log.transaction() as tx:
+        with self._lock, self._log.transaction() as tx:
             yield _Named(self, tx)
 
     def add_column(self, table: str) -> None:

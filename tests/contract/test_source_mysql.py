@@ -17,7 +17,7 @@ import pytest
 from syncd.sources.mysql import MySQLSource
 from syncd.spi import Context, Source
 from syncd.testing.contracts.source import Factory, Hands, SourceContract, Transaction
-from syncd.testing.contracts.source_kit import WORDS
+from syncd.testing.contracts.source_kit import VISITS, WORDS
 from tests.services.database import Database
 
 COLUMNS = "(id BIGINT NOT NULL PRIMARY KEY, name VARCHAR(250) NULL, qty BIGINT NULL) CHARACTER SET utf8mb4"
@@ -32,7 +32,10 @@ class MySQLHands:
         self.database = made.name
 
     def create(self, table: str) -> None:
-        self._made.execute(f"CREATE TABLE {table} {WORD_COLUMNS if table == WORDS else COLUMNS}")
+        columns = WORD_COLUMNS if table == WORDS else COLUMNS
+        if table == VISITS:
+            columns = columns.replace(" PRIMARY KEY", "")
+        self._made.execute(f"CREATE TABLE {table} {columns}")
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -174,6 +174,35 @@ class ReadsNothingOfAbsentKeys(OnceCut):
         return batch.take(np.flatnonzero(batch.op != Op.DELETE))
 
 
+class ReadsWhenAsked(OnceCut):
+    """Its one read is of the moment in which its rows are asked for."""
+
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        head = self.head(epoch)
+        return head, (batch for _ in (0,) for batch in super(ReadsWhenAsked, self).scan_once(schema, epoch, seq)[1])
+
+
+class ClaimsTooMuch(OnceCut):
+    """The place is behind the read."""
+
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        head, batches = super().scan_once(schema, epoch, seq)
+        return head._replace(seq=head.seq + 1), batches
+
+
+class ClaimsTooLittle(OnceCut):
+    """The place is a low watermark, as good enough for tables with a key."""
+
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        head, batches = super().scan_once(schema, epoch, seq)
+        return head._replace(seq=head.seq - 1), batches
+
+
+class ReadsOldColumns(OnceCut):
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        return self.head(epoch), self.scan(schema, Chunk(schema.table, 0), seq)
+
+
 CAUGHT_BY: list[tuple[type[LogSource], str]] = [
     (DropsTheLastRow, "test_the_last_row_of_a_transaction_is_there"),
     (ChecksInTheMiddle, "test_a_transaction_larger_than_a_buffer_has_no_checkpoint_inside"),
@@ -192,6 +221,11 @@ CAUGHT_BY: list[tuple[type[LogSource], str]] = [
     (BordersBelongToTwoChunks, "test_chunks_cover_every_key_once"),
     (LastChunkIsClosed, "test_rows_behind_the_last_border_belong_to_the_last_chunk"),
     (StartsChunksAnew, "test_chunks_go_on_behind_a_chunk"),
+    (ReadsWhenAsked, "test_one_read_is_of_its_place_whenever_it_is_read"),
+    (ReadsWhenAsked, "test_one_read_under_load"),
+    (ClaimsTooMuch, "test_one_read_is_of_its_place_whenever_it_is_read"),
+    (ClaimsTooLittle, "test_one_read_under_load"),
+    (ReadsOldColumns, "test_one_read_of_a_table_that_was_altered_is_begun_again"),
     (ReadsNothingOfAbsentKeys, "test_read_gives_rows_and_says_which_are_not_there"),
 ]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from syncd.errors import FatalError
 from syncd.model import Finding
 from syncd.sources.mysql.connect import Connection, Server, dicts, rows, server, variables
+from syncd.sources.mysql.grants import granted, may_lock
 from syncd.sources.mysql.head import choose
 from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.place import log_end
@@ -67,15 +68,6 @@ def _version(asked: _Asked) -> Iterator[Finding]:
         yield Finding("ok", "version", f"{'MariaDB' if at.mariadb else 'MySQL'} {at.text}")
 
 
-def granted(connection: Connection) -> str:
-    """The user's grants, those of its active roles among them, as one text in capitals."""
-    texts = [str(row[0]) for row in rows(connection, "SHOW GRANTS")]
-    role = str(rows(connection, "SELECT CURRENT_ROLE()")[0][0] or "NONE")
-    if role != "NONE" and not server(connection).mariadb:
-        texts += [str(row[0]) for row in rows(connection, f"SHOW GRANTS FOR CURRENT_USER() USING {role}")]
-    return "\n".join(texts).upper()
-
-
 def _grants(asked: _Asked) -> Iterator[Finding]:
     lines = granted(asked.connection).splitlines()
     everywhere = " ".join(line.partition(" ON *.*")[0] for line in lines if " ON *.*" in line)
@@ -99,6 +91,9 @@ def _grants(asked: _Asked) -> Iterator[Finding]:
     if not may_see_xa:
         text = "open XA branches cannot be seen: needed where the source runs XA transactions"
         yield Finding("warning", "grants", text, f"GRANT XA_RECOVER_ADMIN ON *.* TO {to};")
+    if not asked.at.mariadb and not may_lock("\n".join(lines)):
+        text = "LOCK TABLES is not granted: only tables without a key under `keyless: append` need it"
+        yield Finding("warning", "grants", text, f"GRANT LOCK TABLES ON *.* TO {to};")
 
 
 def _log(asked: _Asked) -> Iterator[Finding]:

@@ -40,6 +40,11 @@ def head(connection: Connection, options: Options, epoch: int) -> Head:
     """`Source.head`. TransientError: transactions or XA branches hang. FatalError: no log, or no grant for it."""
     way = choose(connection, options)
     place = before_open_branches(connection, lambda: low_watermark(connection, options, way), options.head_timeout)
+    return head_at(connection, options, epoch, place)
+
+
+def head_at(connection: Connection, options: Options, epoch: int, place: Place) -> Head:
+    """A place in the form that jobs save."""
     gtid = place.gtid if options.gtid is not False else None
     position = Position(place.file, place.pos, gtid, identity(connection)).dump()
     return Head(position, make(epoch, file_number(place.file), place.pos))
@@ -96,13 +101,23 @@ def choose(connection: Connection, options: Options) -> str:
 
 
 def _snapshot(connection: Connection) -> Place:
-    rows(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    rows(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+    begin_snapshot(connection)
     try:
-        # `SHOW STATUS` alone shows this transaction's own place.
-        found = {name.lower(): value for name, value in rows(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'")}
+        return snapshot_place(connection)
     finally:
         rows(connection, "ROLLBACK")
+
+
+def begin_snapshot(connection: Connection) -> None:
+    """A transaction that sees what is visible now, and nothing later."""
+    rows(connection, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    rows(connection, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+
+
+def snapshot_place(connection: Connection) -> Place:
+    """MariaDB: the place that the connection's snapshot shows; nothing behind it is visible there."""
+    # `SHOW STATUS` alone shows this transaction's own place.
+    found = {name.lower(): value for name, value in rows(connection, "SHOW STATUS LIKE 'binlog_snapshot_%'")}
     file, pos = found.get("binlog_snapshot_file", ""), int(found.get("binlog_snapshot_position") or 0)
     if not file:
         raise no_log()
@@ -124,6 +139,11 @@ def _owned(connection: Connection) -> set[str]:
     return found
 
 
+def executed(connection: Connection) -> str:
+    """MySQL: the transactions that are committed."""
+    return str(rows(connection, "SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
+
+
 def _gtid(connection: Connection, timeout: float, now: Callable[[], float], sleep: Callable[[float], None]) -> Place:
     end = log_end(connection)
     # A GTID is owned from before its transaction's bytes are in the log until after the transaction is visible.
@@ -138,8 +158,7 @@ def _gtid(connection: Connection, timeout: float, now: Callable[[], float], slee
             )
         sleep(_POLL)
         waiting &= _owned(connection)
-    executed = str(rows(connection, "SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
-    return end._replace(gtid=executed)
+    return end._replace(gtid=executed(connection))
 
 
 def _log_status(connection: Connection) -> Place:

@@ -15,6 +15,7 @@ from syncd.model import Column, Finding, TableId, TableSchema
 from syncd.sources.mysql import collation, types
 from syncd.sources.mysql.connect import Connection, Row, Server, quoted, rows, server
 from syncd.sources.mysql.faults import code_of
+from syncd.sources.mysql.grants import granted, may_lock
 from syncd.spi import Found
 
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
@@ -95,7 +96,7 @@ def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> S
                 # Opening a table in a transaction keeps DDL on it waiting until the transaction ends.
                 rows(connection, f"SELECT 1 FROM {quoted(*table.id)} LIMIT 0", table=str(table.id))
         columns, keys = _columns(connection, listed), indexes(connection, [t.id for t in listed])
-        of_server = _Read(rules, rules.version(), server(connection))
+        of_server = _Read(rules, rules.version(), server(connection), granted(connection))
         return [_found(t, columns.get(t.id, []), keys.get(t.id, []), of_server) for t in listed]
     except FatalError as error:
         if code_of(error.__cause__ or error) in _GONE:
@@ -163,6 +164,7 @@ class _Read:
     rules: Rules
     version: int
     at: Server
+    grants: str
 
 
 def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _Read) -> Found:
@@ -181,7 +183,7 @@ def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _
             refusals += [refusal] if refusal else []
     kind = "" if key is None else "primary" if key.name == "PRIMARY" else "unique"
     schema = TableSchema(table.id, read.version, tuple(made), key.columns if key else (), kind, table.comment)
-    return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made)))
+    return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made, read)))
 
 
 def with_twins(schema: TableSchema, rules: Rules) -> TableSchema:
@@ -206,20 +208,33 @@ def _table_refusals(table: _Table) -> list[str]:
     return []
 
 
-def _findings(table: _Table, key: Index | None, columns: Sequence[Column]) -> list[Finding]:
+def _findings(table: _Table, key: Index | None, columns: Sequence[Column], read: _Read) -> list[Finding]:
     found: list[Finding] = []
     name = str(table.id)
     if table.engine and table.engine.lower() not in {"innodb", "rocksdb"} and table.kind != "VIEW":
         text = f"engine {table.engine} has no transactions: after a crash the table and the log may differ"
         found.append(Finding("warning", name, text, f"ALTER TABLE {quoted(*table.id)} ENGINE = InnoDB"))
     if key is None:
-        return found
+        return [*found, *_keyless(table, read)]
     unordered = [c.name for c in columns if c.name in key.columns and not ordered(c)]
     if key.down is None:
         found.append(Finding("warning", name, "its key's index ascends and descends: it is read as one chunk"))
     elif unordered:
         text = f"key column {unordered[0]} has an order that only the server knows: it is read as one chunk"
         found.append(Finding("warning", name, text))
+    return found
+
+
+def _keyless(table: _Table, read: _Read) -> list[Finding]:
+    """How `keyless: append` reads the table, and what it lacks for that."""
+    if read.at.mariadb or table.engine.lower() != "innodb":
+        return []
+    name = str(table.id)
+    text = "it has no key: `keyless: append` locks it for a moment (LOCK TABLES), to know which rows are in the log yet"
+    found = [Finding("ok", name, text)]
+    if not may_lock(read.grants, table.id.database):
+        todo = f"GRANT LOCK TABLES ON {quoted(table.id.database)}.* TO the user of the source"
+        found.append(Finding("warning", name, "`keyless: append` lacks the grant LOCK TABLES", todo))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from syncd.sources.mysql.connect import Connection, close, connect
 from syncd.sources.mysql.log_identity import log_identity, written_place
 from syncd.sources.mysql.options import Options as MySQLOptions
 from syncd.sources.mysql.snapshot import chunks as chunks_
+from syncd.sources.mysql.snapshot.consistent import begin_at_a_place
 from syncd.sources.mysql.snapshot.decode import Rules
 from syncd.sources.mysql.snapshot.read import Reader
 from syncd.sources.mysql.snapshot.throttle import Throttle
@@ -71,6 +73,10 @@ class MySQLSource:
 
     def scan(self, schema: TableSchema, chunk: Chunk, seq: int) -> Iterator[ChangeBatch]:
         return self._reader.scan(schema, chunk, seq)
+
+    def scan_once(self, schema: TableSchema, epoch: int, seq: int) -> tuple[Head, Iterator[ChangeBatch]]:
+        begin = partial(begin_at_a_place, schema.table, lambda: self._link("lock"), self._options, epoch)
+        return self._reader.scan_once(schema, begin, seq)
 
     def read(self, schema: TableSchema, keys: pa.RecordBatch, epoch: int) -> ChangeBatch:
         return self._reader.read(schema, keys, self.head(epoch).seq)

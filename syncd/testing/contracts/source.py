@@ -11,7 +11,7 @@
         def slow_factory(self, ...) -> Factory: ...   # as `factory`, over a slow connection; left out: not tested
 
 `chunk_bytes` cuts 300 small rows into several chunks; `large` rows of 200 bytes in one transaction fill several
-buffers.
+buffers; `writers` hands write at the same time.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class SourceContract(Rows, Changes):
 
     chunk_bytes: int = 1000
     large: int = 30_000
+    writers: int = 3
 
     @pytest.fixture
     def factory(self) -> Factory:

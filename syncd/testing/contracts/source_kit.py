@@ -16,7 +16,7 @@ Factory = Callable[[], Source]
 """Makes a new, closed instance of the source under test, on the same server each time."""
 
 EPOCH = 3
-ITEMS, WORDS, MARKER = "items", "words", "marker"
+ITEMS, WORDS, MARKER, VISITS = "items", "words", "marker", "visits"
 PATIENCE = 60.0
 
 
@@ -24,7 +24,7 @@ class Transaction(Protocol):
     """One transaction at the source. A key and a row are given as tuples, a row in the order of the columns."""
 
     def put(self, table: str, row: Sequence[Any]) -> None:
-        """INSERT; an UPDATE of all other columns where the key is there."""
+        """INSERT; an UPDATE of all other columns where the key is there. Of `visits` always an INSERT."""
 
     def change(self, table: str, key: Sequence[Any], row: Sequence[Any]) -> None:
         """UPDATE of the row with this key, which may change the key."""
@@ -36,7 +36,8 @@ class Hands(Protocol):
     """A user of the source: creates and changes tables in `database`, behind the plugin's back.
 
     Tables have the columns (id bigint not null, name text null, qty bigint null) and the key id; `words` has (word text
-    not null, qty bigint null) and the key word, whose collation takes "a" and "A" for the same.
+    not null, qty bigint null) and the key word, whose collation takes "a" and "A" for the same; `visits` has the
+    columns of the others, and no key.
     """
 
     database: str

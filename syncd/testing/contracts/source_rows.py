@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from syncd.errors import FatalError, TransientError
-from syncd.model import Chunk, Op
-from syncd.testing.contracts.source_kit import EPOCH, ITEMS, WORDS, Bench, Factory, own, rows_of
+from syncd.model import ChangeBatch, Chunk, Head, Op, TableSchema
+from syncd.testing.contracts.source_kit import (
+    EPOCH,
+    ITEMS,
+    VISITS,
+    WORDS,
+    Bench,
+    Factory,
+    changes_of,
+    own,
+    rows_of,
+)
 
 
 class Rows:
@@ -188,5 +202,89 @@ class Rows:
         bench.source.open()
         assert bench.rows(ITEMS) == rows
 
+    # -- tables without a key
+
+    def test_one_read_is_of_its_place_whenever_it_is_read(self, bench: Bench) -> None:
+        """What is before the place is in it; what comes later is not, and has a larger seq."""
+        bench.hands.create(VISITS)
+        known = bench.schemas(VISITS)
+        start = bench.source.head(EPOCH)
+        bench.put(VISITS, (1, "a", None), (1, "a", None), (2, "ä€😀", -(2**63)))
+        head, batches = bench.source.scan_once(known[bench.table(VISITS)], EPOCH, 7)
+        bench.put(VISITS, (3, "later", None), (1, "a", None))
+        found = [change for batch in batches for change in changes_of(batch)]
+        assert sorted(found, key=repr) == [(Op.READ, 7, r) for r in [(1, "a", None)] * 2 + [(2, "ä€😀", -(2**63))]]
+        changes = bench.read(start.position, known).changes(VISITS)
+        assert [(row[0], seq <= head.seq) for _, seq, row in changes] == [
+            *((1, True), (1, True), (2, True)),
+            *((3, False), (1, False)),
+        ]
+        behind = bench.read(head.position, known).changes(VISITS)
+        assert [row[0] for _, _, row in behind] == [3, 1]
+
+    def test_one_read_under_load(self, bench: Bench) -> None:
+        """The same rows, each time, as the log has up to the place."""
+        bench.hands.create(VISITS)
+        known = bench.schemas(VISITS)
+        start = bench.source.head(EPOCH)
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def write(number: int) -> None:
+            try:
+                for count in range(100_000):
+                    with bench.hands.transaction() as tx:
+                        tx.put(VISITS, (count % 3, f"writer {number}", None))
+                        tx.put(VISITS, (count, "x" * 100, number))
+                    if stop.wait(0.002):
+                        return
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(self.writers)]
+        for writer in writers:
+            writer.start()
+        looks: list[tuple[int, list[tuple[Any, ...]]]] = []
+        try:
+            for _ in range(8):
+                head, batches = _patiently(bench, known[bench.table(VISITS)])
+                time.sleep(0.05)
+                looks.append((head.seq, [row for batch in batches for row in rows_of(batch)]))
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
+        assert not failures
+        changes = bench.read(start.position, known).changes(VISITS)
+        assert len(looks[-1][1]) > len(looks[0][1])
+        for seq, rows in looks:
+            assert sorted(rows, key=repr) == sorted((row for _, at, row in changes if at <= seq), key=repr)
+
+    def test_one_read_of_a_table_that_was_altered_is_begun_again(self, bench: Bench) -> None:
+        """A column that the schema does not know would be lost: rows that are read are not in the stream."""
+        bench.hands.create(VISITS)
+        schema = bench.schema(VISITS)
+        bench.hands.add_column(VISITS)
+        with pytest.raises(TransientError):
+            bench.source.scan_once(schema, EPOCH, 1)
+        bench.put(VISITS, (1, "a", None, 8))
+        _, batches = bench.source.scan_once(bench.schema(VISITS), EPOCH, 1)
+        assert [row for batch in batches for row in rows_of(batch)] == [(1, "a", None, 8)]
+        bench.hands.drop(VISITS)
+        with pytest.raises(FatalError) as caught:
+            bench.source.scan_once(schema, EPOCH, 1)
+        assert caught.value.table == str(schema.table)
+
     chunk_bytes: int
     large: int
+    writers: int
+
+
+def _patiently(bench: Bench, schema: TableSchema) -> tuple[Head, Iterator[ChangeBatch]]:
+    for _ in range(20):
+        try:
+            return bench.source.scan_once(schema, EPOCH, 1)
+        except TransientError as error:
+            time.sleep(min(1.0, error.retry_after))
+    raise AssertionError("the read could not begin")

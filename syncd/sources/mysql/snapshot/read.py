@@ -5,16 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 
-from syncd.errors import FatalError
-from syncd.model import ChangeBatch, Chunk, Column, Op, TableSchema
+from syncd.errors import FatalError, TransientError
+from syncd.model import ChangeBatch, Chunk, Column, Head, Op, TableSchema
 from syncd.sources.mysql import types
 from syncd.sources.mysql.connect import Connection, close, quoted, rows
 from syncd.sources.mysql.faults import mapped
 from syncd.sources.mysql.schema import indexes
+from syncd.sources.mysql.snapshot.consistent import consistent, defined
 from syncd.sources.mysql.snapshot.decode import Decoder, Normalise, Rules, columns_of, expression
 from syncd.sources.mysql.snapshot.literal import between, equal
 from syncd.sources.mysql.snapshot.protocol import Statement
@@ -31,8 +33,11 @@ class Reader:
         self._rules = rules
         self._throttle = throttle
         self._connection: Connection | None = None
+        # stands for the consistent read that is open on the connection and still to be read
+        self._begun: object = None
 
     def close(self) -> None:
+        self._begun = None
         close(self._connection)
         self._connection = None
 
@@ -42,12 +47,41 @@ class Reader:
         for rows_ in self.select(schema, where):
             yield batch_of(schema, rows_, Op.READ, seq)
 
+    def scan_once(
+        self, schema: TableSchema, begin: Callable[[Connection], Head], seq: int
+    ) -> tuple[Head, Iterator[ChangeBatch]]:
+        """The whole table as a transaction sees it that `begin` opens on the reader's connection."""
+        with self._kept() as connection:
+            rows(connection, "ROLLBACK")  # of a read that was given up
+            head = begin(connection)
+            consistent(connection, schema)
+            self._unaltered(connection, schema)
+            self._begun = begun = object()
+        return head, self._seen(begun, schema, seq)
+
+    def _seen(self, begun: object, schema: TableSchema, seq: int) -> Iterator[ChangeBatch]:
+        with self._kept() as connection, defined(schema.table):
+            if begun is not self._begun:
+                raise TransientError(f"the consistent read of {schema.table} has ended before its rows were read")
+            self._begun = None
+            for rows_ in self._rows(connection, schema, ""):
+                yield batch_of(schema, rows_, Op.READ, seq)
+
     def select(self, schema: TableSchema, where: str) -> Iterator[pa.RecordBatch]:
         """The rows that satisfy `where` (SQL; "" for all)."""
+        with self._kept() as connection:
+            self._begun = None
+            rows(connection, "START TRANSACTION READ ONLY")
+            self._unaltered(connection, schema)
+            yield from self._rows(connection, schema, where)
+
+    @contextmanager
+    def _kept(self) -> Iterator[Connection]:
+        """The reader's connection, opened when it is not; closed when what is done with it does not end well."""
         if self._connection is None:
             self._connection = self._connect()
         try:
-            yield from self._rows(self._connection, schema, where)
+            yield self._connection
         except BaseException:
             # also when the caller stops in the middle: what the server still sends belongs to nobody
             self.close()
@@ -55,8 +89,6 @@ class Reader:
 
     def _rows(self, connection: Connection, schema: TableSchema, where: str) -> Iterator[pa.RecordBatch]:
         table = str(schema.table)
-        rows(connection, "START TRANSACTION READ ONLY")
-        self._unaltered(connection, schema)
         names = ", ".join(expression(column) for column in columns_of(schema))
         index = _index(connection, schema) if where else ""
         sql = f"SELECT {names} FROM {quoted(*schema.table)}{index}{' WHERE ' + where if where else ''}"
