@@ -435,6 +435,27 @@ _ENTRIES: Final = (
         "Give each job and each replica a `server_id` of its own, then start the job again.",
     ),
     Entry(
+        "E191",
+        "A change that cannot be appended",
+        "A row of a table without a key was updated or deleted at the source. Its copy only ever gets rows added, and "
+        "nothing tells which of them is meant; nothing of the change was written.",
+        "Give the table a primary key; or keep it free of updates and deletes (`deletes: ignore` at the sink leaves "
+        "deletes out). Then empty the targets, `syncd jobs forget JOB`, and load anew.",
+    ),
+    Entry(
+        "E192",
+        "The target of an append table is not empty",
+        "Rows are there that this load did not write, or the target was closed to what this load would write. Added to "
+        "them, rows would be there twice, or not at all.",
+        "Drop the target table, then `syncd jobs resume`.",
+    ),
+    Entry(
+        "E193",
+        "No key to trace by",
+        "`syncd trace` finds a row by its key, and the table has none.",
+        "Look for the row at both ends; `syncd reconcile` counts how often each row is there.",
+    ),
+    Entry(
         "E194",
         "No consistent read",
         "A table without a key is copied in one consistent read, and the table's storage engine has none.",

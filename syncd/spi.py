@@ -185,7 +185,7 @@ class Mark(NamedTuple):
 class Ticket:
     """What goes with a write: who writes, under which fencing epoch, and which lanes' marks it moves.
 
-    `owner` is "job/sink" or, for chunks, "job/sink/chunk"; `epoch` is its lease's; `number` counts the owner's writes.
+    `owner` is "job/sink" or, for chunks, "job/sink/chunk"; `epoch` is its lease's; `number` tells its writes apart.
     A transactional sink refuses (FencedError) an epoch below the largest that it has seen for the owner.
     """
 
@@ -224,7 +224,9 @@ class Sink(Protocol):
 
         The same call again changes nothing. TransientError: nothing is known, call again with the same arguments.
         BatchError: those rows were refused, all others are durable, the marks have not moved: a mark passes a refused
-        row only once the engine has stored it. FatalError: the table halts.
+        row only once the engine has stored it. Of an append target, where nothing would tell them from rows that are
+        written again, none is written then; and rows older than a TRUNCATE that was applied are a FatalError, not left
+        out. FatalError: the table halts.
         """
 
     def marks(self, owner: str) -> Mapping[Lane, Mark]:

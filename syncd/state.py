@@ -47,6 +47,8 @@ STANDING = {Phase.HALTED, Phase.NEEDS_RESYNC}
 class TableRecord:
     """One table at one sink. `head` is its snapshot's low watermark; `epoch` grows at hand-over and resync.
 
+    Of an append table, `head` is where its one read was, and `epoch` grows with each attempt to load it.
+
     `resume` is the phase to go back to from HALTED or PAUSED. Times are microseconds since 1970 UTC.
     """
 
@@ -120,6 +122,19 @@ class Done:
     rows: int
     bytes: int
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appending:
+    """How far an append table's lane is, at a sink that keeps no marks. `seqs`: source name -> last seq applied.
+
+    `offset`, `end`: the messages (`end` is behind the last) of the write that may be there already: done again, it is
+    made of the same ones, so that the sink knows it again.
+    """
+
+    seqs: Mapping[str, int]
+    offset: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +247,9 @@ class State:
         found = self._all(f"done/{sink}/{_part(table)}/", lambda data: Done(*json.loads(data)))
         return {int(key.rpartition("/")[2]): done for key, done in found.items()}
 
+    def appending(self, sink: str, table: TableId) -> Appending:
+        return self._one(f"append/{sink}/{_part(table)}", lambda data: Appending(*json.loads(data))) or Appending({})
+
     def readers(self) -> int:
         """How many readers have a chunk."""
         return self._one("readers", int) or 0
@@ -287,6 +305,10 @@ class State:
     def done_item(self, sink: str, chunk: Chunk, done: Done) -> Items:
         value = json.dumps([done.rows, done.bytes, done.at]).encode()
         return {f"{self._root}done/{sink}/{_part(chunk.table)}/{chunk.number:09d}": value}
+
+    def appending_item(self, sink: str, table: TableId, appending: Appending) -> Items:
+        value = json.dumps([dict(appending.seqs), appending.offset, appending.end]).encode()
+        return {f"{self._root}append/{sink}/{_part(table)}": value}
 
     def readers_item(self, count: int) -> Items:
         return {self._root + "readers": str(count).encode()}

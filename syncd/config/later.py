@@ -61,7 +61,7 @@ def _sink_filters(job: Job) -> Iterator[Key]:
 
 def _keyless(job: Job) -> Iterator[Key]:
     for text, spec in job.spec.tables.items():
-        if spec.keyless != "refuse":
+        if spec.keyless == "row-hash":
             yield ("tables", text, "keyless")
         if spec.kind == "append":
             yield ("tables", text, "kind")
@@ -70,7 +70,7 @@ def _keyless(job: Job) -> Iterator[Key]:
 LATER: tuple[tuple[str, Callable[[Job], Iterator[Key]]], ...] = (
     ("this plugin", _plugins),
     ("several source tables into one", _fan_in),
-    ("a table without a key, or whose rows are only added,", _keyless),
+    ("`keyless: row-hash`, or `kind: append`,", _keyless),
     ("a filter of one sink", _sink_filters),
     ("retry and parking", _given("retry")),
     ("ddl: ignore", _is("policy", "ddl", value="ignore")),

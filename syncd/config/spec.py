@@ -76,7 +76,8 @@ class TableSpec(Section):
     kind: Annotated[Literal["upsert", "append"], word("upsert", "append")] = "upsert"
     """`upsert`: the copy holds the current rows. `append`: rows are only ever added."""
     keyless: Annotated[Literal["refuse", "row-hash", "append"], word("refuse", "row-hash", "append")] = "refuse"
-    """What to do with a table without a primary key or a unique index without NULLs."""
+    """What to do with a table without a primary key or a unique index without NULLs. `append`: its rows are only ever
+    added; an update or a delete at the source halts it."""
     columns: Columns = Field(default_factory=Columns)
     """Which columns go along, and under which names."""
     mask: dict[str, Mask] = Field(default_factory=dict)

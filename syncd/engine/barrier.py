@@ -15,7 +15,7 @@ import structlog
 from syncd import codec
 from syncd.errors import FatalError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import Kind, Lane, Stored, TableId, Target
+from syncd.model import Ddl, Kind, Lane, Stored, TableId, Target
 from syncd.spi import Lease, Queue, Sink
 from syncd.state import TableRecord
 
@@ -56,11 +56,13 @@ def pass_one(
             hint="resync the table",
             code="E157",
         )
-    try:
-        owner.sink.apply(owner.target(change.table, change.schema.version), change)
-    except TransientError as error:
-        what = f"at the barrier of {change.kind.value}: {error.what}"
-        raise TransientError(what, retry_after=error.retry_after, hint=error.hint, code=error.code) from error
+    # A TRUNCATE in front of the head was seen by the read; its rows, which may have a smaller seq, stay.
+    if change.kind is not Ddl.TRUNCATE or change.seq > record.head.seq:
+        try:
+            owner.sink.apply(owner.target(change.table, change.schema.version), change)
+        except TransientError as error:
+            what = f"at the barrier of {change.kind.value}: {error.what}"
+            raise TransientError(what, retry_after=error.retry_after, hint=error.hint, code=error.code) from error
     failpoint("barrier.acted")
     offsets = {lane: fronts[lane].offset + 1 for lane in here}
     owner.queue.commit(owner.lease, owner.group, offsets, {}, [])

@@ -130,10 +130,12 @@ class Parts:
         """Why the job's rule cannot be applied to the table as it is, one text each."""
         rule = self.rule(schema.table)
         reasons = []
-        if not schema.key:
+        if not schema.key and rule.keyless != "append":
             reasons.append(f"{schema.table} has no primary key and no unique index without NULLs")
             if rule.keyless != "refuse":
                 reasons.append(f"keyless: {rule.keyless} is not there yet")
+        elif not schema.key and rule.key is not None:
+            reasons.append(f"{schema.table} has no key: either `key` says what it is, or `keyless: append`, not both")
         try:
             transforms.build(rule, schema)
         except ConfigError as error:

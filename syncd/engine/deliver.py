@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import structlog
@@ -26,9 +27,9 @@ from syncd.engine.process import Link
 from syncd.engine.remote import HostedSink, SinkHost, SinkServer
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Hop, Kind, Lane, Stored, TableId, Target
+from syncd.model import ChangeBatch, Hop, Kind, Lane, Op, Stored, TableId, Target
 from syncd.spi import Lease, Mark, Queue, Sink, Ticket
-from syncd.state import DELIVERED, Items, Phase, State, TableRecord
+from syncd.state import DELIVERED, Appending, Items, Phase, State, TableRecord
 
 log = structlog.get_logger()
 
@@ -38,13 +39,17 @@ EXPIRE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write, made ready: kept as it is while the sink is in trouble, so that a repeated call is the same call."""
+    """One write, made ready: kept as it is while the sink is in trouble, so that a repeated call is the same call.
+
+    `items`: what is saved with its offsets.
+    """
 
     target: Target
     batch: ChangeBatch
     ticket: Ticket
     offsets: Mapping[Lane, int]
     traces: tuple[tuple[int, Lane, int], ...]
+    items: Items = field(default_factory=dict)
 
 
 @dataclass
@@ -224,6 +229,8 @@ class Deliverer:
             for lane, front in rows.items()
             if front[0].message.schema_version == version
         }
+        if self._target(record.table, version).append and not self._traits.transactional:
+            return [self._appended(record, version, lane, stored) for lane, stored in same.items()]
         groups: Iterable[dict[Lane, list[Stored]]] = (
             [same] if self._traits.versioned else [{lane: stored} for lane, stored in same.items()]
         )
@@ -232,13 +239,46 @@ class Deliverer:
     def _barrier_context(self) -> barrier.Owner:
         return barrier.Owner(self._queue, self._sink, self._lease, self._group, self._target)
 
-    def _ready(self, record: TableRecord, version: int, group: Mapping[Lane, Sequence[Stored]]) -> Write:
+    def _appended(self, record: TableRecord, version: int, lane: Lane, stored: Sequence[Stored]) -> Write:
+        """The next rows of an append table whose sink keeps no marks; all of them are in one lane.
+
+        What is about to be written is saved before, so that after a death the same write is made again, from the same
+        messages: the sink knows it, and adds nothing. So is the last seq applied, for what was published twice (2).
+        """
+        known = self._state.appending(self._sink_name, record.table)
+        if known.offset == stored[0].offset and known.end > known.offset:
+            stored = self._up_to(lane, known.offset, known.end)
+        else:
+            known = Appending(known.seqs, stored[0].offset, stored[-1].offset + 1)
+            self._queue.put(self._lease, self._state.appending_item(self._sink_name, record.table, known))
+            failpoint("deliver.intended")
+        write = self._ready(record, version, {lane: stored}, known.seqs)
+        done = Appending(write.ticket.marks[lane].seqs)
+        return replace(write, items=self._state.appending_item(self._sink_name, record.table, done))
+
+    def _up_to(self, lane: Lane, offset: int, end: int) -> list[Stored]:
+        """The messages from `offset` to before `end`: they have been polled before, and are kept until committed."""
+        found: list[Stored] = []
+        while offset < end:
+            stored = self._queue.poll(self._parts.topic, lane, offset, self._config.batch.bytes)
+            found += [item for item in stored if item.offset < end]
+            offset = stored[-1].offset + 1
+        return found
+
+    def _ready(
+        self,
+        record: TableRecord,
+        version: int,
+        group: Mapping[Lane, Sequence[Stored]],
+        last: Mapping[str, int] = MappingProxyType({}),
+    ) -> Write:
+        """`last`: source -> last seq applied, where the sink keeps no marks that say so."""
         target = self._target(record.table, version)
         parts: list[ChangeBatch] = []
         marks: dict[Lane, Mark] = {}
         for lane, stored in group.items():
             mark = self._marks.get(lane)
-            applied = dict(mark.seqs) if mark is not None else {}
+            applied = dict(mark.seqs if mark is not None else last)
             for item in stored:
                 batch = codec.decode(item.message, target.schema)
                 floor = max(record.head.seq, applied.get(item.message.source, 0))
@@ -249,7 +289,9 @@ class Deliverer:
                 applied[item.message.source] = max(floor, item.message.last_seq)
             marks[lane] = Mark(stored[-1].offset + 1, self._incarnation, applied)
         batch = join(target.schema, parts)
-        if not target.append and len(batch):
+        if target.append:
+            _only_added(target, batch)
+        elif len(batch):
             batch = batch.take(partition.last_per_key(target.schema, batch))
         ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), marks)
         traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
@@ -283,11 +325,24 @@ class Deliverer:
             failpoint("deliver.written")
         took = clock() - began
         hops = [Hop(trace, self._group, lane, at, began, took, self._worker) for trace, lane, at in write.traces]
-        items: Items = {}
-        self._queue.commit(self._lease, self._group, write.offsets, items, hops)
+        self._queue.commit(self._lease, self._group, write.offsets, write.items, hops)
         failpoint("deliver.committed")
         if self._traits.transactional:
             self._marks |= write.ticket.marks
+
+
+def _only_added(target: Target, batch: ChangeBatch) -> None:
+    """FatalError: a change of a row that nothing tells from others, before anything of the batch is written (6)."""
+    wrong = (batch.op == Op.UPDATE) | ((batch.op == Op.DELETE) & (target.deletes != "ignore"))
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        table, what = target.schema.table, Op(int(batch.op[at])).name
+        raise FatalError(
+            f"{table}: {what} at seq {int(batch.seq[at])} of a table without a key, whose rows can only be added",
+            table=str(table),
+            hint="give the table a primary key and load it anew; `syncd explain E191` says more",
+            code="E191",
+        )
 
 
 def _first_rows(stored: Sequence[Stored], rows: int) -> list[Stored]:

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +21,7 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.lease import Keeper
 from syncd.engine.load import Loader
 from syncd.engine.process import Worker
-from syncd.engine.snapshot import Copied, Discover, Discovered, PlanEnded, Planned, Refused
+from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.spi import Lease, Queue
@@ -191,7 +191,7 @@ class JobRunner:
             self._saved_readers = count
 
     def _save_waits(self) -> None:
-        waits = self._supervisor.waits()
+        waits = self._supervisor.waits() | self._loader.waits()
         if waits != self._saved_waits:
             self.queue.put(self._run_lease, self._state.waits_item(waits))
             self._saved_waits = waits
@@ -212,6 +212,10 @@ class JobRunner:
                 self._loader.plan_ended()
             case Copied():
                 self._loader.copied(slot.name, word)
+            case Began():
+                self._loader.began(word)
+            case Deferred():
+                self._loader.deferred(slot.name, word)
             case Refused(record, error):
                 self._loader.refused(slot.name)
                 if slot.name == "planner":
@@ -238,10 +242,12 @@ class JobRunner:
 
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
         log.error("table_halted", job=self.name, table=str(record.table), sink=record.sink, error=str(error))
-        item = self._state.table_item(record.halted(str(error), clock()))
         while True:
             try:
-                self.queue.put(self._run_lease, item)
+                # Its head and epoch may have grown since the worker was told of it.
+                now = self._state.table(record.sink, record.table) or record
+                halted = replace(record, head=now.head, epoch=now.epoch).halted(str(error), clock())
+                self.queue.put(self._run_lease, self._state.table_item(halted))
             except TransientError as trouble:
                 log.warning("halt_waits", job=self.name, error=str(trouble))
                 time.sleep(trouble.retry_after)

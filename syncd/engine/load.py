@@ -5,6 +5,7 @@ What is saved decides, never what was said: a worker may have died between the t
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,12 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from syncd.engine.build import Parts, clock
-from syncd.engine.snapshot import Copied, Copy, Plan
+from syncd.engine.snapshot import Began, Copied, Copy, Deferred, Plan
 from syncd.errors import FatalError, SyncdError
 from syncd.failpoints import failpoint
 from syncd.model import Chunk, TableId
 from syncd.spi import Lease, Queue
-from syncd.state import Phase, State, TableRecord
+from syncd.state import Phase, State, TableRecord, Wait
 
 log = structlog.get_logger()
 
@@ -29,7 +30,10 @@ Key = tuple[str, TableId]
 
 @dataclass
 class Load:
-    """One table that is being loaded. `rows`: written; `estimate`: rows of the chunks found so far."""
+    """One table that is being loaded. `rows`: written; `estimate`: rows of the chunks found so far.
+
+    `not_before` (monotonic seconds), `waits`: a table that cannot be read for now, and why.
+    """
 
     record: TableRecord
     waiting: list[Chunk] = field(default_factory=list)
@@ -37,6 +41,8 @@ class Load:
     planned: bool = False
     rows: int = 0
     estimate: int = 0
+    not_before: float = 0.0
+    waits: Wait | None = None
     deaths: Counter[int] = field(default_factory=Counter)
 
 
@@ -85,7 +91,8 @@ class Loader:
 
     def _hand_over(self, load: Load) -> None:
         """All chunks are written: from this commit on the lanes run, and no late chunk writer is heard (3, 7)."""
-        record = load.record
+        # Its head and epoch may have grown since the load began.
+        record = self._state.table(load.record.sink, load.record.table) or load.record
         phase = Phase.CATCH_UP if self._parts.captures else Phase.DONE
         after = replace(record, phase=phase, epoch=record.epoch + 1, since=clock())
         failpoint("snapshot.all_marked")
@@ -125,6 +132,8 @@ class Loader:
         """What the idle reader is to do next."""
         wish = self._state.wish()
         for load in self.loads.values():
+            if time.monotonic() < load.not_before:
+                continue
             if load.waiting and not wish.pauses(load.record.sink, load.record.table):
                 chunk = load.waiting.pop(0)
                 load.running.add(chunk.number)
@@ -138,6 +147,21 @@ class Loader:
         if load is not None:
             load.running.discard(word.chunk.number)
             load.rows += word.done.rows
+
+    def began(self, word: Began) -> None:
+        load = self.loads.get((word.record.sink, word.record.table))
+        if load is not None:
+            load.waits = None
+
+    def deferred(self, reader: str, word: Deferred) -> None:
+        """The table cannot be read for now: the reader is free for others meanwhile (8)."""
+        self.tasks.pop(reader, None)
+        load = self.loads.get((word.record.sink, word.record.table))
+        if load is not None:
+            load.running.discard(word.chunk.number)
+            load.waits = Wait(word.reason, load.waits.since if load.waits else clock())
+            load.not_before = time.monotonic() + word.seconds
+            self._refresh(load)
 
     def reader_lost(self, reader: str, why: str) -> None:
         """Its chunk is for another one, unless its mark was saved; three dead readers are the chunk's fault."""
@@ -163,6 +187,10 @@ class Loader:
         return sum(len(load.waiting) + len(load.running) for load in self.loads.values())
 
     # -- for people
+
+    def waits(self) -> dict[str, Wait]:
+        """Table -> why it cannot be read for now, and since when."""
+        return {f"table {load.record.table}": load.waits for load in self.loads.values() if load.waits}
 
     def rows(self) -> tuple[int, int]:
         """(written, expected by the chunks found so far)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.process import Link, open_source
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError, Unsupported
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Chunk, TableId, TableSchema, Target
+from syncd.model import ChangeBatch, Chunk, Ddl, SchemaChange, TableId, TableSchema, Target
 from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
 from syncd.state import Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
 
@@ -81,6 +82,23 @@ class Copied:
     record: TableRecord
     chunk: Chunk
     done: Done
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The one read of an append table is open, its place saved."""
+
+    record: TableRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The table cannot be read for now; to be tried again after `seconds`."""
+
+    record: TableRecord
+    chunk: Chunk
+    reason: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +273,7 @@ class Reader:
     def copy(self, task: Copy) -> None:
         """One chunk, whole; then its mark; then the word to the supervisor."""
         try:
-            copied = _patiently(self._link, self._source, partial(self._copy, task))
+            copied = self._once(task) if self._appends(task.record) else self._again(task)
             if copied is None or self._link.stop.is_set():
                 return
             failpoint("snapshot.chunk_written")
@@ -268,25 +286,38 @@ class Reader:
             raise
         except SyncdError as error:
             self._link.send(Refused(task.record, error))
+        finally:
+            self._link.step("")
 
     def close(self) -> None:
         for sink in self._sinks.values():
             self._writer.submit(sink.close).result()
 
-    def _copy(self, task: Copy) -> tuple[int, int]:
-        """(rows, bytes). The next batch is read while the last one is written."""
-        record, chunk = task.record, task.chunk
-        pair = self._parts.schema_at(self._state, record)
+    def _again(self, task: Copy) -> tuple[int, int] | None:
+        """A chunk of a keyed table, from its beginning while the source is in trouble."""
+
+        def copy() -> tuple[int, int]:
+            pair = self._parts.schema_at(self._state, task.record)
+            batches = self._source.scan(pair.source, task.chunk, task.record.head.seq)
+            return self._copy(task.record, pair, task.chunk, batches, task.chunk.number << 20)
+
+        return _patiently(self._link, self._source, copy)
+
+    def _copy(
+        self, record: TableRecord, pair: SchemaPair, chunk: Chunk, batches: Iterator[ChangeBatch], number: int
+    ) -> tuple[int, int]:
+        """(rows, bytes). The next batch is read while the last one is written. `number`: of the first write."""
         transform = self._parts.transform(pair.source)
         target = self._parts.target(record.sink, pair.published)
         owner = self._parts.chunk_owner(record)
-        numbers = itertools.count(chunk.number << 20)
+        numbers = itertools.count(number)
         rows = size = 0
         writing = None
         name = f"chunk {chunk.number} of {record.table}"
-        batches = self._source.scan(pair.source, chunk, record.head.seq)
         self._link.step(f"reading {name} from the source")
         for batch in _grouped(pair.published, (transform.apply(b) for b in batches), WRITE_ROWS):
+            if self._link.stop.is_set():
+                break  # nothing is written any more, and the rest may be a whole table
             rows, size = rows + len(batch), size + batch.nbytes
             self._link.waits("")
             if writing is not None:
@@ -300,6 +331,79 @@ class Reader:
             self._link.step(f"writing {name} to {record.sink}")
             writing.result()
         return rows, size
+
+    # -- append tables
+
+    def _appends(self, record: TableRecord) -> bool:
+        return self._parts.target(record.sink, self._parts.schema_at(self._state, record).published).append
+
+    def _once(self, task: Copy) -> tuple[int, int] | None:
+        """The table in one read whose place is known exactly; None when that cannot be for now."""
+        try:
+            record, pair, batches = self._attempt(task.record)
+            # No sink may take a write for one of a job that has been forgotten, whose rows were removed by hand.
+            return self._copy(record, pair, task.chunk, batches, secrets.randbits(60))
+        except TransientError as error:
+            log.warning("table_waits", job=self._parts.job.name, table=str(task.record.table), error=str(error))
+            self._writer.submit(lambda: None).result()  # what is being written comes to its end
+            self._source.close()
+            open_source(self._source, self._link)
+            self._link.waits("")
+            self._link.send(Deferred(task.record, task.chunk, str(error), error.retry_after))
+            return None
+
+    def _attempt(self, told: TableRecord) -> tuple[TableRecord, SchemaPair, Iterator[ChangeBatch]]:
+        """Begin the read, save its place under a larger epoch, and remove what earlier attempts have written.
+
+        Nothing tells two rows apart, so that no attempt can go on from another one. Its rows carry its epoch as their
+        seq: the sink is closed to smaller ones, however late their writer wakes up (7).
+        """
+        record, source = self._state.table(told.sink, told.table), self._state.source()
+        if record is None or source is None or record.phase is not Phase.SNAPSHOT:
+            raise FencedError(f"{told.table} is not to be loaded any more")
+        halt = self._state.halts().get(told.table)
+        if halt is not None:
+            raise FatalError(f"{told.table} is halted at capture: {halt.reason}", table=str(told.table), code="E155")
+        versions = self._state.schemas(told.table)[told.table]
+        first, last = versions[min(versions)], versions[max(versions)]
+        self._link.step(f"beginning the one read of {told.table} at the source")
+        head, batches = self._source.scan_once(last.source, source.epoch, record.epoch + 1)
+        if self._parts.captures and self._source.identity(source.position) != source.log:
+            raise TransientError(f"{told.table}: another log answers now, and capture has not seen it yet")
+        record = replace(record, epoch=record.epoch + 1, head=head)
+        self._queue.put(self._lease, self._state.table_item(record))
+        failpoint("snapshot.attempt_saved")
+        self._link.step(f"emptying {told.table} at {told.sink}")
+        self._writer.submit(self._empty, record, first, last).result()
+        failpoint("snapshot.attempt_begun")
+        self._link.send(Began(record))
+        return record, last, batches
+
+    def _empty(self, record: TableRecord, first: SchemaPair, last: SchemaPair) -> None:
+        """The sink's table: there, with the columns of now, without a row, and closed to earlier attempts."""
+        base = self._parts.target(record.sink, first.published)
+        # Whatever becomes of deletes at the source: these rows must go.
+        target = replace(self._parts.target(record.sink, last.published), deletes="apply")
+        seq, published = last.published.version, last.published
+
+        def empty() -> None:
+            sink = self._sink(record.sink)
+            sink.prepare(base)
+            sink.fence(self._parts.chunk_owner(record), record.epoch)
+            sink.apply(target, SchemaChange(Ddl.TRUNCATE, published, record.epoch, "the load begins"))
+            if first is not last:
+                sink.apply(target, SchemaChange(Ddl.ADD_COLUMN, published, seq, "columns added before the load"))
+            if any(part.num_rows for part in sink.scan(target, None, None)):
+                raise FatalError(
+                    f"{record.table}: the target at {record.sink} holds rows that this load did not write",
+                    table=str(record.table),
+                    hint="drop the target table, then `syncd jobs resume`",
+                    code="E192",
+                )
+
+        _until_done(self._link, empty)
+
+    # -- the writer's thread
 
     def _write(self, name: str, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
         """The same call again until the sink has taken it."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from syncd import codec, partition
 from syncd.engine.build import Parts
+from syncd.errors import FatalError
 from syncd.model import Hop, Kind, Lane, Op, Stored, TableId, TableSchema
 from syncd.spi import Queue
 from syncd.state import State
@@ -37,6 +38,9 @@ def trace(parts: Parts, queue: Queue, table: TableId, key: str) -> Iterator[Chan
     """Found through the key's lane, the key filter of each message, and the key itself; never by hash alone."""
     state = State(queue, parts.job.name)
     versions = state.schemas(table)[table]
+    if not versions[max(versions)].published.key:
+        hint = "look for the row at both ends; `syncd reconcile` counts how often each is there"
+        raise FatalError(f"{table} has no key by which a row could be traced", table=str(table), hint=hint, code="E193")
     wanted = partition.key_text(versions[max(versions)].published, key)
     schema = versions[max(versions)].published
     key_values = wanted.to_pylist()[0]

@@ -1,5 +1,7 @@
 """Reconcile: every value of a table at both ends, chunk by chunk; what is missing, extra or different.
 
+A table without a key is compared as a whole, by how often each row is there.
+
 A live table is never still: a chunk with differences is compared again after everything that had been committed at the
 source by then has been applied, and only keys that differ each time are reported.
 """
@@ -92,6 +94,9 @@ def reconcile(
 ) -> Result:
     """Compare one table. `settle` waits until what is committed now has been applied; False: it cannot get better."""
     result = Result(schema.table, sink_name)
+    if not target.schema.key:
+        _add(result, _counted(source, sink, schema, transform, target, settle))
+        return result
     for chunk in source.chunks(schema, chunk_bytes, None):
         found = _compare(source, sink, schema, transform, target, chunk)
         suspects = found.keys
@@ -102,6 +107,44 @@ def reconcile(
             suspects &= found.keys
         _add(result, found.only(suspects))
     return result
+
+
+def _counted(
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, settle: Callable[[], bool]
+) -> Comparison:
+    """A table without a key: how often each row is at either end; the key of a difference is the whole row.
+
+    Rows are only added: what the sink has before the source is read must be there, and what the source has must be at
+    the sink once everything is applied. A TRUNCATE in between is the reason to look again.
+    """
+    wanted, whole = target.schema.arrow(), Chunk(schema.table, 0)
+    found, suspects = Comparison(0, [], [], []), None
+    for _ in range(ROUNDS):
+        before = _table(wanted, sink.scan(target, None, None))
+        left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
+        settled = settle()
+        after = _table(wanted, sink.scan(target, None, None)) if settled else before
+        found = _judged(target, Comparison(len(left), surplus(left, after), surplus(before, left), []))
+        suspects = found.keys if suspects is None else suspects & found.keys
+        if not suspects or not settled:
+            break
+    return found.only(suspects or set())
+
+
+def surplus(one: pa.Table, other: pa.Table) -> list[Key]:
+    """The rows of `one` that `other` has not, or not as often; each as often as it is too many."""
+    names = [str(place) for place in range(one.num_columns)]  # the columns' own could be that of the sum
+    both = pa.concat_tables(
+        [
+            table.rename_columns(names).append_column("", pa.array(np.full(len(table), n)))
+            for table, n in ((one, 1), (other, -1))
+        ]
+    )
+    counts = both.group_by(names).aggregate([("", "sum")])
+    more = counts.filter(pc.greater(counts.column("_sum"), 0))
+    return [
+        tuple(row[name] for name in names) for row in sorted(more.to_pylist(), key=repr) for _ in range(row["_sum"])
+    ]
 
 
 def _add(total: Result, part: Comparison) -> None:
@@ -121,7 +164,11 @@ def _compare(
     wanted = target.schema.arrow()
     left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0)))
     right = _table(wanted, sink.scan(target, chunk.normal_lower, chunk.normal_upper))
-    found = compare_rows(target.schema, left, right)
+    return _judged(target, compare_rows(target.schema, left, right))
+
+
+def _judged(target: Target, found: Comparison) -> Comparison:
+    """What a sink that ignores deletes has and the source has not is right."""
     return replace(found, extra=[], kept=len(found.extra)) if target.deletes == "ignore" else found
 
 

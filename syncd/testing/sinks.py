@@ -118,7 +118,8 @@ class SqliteSink:
         with self._transaction() as db:
             self._admit(db, ticket)
             self._fits(db, target)
-            self._store(db, target, batch, ticket, refused)
+            if not (refused and target.append):
+                self._store(db, target, batch, ticket, refused)
             if not self.versioned and not refused:
                 values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in ticket.marks.items())
                 db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", values)
@@ -232,6 +233,10 @@ class VersionedSink(SqliteSink):
 
     def _change(self, db: sqlite3.Connection, target: Target, row: tuple[object, ...], gone: bool) -> None:
         # Rows older than a TRUNCATE that has been done never come back.
+        floor = db.execute("SELECT floor FROM tables WHERE name = ?", row[:1]).fetchone()[0]
+        if target.append and int(str(row[2])) < floor:
+            what = f"{_name(target)} was closed to rows as old: a later load of it has begun"
+            raise FatalError(what, table=str(target.schema.table), hint="drop the table", code="E192")
         db.execute(
             "INSERT INTO rows SELECT ?1, ?2, ?3, ?4, ?5, ?6 FROM tables WHERE name = ?1 AND floor <= ?3 "
             "ON CONFLICT (name, key) DO UPDATE SET seq = excluded.seq, "

@@ -168,6 +168,29 @@ class AppendsTwice(ArrivalSink):
         super().write(target, batch, replace(ticket, number=self._calls, marks=marks))
 
 
+class AddsTheRestOfABatch(VersionedSink):
+    """Of an append target, too, it keeps what it did not refuse."""
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        try:
+            super().write(target, batch, ticket)
+        except BatchError as error:
+            good = np.array([i for i in range(len(batch)) if i not in error.rows])
+            super().write(target, batch.take(good), replace(ticket, number=ticket.number + 1))
+            raise
+
+
+class LetsOldLoadsAdd(VersionedSink):
+    """Removes what they wrote, and hears them out when they wake up."""
+
+    def _admit(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        return
+
+    def _change(self, db: sqlite3.Connection, target: Target, row: tuple[object, ...], gone: bool) -> None:
+        db.execute("UPDATE tables SET floor = ?", (-(2**63),))
+        super()._change(db, target, row, gone)
+
+
 class LooksAwayFromTheTable(VersionedSink):
     def _fits(self, db: sqlite3.Connection, target: Target) -> None:
         return
@@ -197,6 +220,8 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     ForgetsDefaults: "test_a_new_column_shows_its_default_in_old_rows",
     ScansWithoutTheUpperBound: "test_a_scan_of_a_key_of_two_columns",
     AppendsTwice: "test_appended_rows_come_once_per_call",
+    AddsTheRestOfABatch: "test_a_refused_row_of_an_append_target_keeps_the_others_out",
+    LetsOldLoadsAdd: "test_a_load_of_appended_rows_that_is_begun_again",
     LooksAwayFromTheTable: "test_a_table_changed_by_hand_while_it_is_written",
 }
 

@@ -31,9 +31,9 @@ job: chaos
 source:
   mysql: {{url: "mysql://root@127.0.0.1:{port}", heartbeat: 0.5{source}}}
 tables:
-  "{database}.*": {{}}
+  "{database}.*": {{{rule}}}
 queue: {{queues: 4, embedded: {{{queue}}}}}
-snapshot: {{chunk_bytes: {chunk_bytes}, readers: 2}}
+snapshot: {{chunk_bytes: {chunk_bytes}, readers: {readers}}}
 sinks:
   copy:
     {sink}
@@ -53,6 +53,8 @@ class Running:
         extra: str = "",
         queue: str = "",
         source: str = "",
+        rule: str = "",
+        readers: int = 2,
     ) -> None:
         self.folder = folder
         self.database = database
@@ -62,6 +64,8 @@ class Running:
         text = JOB.format(
             port=port,
             database=database,
+            rule=rule,
+            readers=readers,
             chunk_bytes=chunk_bytes,
             sink=SINKS[sink].format(folder=folder),
             queue=queue,

@@ -55,11 +55,13 @@ def truncate(client: Client, target: Target, seq: int) -> None:
     if target.deletes == "ignore":
         return
     _raise_floor(client, target, seq)
-    if target.deletes == "soft":
+    if target.deletes == "soft" and target.append:
+        sql = f"ALTER TABLE {name} UPDATE {DELETED} = 1 WHERE {VERSION} < {seq} AND {DELETED} = 0 {_SYNC}"
+    elif target.deletes == "soft":
         columns = ", ".join(quoted(c.name) for c in target.schema.columns)
         sql = (
             f"INSERT INTO {name} ({columns}, {VERSION}, {DELETED}) SELECT {columns}, toUInt64({seq}), 1 "
-            f"FROM {name} {'' if target.append else 'FINAL'} WHERE {VERSION} < {seq} AND {DELETED} = 0"
+            f"FROM {name} FINAL WHERE {VERSION} < {seq} AND {DELETED} = 0"
         )
     else:
         sql = f"ALTER TABLE {name} DELETE WHERE {VERSION} < {seq} {_SYNC}"

@@ -51,7 +51,11 @@ def remarks(target: Target, limits: Limits) -> list[Finding]:
         names = ", ".join(c.name for c in target.schema.columns if c.type == kind)
         text = f"{names}: this server holds {shown(kind, bounds)}; a row with another value is refused"
         found.append(Finding("ok", full_name(target), text))
-    if target.append and target.deletes == "apply":
+    if target.append and not target.schema.key:
+        text = "rows are only ever added: an update at the source halts the table"
+        text += "; deletes are left out" if target.deletes == "ignore" else ", and so does a delete"
+        found.append(Finding("warning", full_name(target), text, "`syncd explain E191` says what is to be done then"))
+    elif target.append and target.deletes == "apply":
         text = f"rows are only ever added: a delete is added too, with {DELETED} = 1"
         found.append(Finding("warning", full_name(target), text, "deletes: ignore leaves them out"))
     return found

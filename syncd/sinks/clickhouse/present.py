@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from syncd.model import Target
@@ -24,11 +25,15 @@ class PresentColumn:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """`engine` with its arguments; `sorting` the names of ORDER BY as the server writes them."""
+    """`engine` with its arguments; `sorting` the names of ORDER BY as the server writes them.
+
+    `remembers`: inserts that are repeated are known again.
+    """
 
     engine: str
     sorting: str
     columns: tuple[PresentColumn, ...]
+    remembers: bool
 
     def column(self, name: str) -> PresentColumn | None:
         return next((c for c in self.columns if c.name == name), None)
@@ -58,6 +63,7 @@ def describe(client: Client, target: Target) -> Present | None:
         engine=_engine(name, full),
         sorting=_bare(sorting),
         columns=tuple(PresentColumn(n, t, d, bool(p)) for n, t, d, p in columns),
+        remembers=_remembers(name, full),
     )
 
 
@@ -73,6 +79,13 @@ def _engine(name: str, full: str) -> str:
     arguments = full.partition("(")[2].partition(")")[0] if full.startswith(f"{name}(") else ""
     own = [a.strip() for a in arguments.split(",") if a.strip() and not a.strip().startswith("'")]
     return f"{family}({', '.join(own)})" if own else family
+
+
+def _remembers(name: str, full: str) -> bool:
+    """Replicated tables do so unless told otherwise, others if told."""
+    plain = not name.startswith(("Replicated", "Shared"))
+    found = re.search(rf"\b{'non_' if plain else ''}replicated_deduplication_window = (\d+)", full)
+    return int(found[1]) > 0 if found else not plain
 
 
 def _bare(expression: str) -> str:
@@ -114,6 +127,8 @@ def _keys(target: Target, present: Present) -> list[str]:
     if present.engine != engine(target):
         found.append(f"the engine is {present.engine}, {engine(target)} is wanted")
     if target.append:
+        if not present.remembers:
+            found.append("it has no non_replicated_deduplication_window: a repeated insert would add its rows twice")
         return found
     order = ",".join(_bare(name) for name in target.schema.identity)
     if present.sorting != order:

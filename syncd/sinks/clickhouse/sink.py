@@ -119,8 +119,16 @@ class ClickHouseSink:
             raise FencedError(f"{ticket.owner}: epoch {ticket.epoch} is over, {self._fences[ticket.owner]} writes now")
         target = self._placed(target)
         floor = ddl.floor(self._still_fits(target))
+        if target.append and len(batch) and int(batch.seq[0]) < floor:
+            # Left out, they would be missing: what is added is not there yet, unlike an older version of a row.
+            raise FatalError(
+                f"{ddl.full_name(target)} was closed to rows older than seq {floor}: a later load of it has begun",
+                table=str(target.schema.table),
+                hint="drop the table, then `syncd jobs resume`",
+                code="E192",
+            )
         built = build(target, batch, self._making, self._known_limits(), floor)
-        if built.rows.num_rows:
+        if built.rows.num_rows and not (built.refused and target.append):
             self._insert(target, built.rows, ticket)
         if built.refused:
             raise BatchError(f"{target.schema.table}: {len(built.refused)} of {len(batch)} rows refused", built.refused)

@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from syncd.errors import BatchError, FatalError, FencedError
-from syncd.model import ChangeBatch, Lane, Target
+from syncd.model import ChangeBatch, Ddl, Lane, Target
 from syncd.spi import Mark, Sink, Ticket
 from syncd.testing.contracts.sink_kit import (
     DELETE,
@@ -25,6 +27,7 @@ from syncd.testing.contracts.sink_kit import (
     Factory,
     Writer,
     batch,
+    change,
     gone,
     live,
     rows,
@@ -202,6 +205,19 @@ class Delivery:
         assert set(live(sink, items)) == {key for i, key in enumerate(ids) if i not in bad}
         assert LANE not in sink.marks(OWNER)  # a mark must not pass a row that nobody has kept
 
+    def test_a_refused_row_of_an_append_target_keeps_the_others_out(self, sink: Sink) -> None:
+        """Nothing would tell them from themselves when they come again, with or without it."""
+        log = self.prepared(sink, target(KEYLESS, append=True, deletes="ignore"))
+        refused, bad = self.refused(sink)
+        keyless = replace(refused, schema=KEYLESS)
+        with pytest.raises(BatchError) as caught:
+            sink.write(log, keyless, Ticket(OWNER, 1, 1, {LANE: Mark(4, "queue-1", {"source": 99})}))
+        assert set(caught.value.rows) == bad
+        assert rows(sink, log) == []
+        good = keyless.take(np.array([i for i in range(len(keyless)) if i not in bad]))
+        sink.write(log, good, Ticket(OWNER, 1, 2, {LANE: Mark(4, "queue-1", {"source": 99})}))
+        assert len(rows(sink, log)) == len(good)
+
     def test_deletes_ignored(self, sink: Sink) -> None:
         kept = self.prepared(sink, target(deletes="ignore"))
         Writer(sink, kept).write((INSERT, 10, (1, "a", 1)), (DELETE, 11, (1, "a", 1)), (INSERT, 12, (2, "b", 1)))
@@ -235,6 +251,28 @@ class Delivery:
         chunk.write(*alike)
         sink.write(log, batch(KEYLESS, alike), ticket)
         assert rows(sink, log) == [(1, "a", 1)] * 6
+
+    @pytest.mark.parametrize("deletes", ["apply", "ignore"])
+    def test_a_load_of_appended_rows_that_is_begun_again(self, sink: Sink, factory: Factory, deletes: str) -> None:
+        """Guarantee 7: what an earlier attempt wrote goes, and its writer, frozen meanwhile, adds nothing more."""
+        log = self.prepared(sink, target(KEYLESS, append=True, deletes=deletes))
+        emptied, owner = replace(log, deletes="apply"), f"{OWNER}/chunk"
+        zombie = factory()
+        zombie.open()
+        try:
+            late = Writer(zombie, log, owner=owner, epoch=2, lane=None)
+            for writer in (late, Writer(sink, log, owner=owner, epoch=3, lane=None)):
+                writer.sink.fence(owner, writer.epoch)
+                writer.sink.apply(emptied, change(Ddl.TRUNCATE, emptied, writer.epoch))
+                assert rows(sink, log) == []
+                alike: Change = (READ, writer.epoch, (writer.epoch, "a", 1))
+                writer.write(alike, alike)
+            with pytest.raises((FencedError, FatalError)):
+                late.write((READ, 2, (2, "late", 1)))
+            Writer(sink, log).write((INSERT, 100, (9, "from the log", 1)))
+            assert sorted(rows(sink, log)) == [(3, "a", 1), (3, "a", 1), (9, "from the log", 1)]
+        finally:
+            zombie.close()
 
     def test_lanes_write_at_the_same_time(self, factory: Factory, sink: Sink, items: Target) -> None:
         """One instance and one thread per lane."""

@@ -131,6 +131,16 @@ class Schema:
         sink.apply(of, change(Ddl.TRUNCATE, of, 20))
         assert bool(live(sink, of)) == stay
 
+    @pytest.mark.parametrize(("deletes", "stay"), [("apply", 0), ("soft", 0), ("ignore", 2)])
+    def test_truncate_of_an_append_target(self, sink: Sink, deletes: str, stay: int) -> None:
+        of = target(KEYLESS, append=True, deletes=deletes)
+        sink.prepare(of)
+        Writer(sink, of).write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (1, "a", 1)))
+        for _ in range(2):
+            sink.apply(of, change(Ddl.TRUNCATE, of, 20))
+        Writer(sink, of, number=1).write((INSERT, 21, (1, "a", 1)))
+        assert rows(sink, of) == [(1, "a", 1)] * (stay + 1)
+
     def test_drop_and_rename_lose_no_rows(self, sink: Sink, items: Target) -> None:
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         sink.apply(items, change(Ddl.DROP, items, 20))

@@ -76,6 +76,18 @@ def test_not_yet_of(load: Load, addition: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rule", "keys"),
+    [
+        ("{keyless: append}", []),
+        ("{keyless: row-hash}", ["tables.shop.*.keyless"]),
+        ("{kind: append}", ["tables.shop.*.kind"]),
+    ],
+)
+def test_tables_without_a_key(load: Load, rule: str, keys: list[str]) -> None:
+    assert [fault.key for fault in not_yet(load(MINIMAL.replace('{"shop.*": {}}', f'{{"shop.*": {rule}}}')))] == keys
+
+
+@pytest.mark.parametrize(
     ("tables", "count"),
     [
         ("{'s(.*).t': {to: 'all.t_\\1'}}", 0),

@@ -32,8 +32,9 @@ WORDS = TableSchema(
     ("word",),
     "primary",
 )
+VISITS = replace(NUMBERS, table=TableId("shop", "visits"), key=(), key_from="")
 LATER = replace(NUMBERS, table=TableId("shop", "later"))
-TABLES = (NUMBERS, WORDS, LATER)
+TABLES = (NUMBERS, WORDS, LATER, VISITS)
 KEYS = 8
 VALUES = 4
 
@@ -41,7 +42,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "load": (
         *("snapshot.head_taken", "snapshot.head_saved", "snapshot.prepared", "snapshot.border_found"),
         *("snapshot.chunk_saved", "snapshot.chunk_part", "snapshot.chunk_written", "snapshot.chunk_marked"),
-        *("snapshot.all_marked", "snapshot.handed_over"),
+        *("snapshot.all_marked", "snapshot.handed_over", "snapshot.attempt_saved", "snapshot.attempt_begun"),
     ),
     "capture": (
         "capture.transformed",
@@ -50,12 +51,15 @@ POINTS: dict[str, tuple[str, ...]] = {
         "queue.publish",
         "queue.published",
     ),
-    "deliver": ("deliver.merged", "deliver.written", "deliver.committed", "queue.commit", "queue.committed"),
+    "deliver": (
+        *("deliver.intended", "deliver.merged", "deliver.written", "deliver.committed"),
+        *("queue.commit", "queue.committed"),
+    ),
     "barrier": ("barrier.reached", "barrier.acted", "barrier.passed", "sink.apply", "sink.applied"),
     "state": ("queue.put", "queue.stored"),
     "source": (
         *("source.open", "source.head", "source.tables", "source.chunks", "source.scan", "source.stream"),
-        "source.event",
+        *("source.event", "source.scan_once"),
     ),
     "sink": ("sink.write", "sink.written"),
 }
@@ -168,6 +172,10 @@ class Script:
 def apply(world: World, tx: Transaction, change: Change) -> None:
     """One change, as far as the rows that are there let it be done."""
     schema = world.log.schema(TABLES[change.table].table)
+    if not schema.key:
+        if change.what in {"put", "move"}:  # the same row twice, too
+            tx.put(schema.table, _row(schema, change.key % 2, f"v{change.value}", change.value))
+        return
     rows = {
         row[schema.key[0]].casefold() if schema.key == ("word",) else row["id"]: row
         for row in world.log.rows(schema.table)
@@ -250,9 +258,10 @@ def play(world: World, script: Script) -> None:
     """The script, then rest, then every value at both sinks equals the source's."""
     world.log.create(NUMBERS)
     world.log.create(WORDS)
+    world.log.create(VISITS)
     with world.log.transaction() as tx:
         for key in range(0, KEYS, 2):
-            for number in (0, 1):
+            for number in (0, 1, 3):
                 apply(world, tx, Change("put", number, key, key, key % VALUES))
     if script.loaded:
         world.settle()

@@ -17,9 +17,11 @@ from syncd.engine import capture, deliver
 from syncd.engine.capture import Capture
 from syncd.engine.deliver import Deliverer
 from syncd.engine.load import Loader
+from syncd.engine.snapshot import Reader
 from syncd.model import ChangeBatch
-from tests.unit.engine.script import POINTS, Script, play, scripts
-from tests.unit.engine.world import engine_in
+from syncd.state import Appending, State
+from tests.unit.engine.script import POINTS, TABLES, VISITS, Change, Script, Tx, play, scripts
+from tests.unit.engine.world import SINKS, ModelSource, engine_in
 
 CALM = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
@@ -94,12 +96,40 @@ def hands_over_before_the_last_chunk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Loader, "look", look)
 
 
+def adds_to_what_an_earlier_attempt_wrote(patch: pytest.MonkeyPatch) -> None:
+    def empty(self: Reader, record: Any, first: Any, last: Any) -> None:
+        self._sink(record.sink).prepare(self._parts.target(record.sink, first.published))
+
+    patch.setattr(Reader, "_empty", empty)
+
+
+def forgets_what_was_published_twice(patch: pytest.MonkeyPatch) -> None:
+    whole = State.appending
+
+    def appending(self: State, *args: Any) -> Appending:
+        return replace(whole(self, *args), seqs={})
+
+    patch.setattr(State, "appending", appending)
+
+
+def takes_a_low_watermark_for_the_place(patch: pytest.MonkeyPatch) -> None:
+    whole = ModelSource.scan_once
+
+    def scan_once(self: ModelSource, schema: Any, epoch: int, seq: int) -> Any:
+        return self.head(epoch), whole(self, schema, epoch, seq)[1]
+
+    patch.setattr(ModelSource, "scan_once", scan_once)
+
+
 MUTANTS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
     commits_before_it_writes: "deliver",
     saves_the_position_before_it_publishes: "capture",
     leaves_key_changes_whole: "capture",
     ignores_marks: "capture",
     hands_over_before_the_last_chunk: "load",
+    adds_to_what_an_earlier_attempt_wrote: "load",
+    forgets_what_was_published_twice: "capture",
+    takes_a_low_watermark_for_the_place: "load",
 }
 
 
@@ -109,3 +139,27 @@ def test_the_model_finds(mutant: Callable[[pytest.MonkeyPatch], None], tmp_path:
         mutant(patch)
         with pytest.raises(AssertionError):
             runs(tmp_path / "world", 40, MUTANTS[mutant], shrink=False)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_appended_rows_are_written_again_with_the_same_borders(right: bool, tmp_path: Path) -> None:
+    """Deliver dies between the sink's write and its commit, and finds more messages when it comes again."""
+    with engine_in(tmp_path / "world") as world, pytest.MonkeyPatch.context() as patch:
+        if not right:
+            whole = State.appending
+            patch.setattr(State, "appending", lambda self, *args: Appending(whole(self, *args).seqs))
+        world.log.create(VISITS)
+        world.settle()
+        for sink in SINKS:
+            world.orders.pending["deliver.written"] = 1, "die"
+            for _ in range(2):
+                world.clock.now += 5.0
+                Tx((Change("put", TABLES.index(VISITS), 1, 0, 0),)).run(world)
+                world.work("capture")
+                world.work(f"deliver/{sink}")
+            world.settle()
+        if right:
+            world.assert_equal()
+        else:
+            with pytest.raises(AssertionError):
+                world.assert_equal()
