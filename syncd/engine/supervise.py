@@ -60,7 +60,7 @@ class Supervisor:
         self._hear = hear
         self._lost = lost
         self._fatal = fatal
-        self._ending: list[Worker] = []
+        self._ending: list[tuple[Worker, float]] = []
         self.slots: dict[str, Slot] = {}
         self._waits: dict[tuple[str, str], Wait] = {}
 
@@ -75,7 +75,7 @@ class Supervisor:
             self._forget_waits(name)
             if worker is not None:
                 worker.stop()
-                self._ending.append(worker)
+                self._ending.append((worker, time.monotonic() + self._parts.service.drain))
 
     def pipes(self) -> list[Connection]:
         """To wait on: one of them is readable when a worker has said something."""
@@ -88,9 +88,17 @@ class Supervisor:
                     self._start(slot)
             else:
                 self._tend(slot, slot.worker)
-        for worker in [w for w in self._ending if not w.alive]:
+        for ending in [*self._ending]:
+            self._end(*ending)
+
+    def _end(self, worker: Worker, deadline: float) -> None:
+        """One that was told to drain is closed when it has, and killed when it has not in time."""
+        if worker.alive and time.monotonic() > deadline:
+            log.warning("worker_killed", worker=worker.name)
+            worker.kill()
+        if not worker.alive:
             worker.close()
-            self._ending.remove(worker)
+            self._ending.remove((worker, deadline))
 
     def _start(self, slot: Slot) -> None:
         slot.worker = slot.start()
@@ -166,7 +174,10 @@ class Supervisor:
 
     def stop(self) -> None:
         """Drain: every worker finishes what is in flight; who has not ended in time is killed."""
-        workers = [*self._ending, *(slot.worker for slot in self.slots.values() if slot.worker is not None)]
+        workers = [
+            *(worker for worker, _ in self._ending),
+            *(slot.worker for slot in self.slots.values() if slot.worker is not None),
+        ]
         hosts = [slot.worker for name, slot in self.slots.items() if slot.worker and name.startswith("deliver/")]
         # Readers write through the process that hosts the sink, so that one goes last.
         for group in ([worker for worker in workers if worker not in hosts], hosts):

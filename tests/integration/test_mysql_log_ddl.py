@@ -54,6 +54,24 @@ def test_added_columns_are_followed_at_their_place(database: Database, start: Po
     assert batches(events)[1].schema == found[0].schema
 
 
+def test_texts_that_are_added_while_capture_lags_are_followed(database: Database, start: Position) -> None:
+    """Their character sets are nowhere in the statements, and the server describes a later table."""
+    known = schemas(database, "a")
+    database.execute(
+        "ALTER TABLE a ADD COLUMN x VARCHAR(9) NOT NULL DEFAULT 'ü'",
+        "INSERT INTO a VALUES (1, 'v', 'é')",
+        "ALTER TABLE a ADD COLUMN y VARCHAR(5) CHARACTER SET latin1 NULL AFTER id, ADD z INT FIRST",
+        "INSERT INTO a VALUES (5, 2, 'ÿ', 'v', 'ß')",
+        "CREATE TABLE n (k VARCHAR(9) NOT NULL PRIMARY KEY)",
+        "INSERT INTO n VALUES ('Ä')",
+        "ALTER TABLE n ADD COLUMN t TEXT NULL",
+    )
+    events = read(database, start, known, lambda t: True, **describing(database))
+    assert [change.kind for change in changes(events)] == [Ddl.ADD_COLUMN, Ddl.ADD_COLUMN, Ddl.CREATE, Ddl.ADD_COLUMN]
+    assert [[*row.values()] for _, row in rows(events)][:2] == [[1, "v", "é"], [5, 2, "ÿ", "v", "ß"]]
+    assert changes(events)[0].schema.column("x").default == "ü"
+
+
 def test_a_created_table_is_followed(database: Database, start: Position) -> None:
     database.execute(
         "CREATE TABLE n (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, k VARCHAR(40) NOT NULL, e ENUM('x','y') NULL, "

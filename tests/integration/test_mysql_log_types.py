@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import struct
 from contextlib import closing
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -169,6 +170,19 @@ def test_every_type_is_what_a_select_gives(filled: tuple[Database, Position]) ->
         if mine != theirs or [type(v) for v in mine] != [type(v) for v in theirs]:
             wrong[kind] = (mine, theirs)
     assert not wrong
+
+
+def test_signs_beside_years_are_read_whether_the_server_counts_years_or_not(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE a (id INT UNSIGNED PRIMARY KEY, y YEAR, n INT UNSIGNED, m INT)",
+        "CREATE TABLE b (y YEAR, id INT PRIMARY KEY, u INT UNSIGNED, z YEAR, s INT, d DECIMAL(5,2) UNSIGNED, t BIGINT)",
+    )
+    start, big = log_end(database), 4294967295
+    database.execute(
+        f"INSERT INTO a VALUES ({big}, 2000, {big}, -1)", f"INSERT INTO b VALUES (2001, -1, {big}, 2002, -2, 1.5, -3)"
+    )
+    found = [[*row.values()] for _, row in rows(read(database, start, schemas(database, "a", "b")))]
+    assert found == [[big, 2000, big, -1], [2001, -1, big, 2002, -2, Decimal("1.50"), -3]]
 
 
 def test_decimals_have_the_declared_type(filled: tuple[Database, Position]) -> None:

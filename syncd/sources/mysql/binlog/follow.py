@@ -3,8 +3,8 @@
 The schema after CREATE TABLE and ADD COLUMN is computed from the statement and the schema before it, because the server
 may have gone on to another one by the time that the log is read. What the statement does not say (the character set of
 a text column without one, collations) is taken from the server's present description of the table, but only where that
-description has the same columns in the same order with the same types as the computed schema; what stays open makes
-the change `Ddl.OTHER`. Whatever comes out, each TABLE_MAP is checked against it (`plan`).
+description has the same columns in the same order with the same types as the computed schema, among others that came
+since; what stays open makes the change `Ddl.OTHER`. Whatever comes out, each TABLE_MAP is checked against it (`plan`).
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class Follower:
 
     def _settled(self, computed: TableSchema, present: TableSchema | None) -> TableSchema | None:
         """The computed schema with all its character sets, from the server where that describes the same; else None."""
-        real = [c for c in present.columns if not c.normal_of] if present else []
+        names = {c.name for c in computed.columns}
+        # Columns that came since are left away: a capture that lags meets several statements of one table.
+        real = [c for c in present.columns if c.name in names and not c.normal_of] if present else []
         if (
             present
             and [_shape(c) for c in real] == [_shape(c) for c in computed.columns]

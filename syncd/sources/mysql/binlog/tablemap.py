@@ -164,10 +164,25 @@ def _all_packed(part: Reader) -> list[int]:
 
 
 def _signedness(columns: list[ColumnMap], part: Reader) -> None:
+    """Some servers count YEAR among the numeric columns, as unsigned, others do not, and none says so: what the two
+    readings of the bits do not agree on stays unknown."""
     bits = part.rest()
-    for number, index in enumerate(_places(columns, _NUMERIC)):
-        if number >> 3 < len(bits):
-            columns[index] = replace(columns[index], unsigned=bool(bits[number >> 3] >> (7 - (number & 7)) & 1))
+    readings = [_signs(columns, bits, _NUMERIC), _signs(columns, bits, _NUMERIC | {YEAR})]
+    possible = [signs for signs in readings if signs is not None]
+    for index in _places(columns, _NUMERIC):
+        said = {signs[index] for signs in possible}
+        columns[index] = replace(columns[index], unsigned=said.pop() if len(said) == 1 else None)
+
+
+def _signs(columns: list[ColumnMap], bits: bytes, types: set[int]) -> dict[int, bool] | None:
+    """Whether each column of these types is unsigned; None when these bits cannot be theirs."""
+    places = _places(columns, types)
+    flags = [bool(byte >> (7 - place) & 1) for byte in bits for place in range(8)]
+    if len(bits) != (len(places) + 7) // 8 or any(flags[len(places) :]):
+        return None
+    signs = dict(zip(places, flags, strict=False))
+    years = [signs[index] for index in places if columns[index].type == YEAR]
+    return signs if all(years) else None
 
 
 def _default_charset(columns: list[ColumnMap], part: Reader, types: set[int]) -> None:
