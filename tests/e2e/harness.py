@@ -122,7 +122,7 @@ class Running:
         assert self._process is not None
         found = {"run": self._process.pid}
         for line in self.log.read_text().splitlines():
-            if '"worker_started"' in line:
+            if '"worker_started"' in line and line.endswith("}"):  # a daemon may die in the middle of a line
                 word = json.loads(line)
                 if _alive(word["pid"], self._process.pid):
                     found[word["worker"]] = word["pid"]

@@ -3,12 +3,15 @@ one: afterwards every value at both ends is the same."""
 
 from __future__ import annotations
 
+import random
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from syncd import failpoints
-from tests.e2e.harness import running
+from syncd import control, failpoints
+from syncd.engine import capture, snapshot
+from tests.e2e.harness import Running, running
 from tests.e2e.test_append import CHANGES, LOADS
 from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
@@ -40,9 +43,11 @@ GROUPS = {
     },
 }
 
-# Reached only by a transaction of more than 16 MB, by a table that halts, or by one without a key; they have tests of
-# their own.
+# Reached only by a transaction of more than 16 MB, a chunk of more than one write, a table that halts, a full queue or
+# a table without a key: each has a test of its own.
 ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", *LOADS, *CHANGES}
+
+LARGE = 1 << 18
 
 
 def test_every_failpoint_is_fired_somewhere() -> None:
@@ -70,6 +75,77 @@ def test_nothing_is_lost_or_doubled(mariadb_database: Database, tmp_path: Path, 
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+def test_a_transaction_that_was_published_in_part(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
+    """Its rows come again, at new offsets, behind those of the first time."""
+    workload, rng = Workload(mariadb_database, seed=12), random.Random(12)
+    workload.create(rows=300)
+    mariadb_database.execute("CREATE TABLE large (id INT PRIMARY KEY, n INT NOT NULL, body MEDIUMBLOB NULL)")
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, sink) as run:
+        run.wait_live(len(TABLES) + 1)
+        order(run.failpoints, {"capture.part_published": 1})
+        with closing(mariadb_database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+            for number in range(2 * capture.PUBLISH_BYTES // LARGE):
+                workload.transaction(cursor)
+                values = (number % 20, number, rng.randbytes(LARGE))  # nothing that could be compressed
+                cursor.execute("REPLACE INTO large VALUES (%s, %s, _binary %s)", values)
+                cursor.execute("UPDATE IGNORE large SET id = id + 100 WHERE id = %s", (rng.randrange(20),))
+            connection.commit()
+        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+def test_a_chunk_that_was_written_in_part(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
+    """Its rows are written again, over what the source has changed and deleted meanwhile."""
+    rows = snapshot.WRITE_ROWS + 10_000
+    Workload(mariadb_database, seed=13).create(rows=300)
+    mariadb_database.execute("CREATE TABLE many (id INT PRIMARY KEY, n INT NOT NULL)")
+    mariadb_database.many("INSERT INTO many VALUES (%s, %s)", [(i, i) for i in range(rows)])
+    run = Running(tmp_path, mariadb_database.port, mariadb_database.name, sink, chunk_bytes=1 << 26)
+    order(run.failpoints, {"snapshot.chunk_part": 1})
+    try:
+        run.start()
+        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        mariadb_database.execute("DELETE FROM many WHERE id % 3 = 0", "UPDATE many SET n = -n WHERE id % 5 = 0")
+        run.wait_live(len(TABLES) + 1)
+        run.wait_applied()
+        assert [event["worker"].partition("/")[0] for event in run.events("worker_died")] == ["reader"]
+        assert run.terminate() == 0
+        run.assert_equal()
+    finally:
+        run.close()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
+    """The next capture leaves the table out and goes on with the others, from before the statement."""
+    Workload(mariadb_database, seed=14).create(rows=300)
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, sink) as run:
+        run.wait_live(len(TABLES))
+        order(run.failpoints, {"capture.halt_saved": 1})
+        mariadb_database.execute("UPDATE items SET n = 1", "ALTER TABLE words DROP COLUMN n")
+        mariadb_database.execute("UPDATE items SET n = n + id", "DELETE FROM words", "DELETE FROM pairs WHERE a = 1")
+        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        run.wait_for(lambda: len(run.events("worker_died")) == 1)
+        run.wait_applied()
+        halted = control.status(run.service)[0].halted
+        assert [*halted] == [f"{mariadb_database.name}.words"]
+        assert "DROP COLUMN" in halted[f"{mariadb_database.name}.words"]
+        run.terminate()
+        others = [f"{mariadb_database.name}.{table}" for table in ("items", "pairs")]
+        results = control.reconcile(run.service, run.job, others)
+        assert [(result.table.name, result.right, result.rows) for result in results] == [
+            ("items", True, 300),
+            ("pairs", True, 297),
+        ]
 
 
 def order(folder: Path, wanted: dict[str, int]) -> None:

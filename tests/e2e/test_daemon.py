@@ -109,7 +109,6 @@ def test_a_second_daemon_on_the_same_directory_is_refused(shop: Database, tmp_pa
 
 def test_a_ddl_that_cannot_be_followed_halts_that_table_alone(shop: Database, tmp_path: Path) -> None:
     with running(tmp_path, shop.port, shop.name, "arrival") as run:
-        (run.failpoints / "capture.halt_saved").write_text("1")
         run.wait_live(len(TABLES))
         shop.execute("ALTER TABLE words DROP COLUMN n", "UPDATE items SET n = 5")
         run.wait_for(lambda: bool(control.status(run.service)[0].halted), 30)

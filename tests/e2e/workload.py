@@ -23,14 +23,18 @@ _WORDS = ("Apfel", "APFEL", "apfel", "Ä", "a", "straße", "zwölf", "Zwolf", "�
 
 
 class Workload:
-    """`run` in a thread, or `change` one at a time. Everything random comes from `seed`."""
+    """`start` to `stop` in a thread, as often as one likes. Everything random comes from `seed`.
 
-    def __init__(self, database: Database, seed: int) -> None:
+    `pause`: seconds between two transactions.
+    """
+
+    def __init__(self, database: Database, seed: int, pause: float = 0.005) -> None:
         self._database = database
         self._rng = random.Random(seed)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="workload")
+        self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self.pause = pause
         self.statements = 0
 
     def create(self, rows: int) -> None:
@@ -44,20 +48,26 @@ class Workload:
         self._database.many("INSERT IGNORE INTO words VALUES (%s,%s)", [(f"Wort{i}", i) for i in range(rows // 10)])
 
     def start(self) -> None:
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="workload")
         self._thread.start()
+
+    def check(self) -> None:
+        """An error of the thread is raised here, too."""
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         """Ends the thread; an error of it is raised here."""
         self._stop.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self.check()
 
     def _run(self) -> None:
         try:
             with closing(self._database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
-                while not self._stop.wait(0.005):
+                while not self._stop.wait(self.pause):
                     self.transaction(cursor)
                     connection.commit()
         except BaseException as error:  # noqa: BLE001 - raised again in `stop`
