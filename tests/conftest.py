@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.services import leaks
+from tests.services import fuzz, leaks
 from tests.services.fixtures import (
     database,
     mariadb,
@@ -53,6 +53,7 @@ def _is_worker(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     """Mark this run's processes, and give them a temporary folder of their own."""
     config.stash[_LEFT] = []
+    fuzz.load_profile()
     if _is_worker(config):
         return
     os.environ[leaks.MARK] = uuid.uuid4().hex

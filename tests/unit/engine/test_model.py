@@ -20,10 +20,11 @@ from syncd.engine.load import Loader
 from syncd.engine.snapshot import Reader
 from syncd.model import ChangeBatch
 from syncd.state import Appending, State
+from tests.services.fuzz import TIMES, examples
 from tests.unit.engine.script import POINTS, TABLES, VISITS, Change, Script, Tx, play, scripts
 from tests.unit.engine.world import SINKS, ModelSource, engine_in
 
-CALM = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+CALM = settings(deadline=None, derandomize=TIMES == 1, database=None, suppress_health_check=list(HealthCheck))
 
 
 def runs(folder: Path, examples: int, *groups: str, shrink: bool = True) -> None:
@@ -38,9 +39,10 @@ def runs(folder: Path, examples: int, *groups: str, shrink: bool = True) -> None
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("group", [*POINTS, ""])
 def test_every_value_arrives_whatever_happens(group: str, tmp_path: Path) -> None:
-    runs(tmp_path / "world", 8, *filter(None, [group]))
+    runs(tmp_path / "world", examples(8), *filter(None, [group]))
 
 
 # -- mutants

@@ -16,6 +16,7 @@ from syncd.sources.mysql.binlog.control import query
 from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
 from syncd.sources.mysql.binlog.tagged import parse_tagged
 from syncd.sources.mysql.binlog.wire import packet
+from tests.services.fuzz import examples
 from tests.unit.mysql_binlog.craft import (
     TABLE,
     Log,
@@ -70,7 +71,7 @@ def survives(wire: bytes, **options: object) -> None:
         pass
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_damaged_logs(data: st.DataObject) -> None:
     plain = [one[:-4] for one in a_log().events]
@@ -84,14 +85,14 @@ def test_damaged_logs(data: st.DataObject) -> None:
     survives(b"".join(map(packet, events)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_on_the_wire(data: bytes) -> None:
     survives(data)
     survives(packet(data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.sampled_from(sorted(kinds.ROWS | kinds.ROWS_COMPRESSED)), st.binary(max_size=200))
 def test_any_rows_of_any_types(kind: int, data: bytes) -> None:
     bitmaps = b"\xff\xff" * (2 if kind in kinds.UPDATES else 1)
@@ -114,7 +115,7 @@ def test_the_wide_table_is_read_at_all() -> None:
     assert batch.rows.to_pylist() == [{"id": 0} | dict.fromkeys("abcdefghijk")]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=120))
 def test_any_bodies(data: bytes) -> None:
     for parse in (tablemap.parse, query, MySQLGtids.decode, MariaGtids.decode, parse_tagged, inflate):
@@ -124,7 +125,7 @@ def test_any_bodies(data: bytes) -> None:
         list(payload(data))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from([15, 2, 4, 33, 35, 38, 39, 40, 41, 42, 162, 163, 165, 18, 27]), st.binary(max_size=100))
 def test_any_body_of_any_control_event(kind: int, data: bytes) -> None:
     wire = packet(event(kind, data, checksum=False)) + a_log().wire
