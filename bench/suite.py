@@ -1,8 +1,9 @@
 """All benches one after the other: their lines, the committed results and the README's table.
 
-    bench/run all [--quick] [--json] [--markdown]
+    bench/run all [--quick] [--json] [--markdown] [--only NAME,...]
 
-With `--markdown`, `docs/bench/results-<cores>-cores.json` and the table between the README's markers are written anew.
+With `--markdown`, each bench as it ends goes into `docs/bench/results-<cores>-cores.json` (bench -> machine, figures)
+and into the table between the README's markers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from bench.measure import machine
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("decode", "snapshot_clickhouse", "cdc_clickhouse", "latency", "memory", "queue_embedded")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+BENCHES = "[bench](bench/README.md)"
+
+Results = dict[str, dict[str, Any]]
+"""Bench -> the machine that it ran on, and its figures."""
 
 
 def run(name: str, *, quick: bool) -> list[dict[str, Any]]:
@@ -33,41 +38,58 @@ def run(name: str, *, quick: bool) -> list[dict[str, Any]]:
     return figures
 
 
-def table(figures: Iterable[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
-    """The figures for people."""
+def table(results: Results) -> str:
+    """The figures for people; under them where and when they were taken."""
     lines = ["| figure | value | beside | ratio | bar |", "|---|--:|---|--:|---|"]
-    for figure in figures:
-        beside = ", ".join(
-            f"{name} {shown(value)}" for name, value in figure.get("beside", {}).items() if "cpu" not in name
-        )
-        ratio = f"{figure['ratio']:.2f}" if figure.get("ratio") is not None else ""
-        bar = (
-            f"{figure['bar']:g} {'held' if figure['holds'] else '**missed**'}" if figure.get("bar") is not None else ""
-        )
-        lines.append(f"| {figure['name']} | {shown(figure['value'])} {figure['unit']} | {beside} | {ratio} | {bar} |")
-    size = "quick runs" if about["quick"] else "full runs"
-    where = (
-        f"{about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, Python {about['python']}, servers included"
-    )
-    lines += [
-        "",
-        f"`bench/run all --markdown`, {about['date']}: {size} on {where}. More: [bench](bench/README.md).",
-    ]
+    taken: dict[str, list[str]] = {}
+    for name, result in results.items():
+        lines += map(_line, result["figures"])
+        taken.setdefault(_circumstances(result["machine"]), []).append(name)
+    lines += ["", f"`bench/run all --markdown` writes this table; {BENCHES} says what is measured and how."]
+    for circumstances, names in taken.items():
+        whose = "" if len(taken) == 1 else f"{', '.join(f'`{name}`' for name in names)}: "
+        lines.append(f"{whose}{circumstances}")
     return "\n".join(lines)
+
+
+def _line(figure: Mapping[str, Any]) -> str:
+    beside = ", ".join(
+        f"{name} {shown(value)}" for name, value in figure.get("beside", {}).items() if "cpu" not in name
+    )
+    ratio = f"{figure['ratio']:.2f}" if figure.get("ratio") is not None else ""
+    bar = f"{figure['bar']:g} {'held' if figure['holds'] else '**missed**'}" if figure.get("bar") is not None else ""
+    return f"| {figure['name']} | {shown(figure['value'])} {figure['unit']} | {beside} | {ratio} | {bar} |"
+
+
+def _circumstances(about: Mapping[str, Any]) -> str:
+    size = "Quick runs" if about["quick"] else "Full runs"
+    return (
+        f"{size} of {about['date']} on {about['cores']} cores ({about['cpu']}), {about['memory_gb']} GB, "
+        f"Python {about['python']}, servers included."
+    )
 
 
 def shown(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def write(figures: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
-    results = ROOT / "docs" / "bench" / f"results-{about['cores']}-cores.json"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps({"machine": about, "figures": figures}, indent=1, ensure_ascii=False) + "\n")
+def results_file(cores: int) -> Path:
+    return ROOT / "docs" / "bench" / f"results-{cores}-cores.json"
+
+
+def read(file: Path) -> Results:
+    results: Results = json.loads(file.read_text()) if file.exists() else {}
+    return results
+
+
+def write(file: Path, results: Results) -> None:
+    """The results, and the table in the README."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table(figures, about)}\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,21 +97,27 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="the short form of each bench")
     parser.add_argument("--json", action="store_true", help="one JSON object per figure and line")
     parser.add_argument("--markdown", action="store_true", help="write the results file and the README's table")
+    parser.add_argument("--only", metavar="NAME,...", default=",".join(NAMES), help="these; the others' results stay")
     arguments = parser.parse_args(argv)
+    asked = arguments.only.split(",")
+    if unknown := sorted(set(asked) - set(NAMES)):
+        parser.error(f"--only {unknown[0]}: there are {', '.join(NAMES)}")
     about = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "quick": arguments.quick, **machine()}
-    figures = []
-    for name in NAMES:
+    file = results_file(about["cores"])
+    measured: Results = {}
+    for name in asked:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        found = run(name, quick=arguments.quick)
-        figures += found
+        measured[name] = {"machine": about, "figures": run(name, quick=arguments.quick)}
         if arguments.json:
-            for figure in found:
+            for figure in measured[name]["figures"]:
                 print(json.dumps(figure), flush=True)
-    if arguments.markdown:
-        write(figures, about)
+        if arguments.markdown:
+            kept = read(file) | measured
+            write(file, {name: kept[name] for name in NAMES if name in kept})
     if not arguments.json:
-        print(table(figures, about))
-    return 0 if all(figure.get("holds") is not False for figure in figures) else 1
+        print(table(measured))
+    held = (figure.get("holds") is not False for result in measured.values() for figure in result["figures"])
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":

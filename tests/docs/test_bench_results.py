@@ -1,11 +1,11 @@
-"""The nightly results: a part keeps those of the others, and the page says what the file holds."""
+"""Results of benches and of the nightly run: a part keeps those of the others, and a page says what its file holds."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from bench import nightly
+from bench import nightly, suite
 
 MACHINE = {"cores": 2, "cpu": "x", "load": 9.0}
 FUZZ = {"outcome": "passed", "date": "2026-01-02", "seconds": 120, "seed": 7, "machine": MACHINE}
@@ -32,3 +32,10 @@ def test_the_page_says_what_the_files_hold() -> None:
     assert files
     page = nightly.PAGE.read_text()
     assert any(nightly.table(json.loads(file.read_text())) in page for file in files)
+
+
+def test_the_readme_says_what_the_benches_found() -> None:
+    files = [*suite.results_file(0).parent.glob("results-*-cores.json")]
+    assert files
+    readme = (suite.ROOT / "README.md").read_text()
+    assert any(suite.table(suite.read(file)) in readme for file in files)
