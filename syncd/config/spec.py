@@ -174,6 +174,9 @@ class Policy(Section):
     """A failed-over source lacks transactions that were copied: halt, or read their rows again."""
     zero_date: Annotated[Literal["fail", "null"], word("fail", "null")] = "fail"
     """A date that no calendar has (0000-00-00): halt the table, or write NULL. The word "null" needs quotes."""
+    cascades: Annotated[Literal["fail", "ignore"], word("fail", "ignore")] = "fail"
+    """A foreign key that deletes or changes rows of its table (CASCADE, SET NULL) on a server whose log does not show
+    these (MariaDB, MySQL before 9.6): refuse the table, or copy it without such changes, with a warning."""
 
 
 class Exponential(Section):

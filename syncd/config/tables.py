@@ -1,7 +1,7 @@
 """Table patterns: which rule of a job holds for a table.
 
 exact    `shop.users`            no special character
-glob     `shop.*`, `*.log_?`     `*` any run, `?` one character, within a database's or a table's name
+glob     `shop.*`, `*.log_?`     `*` any run, `?` one character; the first dot parts the database from the table
 regex    `shop_(\\d+).orders`     one of \\ ( ) [ ] { } | + ^ in it: a Python regular expression for all of the name
 
 The exact one wins; then the pattern with the most literal characters; two with the same number are a fault that names
@@ -58,6 +58,7 @@ class Pattern:
     def __init__(self, text: str) -> None:
         self.text = text
         self.kind = "regex" if _REGEX.search(text) else "glob" if re.search(r"[*?]", text) else "exact"
+        self._database: re.Pattern[str] | None = None
         if self.kind == "regex":
             try:
                 self.regex = re.compile(text, re.DOTALL)
@@ -67,7 +68,8 @@ class Pattern:
             database, dot, name = text.partition(".")
             if not (database and dot and name):
                 raise ValueError("a table is written database.table")
-            self.regex = re.compile(_glob(database) + r"\." + _glob(name), re.DOTALL)
+            self._database = re.compile(_glob(database), re.DOTALL)
+            self.regex = re.compile(_glob(name), re.DOTALL)
         self.literals = len(_NOT_LITERAL.sub("", text))
 
     @property
@@ -75,11 +77,13 @@ class Pattern:
         return self.regex.groups
 
     def match(self, table: TableId) -> re.Match[str] | None:
-        return self.regex.fullmatch(str(table))
+        if self._database is None:
+            return self.regex.fullmatch(str(table))
+        return self.regex.fullmatch(table.name) if self._database.fullmatch(table.database) else None
 
 
 def _glob(name: str) -> str:
-    return "".join({"*": r"[^.]*", "?": r"[^.]"}.get(c, re.escape(c)) for c in name)
+    return "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in name)
 
 
 def fill(text: str, match: re.Match[str]) -> str:

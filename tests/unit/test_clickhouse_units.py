@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import Column, Lane, TableId
-from syncd.sinks.clickhouse.ddl import names_in
+from syncd.sinks.clickhouse.ddl import floor, names_in
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.errors import mapped
 from syncd.sinks.clickhouse.options import ClickHouseOptions
@@ -44,6 +44,12 @@ def test_every_option_is_described_and_the_password_hidden() -> None:
     assert all(field.get("description") for field in fields.values())
     given = ClickHouseOptions.model_validate({"url": "http://host", "password": "hush"})
     assert "hush" not in repr(given)
+
+
+def test_a_comment_is_no_floor() -> None:
+    check = "CONSTRAINT syncd_floor CHECK _version >= 12"
+    assert floor(f"CREATE TABLE t (id Int8, {check}) COMMENT 'it\\'s {check}99'") == 12
+    assert floor(f"CREATE TABLE t (id Int8 COMMENT '{check}') COMMENT 'it''s {check}'") == 0
 
 
 @pytest.mark.parametrize(

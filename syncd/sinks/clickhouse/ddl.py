@@ -18,6 +18,7 @@ from syncd.sinks.clickhouse.types import DELTA, Making, codec, held
 DEDUP_WINDOW = 10_000
 FLOOR = "syncd_floor"
 _FLOOR = re.compile(rf"CONSTRAINT `?{FLOOR}`? CHECK `?{VERSION}`? >= (\d+)")
+_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _UNIX = {"ms": "Milli", "us": "Micro", "ns": "Nano"}
 
 
@@ -90,7 +91,7 @@ def raise_floor(target: Target, seq: int) -> str:
 
 def floor(statement: str) -> int:
     """The seq below which the table refuses rows, out of its CREATE statement; 0 without."""
-    found = _FLOOR.search(statement)
+    found = _FLOOR.search(_STRING.sub("''", statement))  # a comment may hold anything
     return int(found[1]) if found else 0
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from syncd.errors import FatalError, TransientError, Unsupported
 from syncd.model import Column, Finding, TableId, TableSchema
-from syncd.sources.mysql import collation, types
+from syncd.sources.mysql import cascades, collation, types
 from syncd.sources.mysql.connect import Connection, Row, Server, quoted, rows, server
 from syncd.sources.mysql.faults import code_of
 from syncd.sources.mysql.grants import granted, may_lock
@@ -56,11 +56,13 @@ class Rules:
     """`refusal`: why a key column cannot be normalised, "" when it can. `version`: the seq of a head, now.
 
     `zero_is_null`: date columns may give null where the source has a zero date, so they are nullable here.
+    `cascades`: a table whose rows a cascade may change unseen is refused ("fail"), or taken with a warning ("ignore").
     """
 
     refusal: Callable[[Column], str]
     version: Callable[[], int]
     zero_is_null: bool = False
+    cascades: str = "fail"
 
 
 def tables(connection: Connection, wanted: Callable[[TableId], bool], rules: Rules) -> Sequence[Found]:
@@ -96,7 +98,8 @@ def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> S
                 # Opening a table in a transaction keeps DDL on it waiting until the transaction ends.
                 rows(connection, f"SELECT 1 FROM {quoted(*table.id)} LIMIT 0", table=str(table.id))
         columns, keys = _columns(connection, listed), indexes(connection, [t.id for t in listed])
-        of_server = _Read(rules, rules.version(), server(connection), granted(connection))
+        unseen = cascades.silent(connection, [t.id for t in listed])
+        of_server = _Read(rules, rules.version(), server(connection), granted(connection), unseen)
         return [_found(t, columns.get(t.id, []), keys.get(t.id, []), of_server) for t in listed]
     except FatalError as error:
         if code_of(error.__cause__ or error) in _GONE:
@@ -165,10 +168,11 @@ class _Read:
     version: int
     at: Server
     grants: str
+    unseen: Mapping[TableId, list[str]]
 
 
 def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _Read) -> Found:
-    refusals = _table_refusals(table)
+    refusals = [*_table_refusals(table), *_cascades(table, read)]
     made: list[Column] = []
     for row in columns:
         column, refusal = _column(row, read)
@@ -208,12 +212,25 @@ def _table_refusals(table: _Table) -> list[str]:
     return []
 
 
+def _cascades(table: _Table, read: _Read) -> list[str]:
+    if read.rules.cascades == "ignore":
+        return []
+    return [
+        f"{key} changes its rows without a trace in the log (policy `cascades`)"
+        for key in read.unseen.get(table.id, [])
+    ]
+
+
 def _findings(table: _Table, key: Index | None, columns: Sequence[Column], read: _Read) -> list[Finding]:
     found: list[Finding] = []
     name = str(table.id)
     if table.engine and table.engine.lower() not in {"innodb", "rocksdb"} and table.kind != "VIEW":
         text = f"engine {table.engine} has no transactions: after a crash the table and the log may differ"
         found.append(Finding("warning", name, text, f"ALTER TABLE {quoted(*table.id)} ENGINE = InnoDB"))
+    if read.rules.cascades == "ignore":
+        for unseen in read.unseen.get(table.id, []):
+            text = f"{unseen} changes rows without a trace in the log: the copy will differ there"
+            found.append(Finding("warning", name, text, "`syncd reconcile` finds them; or delete the rows one by one"))
     if key is None:
         return [*found, *_keyless(table, read)]
     unordered = [c.name for c in columns if c.name in key.columns and not ordered(c)]

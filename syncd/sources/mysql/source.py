@@ -36,6 +36,7 @@ class MySQLSource:
         self._connections: dict[str, Connection] = {}
         self._normalise = Normaliser(context.directory, self._connect)
         self._zero_date = "null" if context.policy.get("zero_date") == "null" else "fail"
+        self._cascades = str(context.policy.get("cascades", "fail"))
         rules = Rules(self._zero_date, self._normalise)
         self._throttle = Throttle(context, lambda: self._link("throttle"), options)
         self._reader = Reader(self._connect, rules, self._throttle)
@@ -104,7 +105,7 @@ class MySQLSource:
         """Nothing to do: a replica of these servers holds nothing back at the source."""
 
     def _rules(self, version: Callable[[], int]) -> tables_.Rules:
-        return tables_.Rules(self._normalise.refusal, version, self._zero_date == "null")
+        return tables_.Rules(self._normalise.refusal, version, self._zero_date == "null", self._cascades)
 
     def _describe(self, table: TableId) -> TableSchema | None:
         """The table as the server describes it now; None: absent, or with something that syncd does not take."""

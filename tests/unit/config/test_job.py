@@ -37,6 +37,7 @@ def test_defaults(load: Load) -> None:
         "position_lost": "fail",
         "lost_transactions": "fail",
         "zero_date": "fail",
+        "cascades": "fail",
     }
     assert job.retry is None
     assert not_yet(job) == []

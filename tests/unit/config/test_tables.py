@@ -26,7 +26,9 @@ def rule(load: Load, tables: object, name: str) -> TableRule | None:
         ("shop.*", "glob", ["shop.users", "shop.a"], ["shop2.users", "xshop.a"]),
         ("*.users", "glob", ["shop.users", "b.users"], ["shop.users2"]),
         ("shop.log_?", "glob", ["shop.log_1"], ["shop.log_", "shop.log_12"]),
-        ("*.*", "glob", ["a.b"], []),
+        ("*.*", "glob", ["a.b", "a.b.c"], []),
+        ("shop.*", "glob", ["shop.a.b", "shop.a b"], []),
+        ("shop.a.b", "exact", ["shop.a.b"], ["shop.a", "shop.axb"]),
         (r"shop_(\d+).orders", "regex", ["shop_1.orders", "shop_42.orders"], ["shop_.orders", "shop_1.orders2"]),
         (r"shop\.(users|orders)", "regex", ["shop.users", "shop.orders"], ["shop.user", "shop_users.x"]),
     ],
@@ -34,8 +36,8 @@ def rule(load: Load, tables: object, name: str) -> TableRule | None:
 def test_patterns(pattern: str, kind: str, fits: list[str], fits_not: list[str]) -> None:
     compiled = Pattern(pattern)
     assert compiled.kind == kind
-    assert all(compiled.match(TableId(*name.split("."))) for name in fits)
-    assert not any(compiled.match(TableId(*name.split("."))) for name in fits_not)
+    assert all(compiled.match(TableId(*name.split(".", 1))) for name in fits)
+    assert not any(compiled.match(TableId(*name.split(".", 1))) for name in fits_not)
 
 
 @pytest.mark.parametrize(
