@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("lint", "types", "layers", "docs", "test")
+MORE = {"test": ["--durations=30", "--durations-min=5"]}
 SUMMARY = re.compile(r"^=*\s*((?:\d+ [a-z]+,? ?)+) in [\d.]+s.*$")
 
 
@@ -58,7 +59,7 @@ def run(stage: str, limit: float) -> Outcome:
     say(f"--- {stage}")
     began = time.monotonic()
     summary = ""
-    words = [str(ROOT / "dev"), stage]
+    words = [str(ROOT / "dev"), stage, *MORE.get(stage, [])]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
     ) as process:
