@@ -173,6 +173,15 @@ _ENTRIES: Final = (
         "Write `column COLLATE utf8mb4_0900_bin = '...'` for a comparison by code point, or compare another column.",
     ),
     Entry(
+        "C127",
+        "Two tables go to one target",
+        "Two tables of the source have the same target table at a sink, and each would overwrite the other's rows. "
+        "The one that was there first is copied; of tables found together, one that keeps its own name, else the one "
+        "whose name comes first. The other one is refused.",
+        "Give one of them another `to`, or leave it out (`skip: true`); then load anew. Several source tables into one "
+        "are not there yet.",
+    ),
+    Entry(
         "C130",
         "Not there yet",
         "The file is right, and this version of syncd cannot do it yet. It is refused, since it must not be ignored.",

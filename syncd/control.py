@@ -131,8 +131,7 @@ def plan(job: Job, service: Service) -> JobPlan:
     for sink in sinks.values():
         sink.open()
     try:
-        for table in found:
-            refusals = (*table.refusals, *parts.refusals(table.schema))
+        for table, refusals in zip(found, parts.refused(found).values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
                 published = parts.transform(table.schema).schema

@@ -132,9 +132,9 @@ class Job:
         """The file's settings for people and APIs: secrets masked, references as written."""
         return without_extras(without_secrets(self.document.data))
 
-    def fault(self, key: Key, what: str, *, code: str, hint: str = "") -> ConfigError:
+    def fault(self, key: Key, what: str, *, code: str, hint: str = "", of_key: bool = False) -> ConfigError:
         """A fault found later (at plan time), with its place in the job file."""
-        return self.document.fault(key, what, code=code, hint=hint)
+        return self.document.fault(key, what, code=code, hint=hint, of_key=of_key)
 
     def placed(self, error: ConfigError) -> ConfigError:
         """A ConfigError that knows its key only (`transforms.build`), with its place in the job file."""

@@ -6,24 +6,33 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from syncd.config.document import Key
-from syncd.config.tables import Pattern
+from syncd.config.tables import Pattern, target_of
 from syncd.errors import ConfigError
+from syncd.model import TableId
 
 if TYPE_CHECKING:
     from syncd.config.job import Job
 
 
 def _fan_in(job: Job) -> Iterator[Key]:
-    """Tables that can become one: a pattern whose `to` does not tell its tables apart, or one name given twice."""
-    seen: set[str] = set()
+    """Tables that can become one: a pattern whose `to` does not tell its tables apart, or two tables with one target.
+
+    What depends on which tables there are is found when they are known (`Parts.crowded_out`).
+    """
+    seen: set[TableId] = set()
     for text, spec in job.spec.tables.items():
-        if spec.to is None or spec.skip:
+        if spec.skip:
             continue
         pattern = Pattern(text)
-        several = pattern.kind == "glob" or any(f"\\{n + 1}" not in spec.to for n in range(pattern.groups))
-        if (pattern.kind != "exact" and several) or spec.to in seen:
+        if pattern.kind == "exact":
+            target = target_of(TableId(*text.split(".", 1)), spec.to or "")
+            several = target in seen
+            seen.add(target)
+        else:
+            open_groups = any(f"\\{n + 1}" not in (spec.to or "") for n in range(pattern.groups))
+            several = spec.to is not None and (pattern.kind == "glob" or open_groups)
+        if several:
             yield ("tables", text, "to")
-        seen.add(spec.to)
 
 
 def _plugins(job: Job) -> Iterator[Key]:

@@ -123,7 +123,7 @@ class TableMap:
         return TableRule(
             table=table,
             pattern=pattern.text,
-            to=_target(table, fill(spec.to, match) if spec.to is not None else ""),
+            to=target_of(table, fill(spec.to, match) if spec.to is not None else ""),
             to_given=spec.to is not None,
             kind=spec.kind,
             keyless=spec.keyless,
@@ -139,7 +139,8 @@ class TableMap:
         )
 
 
-def _target(table: TableId, text: str) -> TableId:
+def target_of(table: TableId, text: str) -> TableId:
+    """Where a table goes, by a `to` with its groups filled in; "": none is given."""
     database, dot, name = text.rpartition(".")
     return TableId(database, name) if dot else TableId(table.database, text or table.name)
 

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from syncd.config import Job, Service, TableRule
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
 from syncd.model import Head, TableId, TableSchema, Target
-from syncd.spi import Context, Queue, Sink, Source
+from syncd.spi import Context, Found, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord
 
 HANG_SECONDS = 300.0
@@ -141,6 +141,33 @@ class Parts:
         except ConfigError as error:
             reasons.append(str(error))
         return tuple(reasons)
+
+    def refused(self, found: Sequence[Found]) -> dict[TableId, tuple[str, ...]]:
+        """Every table that was found -> why it is not copied; () for those that are."""
+        reasons = {each.schema.table: (*each.refusals, *self.refusals(each.schema)) for each in found}
+        crowded = self.crowded_out([table for table, why in reasons.items() if not why])
+        return reasons | {table: (why,) for table, why in crowded.items()}
+
+    def crowded_out(self, tables: Iterable[TableId], before: Iterable[TableId] = ()) -> dict[TableId, str]:
+        """Those of `tables` whose target another one has at some sink, each with the reason.
+
+        First come the tables of `before`, then those that keep their own name, then the others by name.
+        """
+        order = [*before, *sorted(tables, key=lambda table: (self.rule(table).to != table, table))]
+        taken: dict[tuple[str, TableId], TableId] = {}
+        crowded = {}
+        for table in order:
+            rule = self.rule(table)
+            places = [(sink, rule.to) for sink in self.sinks_of(table)]
+            at = next((place for place in places if taken.get(place, table) != table), None)
+            if at is None:
+                taken |= dict.fromkeys(places, table)
+                continue
+            what = f"{table} and {taken[at]} both go to {rule.to} at sink {at[0]}, and {taken[at]} has it"
+            hint = "give one of them another `to`, or leave it out (`skip: true`)"
+            key = ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern)
+            crowded[table] = str(self.job.fault(key, what, code="C127", hint=hint, of_key=not rule.to_given))
+        return crowded
 
     def transform(self, schema: TableSchema) -> transforms.Transform:
         return transforms.build(self.rule(schema.table), schema)

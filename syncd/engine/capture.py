@@ -200,6 +200,9 @@ class Capture:
 
     def _begin_table(self, change: SchemaChange, record: SourceRecord) -> None:
         """A table that was created while the job runs: all of its rows are in the log, so it needs no snapshot."""
+        crowded = self._parts.crowded_out([change.table], [t for t in self._published() if t != change.table])
+        if change.table in crowded:
+            raise Unsupported(crowded[change.table], table=str(change.table), hint="then load anew")
         for sink in self._parts.sinks_of(change.table):
             if self._state.table(sink, change.table) is None:
                 head = Head(record.position, change.seq)

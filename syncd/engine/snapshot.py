@@ -157,7 +157,7 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
         if _columns(before) == _columns(after):
             break
         log.info("schema_changed_while_read", job=parts.job.name)
-    reasons = {found.schema.table: (*found.refusals, *parts.refusals(found.schema)) for found in before}
+    reasons = parts.refused(before)
     refused = {str(table): _refusal(table, why) for table, why in reasons.items() if why}
     sizes = {found.schema: found.bytes for found in before if not reasons[found.schema.table]}
     if not sizes:

@@ -97,3 +97,21 @@ def test_a_log_that_is_gone_before_the_load_is_done(kind: str, request: pytest.F
         assert findings(database, tmp_path, more=slow)["load time"].level == "ok"
     finally:
         database.execute(f"SET GLOBAL binlog_expire_logs_seconds = {before}")
+
+
+@pytest.mark.mariadb
+def test_two_tables_with_one_target(mariadb_database: Database, tmp_path: Path) -> None:
+    name = mariadb_database.name
+    mariadb_database.execute(*(f"CREATE TABLE {table} (id INT PRIMARY KEY)" for table in ("orders", "old", "other")))
+    mariadb_database.execute("CREATE TABLE log (id INT)")
+    loaded, service = job(mariadb_database, tmp_path)
+    path = Path(loaded.path)
+    rules = f'"{name}.*": {{}}, {name}.old: {{to: orders}}, {name}.other: {{to: log}}'
+    path.write_text(path.read_text().replace(f'"{name}.*": {{}}', rules))
+    refusals = {plan.found.schema.table.name: plan.refusals for plan in control.plan(load_job(path), service).tables}
+    assert (refusals["orders"], refusals["other"]) == ((), ())
+    what = f"{name}.old and {name}.orders both go to {name}.orders at sink one, and {name}.orders has it"
+    assert what in "".join(refusals["old"])
+    assert f"{path}:3:" in "".join(refusals["old"])
+    assert f"tables.{name}.old.to: " in "".join(refusals["old"])
+    assert "no primary key" in "".join(refusals["log"])  # refused itself, it takes no target from another one

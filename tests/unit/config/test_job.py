@@ -96,6 +96,10 @@ def test_tables_without_a_key(load: Load, rule: str, keys: list[str]) -> None:
         ("{a.t: {to: all.t}}", 0),
         ("{a.t: {to: all.t}, b.t: {to: all.t}}", 1),
         ("{'a.*': {to: all.t}}", 1),
+        ("{a.t: {to: b.t}, b.t: {}}", 1),
+        ("{a.t: {to: u}, a.s: {to: a.u}}", 1),
+        ("{a.t: {to: b.t}, b.t: {skip: true}}", 0),
+        ("{a.t: {to: b.t}, b.t: {to: a.t}}", 0),
     ],
 )
 def test_fan_in_is_found(load: Load, tables: str, count: int) -> None:

@@ -1,0 +1,70 @@
+"""Two source tables with one target: one of them is copied, the same one every time, and the other one is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.model import TableId
+from tests.unit.engine import world as worlds
+from tests.unit.engine.script import NUMBERS
+from tests.unit.engine.world import SINKS, World, engine_in
+
+ORDERS, OLD, OLDER = (replace(NUMBERS, table=TableId("shop", name)) for name in ("orders", "a_old", "b_older"))
+GENERAL = '"shop.*": {{keyless: append}}'
+
+
+@pytest.fixture(autouse=True)
+def rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`a_old` and `b_older` go where `orders` goes by itself; no rule tells that `orders` is there."""
+    assert GENERAL in worlds.JOB
+    more = ", shop.a_old: {{to: orders}}, 'shop.(b)_older': {{to: shop.orders, add: {{x: '\\1'}}}}"
+    monkeypatch.setattr(worlds, "JOB", worlds.JOB.replace(GENERAL, GENERAL + more))
+
+
+def put(world: World, **values: str) -> None:
+    with world.log.transaction() as tx:
+        for name, value in values.items():
+            tx.put(TableId("shop", name), [1, value])
+
+
+def check(world: World, winner: str, value: str, *losers: str) -> None:
+    """The target holds the winner's row; each loser is halted at capture, and says who has its target."""
+    for _ in range(20):
+        world.round()
+        world.clock.now += 1.0
+    halts = {table.name: halt.reason for table, halt in world.state.halts().items()}
+    assert {*halts} == {*losers}
+    for name in losers:
+        what = f"shop.{name} and shop.{winner} both go to shop.orders at sink arrival, and shop.{winner} has it"
+        assert what in halts[name]
+        assert "[C127]" in halts[name]
+    assert {(r.sink, r.table.name) for r in world.records()} == {(sink, winner) for sink in SINKS}
+    for sink in SINKS:
+        assert [row["v"] for row in world.copy(sink, TableId("shop", winner))] == [value]
+
+
+def test_at_the_start(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        for schema in (OLDER, OLD, ORDERS):
+            world.log.create(schema)
+        put(world, orders="mine", a_old="not mine", b_older="neither")
+        check(world, "orders", "mine", "a_old", "b_older")  # it keeps its own name; `a_old` would be the first by name
+        put(world, a_old="changed", orders="changed, too", b_older="changed")
+        check(world, "orders", "changed, too", "a_old", "b_older")
+
+
+def test_created_while_live(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        for schema in (OLDER, OLD):
+            world.log.create(schema)
+        put(world, a_old="first", b_older="second")
+        check(world, "a_old", "first", "b_older")
+        world.log.create(ORDERS)
+        put(world, orders="late", a_old="goes on")
+        check(world, "a_old", "goes on", "orders", "b_older")
+        world.restart()
+        put(world, orders="later", a_old="goes on still")
+        check(world, "a_old", "goes on still", "orders", "b_older")
