@@ -16,7 +16,7 @@ from bench.source import DATABASE
 from syncd import control
 from syncd.config import load_job
 from syncd.engine.build import Parts
-from syncd.errors import StateError
+from syncd.errors import ConfigError, StateError
 from syncd.spi import Queue
 from syncd.state import Phase, State
 from syncd.testing.servers.cache import cache_dir
@@ -105,7 +105,7 @@ class Daemon:
             try:
                 with control.opened_queue(self.service) as queue:
                     return self._until(queue, what, end)
-            except StateError:  # it has not made its queue yet
+            except (ConfigError, StateError):  # it has not made its queue yet
                 time.sleep(TICK)
                 self._check(end)
 

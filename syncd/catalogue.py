@@ -182,6 +182,12 @@ _ENTRIES: Final = (
         "are not there yet.",
     ),
     Entry(
+        "C128",
+        "Two queues in one daemon",
+        "The jobs of one daemon share one queue, and two of them name another plugin or other settings of it.",
+        "Say the same of the queue in each job file, or run them by two daemons with a data directory each.",
+    ),
+    Entry(
         "C130",
         "Not there yet",
         "The file is right, and this version of syncd cannot do it yet. It is refused, since it must not be ignored.",

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from syncd import plugins
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
+from syncd.engine import queue_used
 from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
@@ -25,7 +25,7 @@ from syncd.errors import ConfigError, StateError, SyncdError, TransientError
 from syncd.model import Finding, Head, TableId, TargetPlan
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
-from syncd.spi import Context, Found, Lease, LeaseState, Queue, Sink, Source
+from syncd.spi import Found, Lease, LeaseState, Queue, Sink, Source
 from syncd.state import Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
@@ -61,6 +61,7 @@ def jobs(paths: Sequence[Path], service: Service) -> list[Job]:
             faults += error.faults if isinstance(error, Faults) else [error]
     for job in found:
         faults += not_yet(job)
+    faults += _other_queues(found)
     names = [job.name for job in found]
     for job in found:
         if names.count(job.name) > 1:
@@ -71,6 +72,26 @@ def jobs(paths: Sequence[Path], service: Service) -> list[Job]:
         where = ", ".join(str(path) for path in paths or [service.jobs])
         raise ConfigError("holds no job file", path=where, hint="a job file ends in .yaml or .yml", code="C101")
     return found
+
+
+def _other_queues(jobs: Sequence[Job]) -> Iterator[ConfigError]:
+    """The jobs of one daemon share one queue: those that say other things of it than the first one does."""
+    ready = [job for job in jobs if job.queue.options is not None]
+    for job in ready[1:]:
+        first, key = ready[0], ("queue", job.queue.plugin)
+        if job.queue.plugin != first.queue.plugin:
+            what = f"the queue is {job.queue.plugin} here, and {first.queue.plugin} in {first.path}"
+            yield job.fault(key, what, code="C128", hint=_ONE_QUEUE)
+            continue
+        for name in type(job.queue.options).model_fields:
+            here, there = getattr(job.queue.options, name), getattr(first.queue.options, name)
+            if here != there:
+                what = f"{name} is {here} here, and {there} in {first.path}"
+                what = first.secrets.hide(job.secrets.hide(what))
+                yield job.fault((*key, name), what, code="C128", hint=_ONE_QUEUE)
+
+
+_ONE_QUEUE = "the jobs of one daemon share one queue: say the same of it in each, or give them two data directories"
 
 
 # -- looking before running
@@ -232,14 +253,14 @@ class JobStatus:
 
 @contextmanager
 def opened_queue(service: Service) -> Iterator[Queue]:
-    """The queue of a data directory, without a job file."""
-    directory = service.data / "queue"
-    if not directory.exists():
+    """The queue that the daemon works with, without a job file."""
+    used = queue_used.recall(service)
+    if used is None:
         raise ConfigError(f"{service.data} holds no syncd data", hint="give the daemon's --data", code="E166")
-    cls = plugins.load("queue", "embedded", service.plugin_paths)
-    queue: Queue = cls(cls.Options(), Context("", directory))
+    queue = used.make(service)
     queue.open()
     try:
+        used.check(service, queue)
         yield queue
     finally:
         queue.close()

@@ -15,6 +15,7 @@ from types import FrameType
 
 import structlog
 
+from syncd.engine import queue_used
 from syncd.engine.build import Parts
 from syncd.engine.job import JobRunner
 from syncd.errors import StateError, SyncdError, TransientError
@@ -53,7 +54,10 @@ class DirectoryLock:
 
 
 class Daemon:
-    """Runs `jobs` until they have ended or it is told to stop. `watch` is called about five times a second."""
+    """Runs `jobs`, which share one queue, until they have ended or it is told to stop.
+
+    `watch` is called about five times a second.
+    """
 
     def __init__(self, jobs: Sequence[Parts], watch: Callable[[Sequence[JobRunner]], None] = lambda _: None) -> None:
         self._jobs = jobs
@@ -74,6 +78,7 @@ class Daemon:
                 queue = self._jobs[0].make_queue()
                 queue.open()
                 try:
+                    queue_used.settle(self._jobs[0], queue)
                     self._run(queue, until)
                 finally:
                     for runner in self.runners:

@@ -133,7 +133,7 @@ class Running:
     @property
     def queue(self) -> Queue | None:
         """The daemon's queue, opened once; None before the daemon has made it."""
-        if self._queue is None and (self.service.data / "queue").exists():
+        if self._queue is None and (self.service.data / "queue.json").exists():
             self._queue = self._stack.enter_context(control.opened_queue(self.service))
         return self._queue
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,39 @@ def test_an_edited_job_file_that_contradicts_the_state_is_refused(shop: Database
         assert done.returncode == 2
         assert "job.yaml:6:" in done.stderr
         assert "queue.queues: the saved state was made with 4" in done.stderr
+
+
+def test_commands_open_the_queue_that_the_daemon_has_and_no_start_takes_another_one(
+    shop: Database, tmp_path: Path
+) -> None:
+    options = f"path: {tmp_path}/big, max_bytes: 1073741824"
+    with running(tmp_path, shop.port, shop.name, "arrival", queue=options) as run:
+        run.wait_live(len(TABLES))
+        service = ("--service", str(tmp_path / "syncd.yaml"))
+        (facts,) = [control.from_json(line) for line in syncd("status", "--json", *service).stdout.splitlines()]
+        assert (facts["job"], facts["queue_limit"], len(facts["tables"])) == ("chaos", 1 << 30, len(TABLES))
+        assert syncd("jobs", "pause", "chaos", *service).returncode == 0
+        assert run.terminate() == 0
+        run.close_queue()
+        text = run.path.read_text()
+        run.path.write_text(text.replace(f"{tmp_path}/big", f"{tmp_path}/other"))
+        done = syncd("run", str(run.path), *service)
+        assert done.returncode == 2
+        assert (
+            f"job.yaml:6:37 queue.embedded.path: this is another queue than {tmp_path}/data works with" in done.stderr
+        )
+        assert f'{{"embedded": {{"path": "{tmp_path}/big"}}}}' in done.stderr
+        assert "[C140]" in done.stderr
+        assert [job.job for job in control.status(run.service)] == ["chaos"]
+        shutil.rmtree(tmp_path / "other")
+        (tmp_path / "big").rename(tmp_path / "other")  # with its files it is the same queue
+        run.start()
+        run.wait_for(lambda: "other" in (run.service.data / "queue.json").read_text(), 60, restart=False)
+        run.wait_for(lambda: state_of(run) == "PAUSED", 60, restart=False)
+        assert run.terminate() == 0
+        shutil.rmtree(tmp_path / "other")
+        done = syncd("run", str(run.path), *service)
+        assert (done.returncode, "is not the one that the last start" in done.stderr) == (4, True)
 
 
 def test_an_unreachable_source_is_waited_for(tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_all_faults_of_several_files(syncd: Syncd, tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in err.splitlines()] == ["bad.yaml", "no.yaml"]
 
 
+def test_jobs_with_other_settings_of_their_one_queue(syncd: Syncd, tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    queues = {"a": "queues: 3", "b": "embedded: {sync: FULL}", "c": "embedded: {keep_hours: 1, path: there}"}
+    for name, queue in queues.items():
+        text = JOB.format(port=1, database="x").replace("job: shop", f"job: {name}")
+        (tmp_path / f"jobs/{name}.yaml").write_text(f"{text}queue: {{{queue}}}\n")
+    code, out, err = syncd("validate jobs")
+    assert (code, out) == (2, "")
+    keep, path = err.splitlines()
+    assert path.startswith("jobs/c.yaml:5:41 queue.embedded.path: path is there here, and queue in jobs/a.yaml; ")
+    assert keep.startswith("jobs/c.yaml:5:32 queue.embedded.keep_hours: keep_hours is 1.0 here, and 24.0 in jobs/a")
+    assert path.endswith("[C128]")
+    assert syncd("validate jobs/a.yaml jobs/b.yaml")[0] == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
