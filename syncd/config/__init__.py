@@ -12,8 +12,7 @@ The loaders raise `Faults`: every fault of the file or files at once, each a `Co
 """
 
 from syncd.config.faults import Faults
-from syncd.config.job import Job, QueueUse, SinkUse, load_directory, load_job, parse_job
-from syncd.config.later import not_yet
+from syncd.config.job import Job, QueueUse, SinkUse, load_directory, load_job, not_yet, parse_job
 from syncd.config.schema import json_schema
 from syncd.config.service import Service, load_service
 from syncd.config.skeleton import skeleton

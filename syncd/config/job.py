@@ -7,7 +7,7 @@
     job.sinks["olap"].tags                       a sink's settings next to its plugin
     job.fingerprint()                            canonical JSON by section, without secrets
     job.findings                                 warnings: a password in the clear
-    not_yet(job)                                 what this version cannot run (syncd.config.later)
+    not_yet(job)                                 what this version cannot run (syncd.config.later); in `Faults`, too
 
 A job pickles and stores as its text; references to secrets are put in anew where it is loaded.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from syncd.config import later
 from syncd.config.document import Document, Key, dotted, parse, read_text
 from syncd.config.faults import Faults, raise_all, replaced
 from syncd.config.rules import check_rules
@@ -73,6 +74,7 @@ class Job:
     secrets: Secrets = field(repr=False)
     plugin_paths: tuple[Path, ...] = field(repr=False)
     tables: TableMap = field(repr=False)
+    not_yet: tuple[ConfigError, ...] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -169,7 +171,8 @@ def load_directory(folder: Path, plugin_paths: Sequence[Path] = ()) -> list[Job]
             what = f"the job name '{job.name}' is taken"
             faults.append(job.fault(("job",), what, code="C122", hint=f"by {first.path}"))
         jobs.append(job)
-    raise_all(faults)
+    if faults:
+        raise Faults([*faults, *(fault for job in jobs for fault in not_yet(job))])
     return jobs
 
 
@@ -189,6 +192,10 @@ def parse_job(text: str, path: str, plugin_paths: Sequence[Path] = ()) -> Job:
     }
     uses.table_options(data, sinks)
     faults += [*uses.faults, *check_rules(document, data)]
+    to_come = later.of_job(document, data, uses.later)
+    if document.faults or faults:
+        known = {fault.key for fault in faults}
+        faults += [fault for fault in to_come if fault.key not in known]
     missing = {dotted(key) for key in resolver.failed}
     hide = resolver.secrets.hide
     raise_all(
@@ -210,7 +217,13 @@ def parse_job(text: str, path: str, plugin_paths: Sequence[Path] = ()) -> Job:
         secrets=resolver.secrets,
         plugin_paths=tuple(plugin_paths),
         tables=TableMap(spec.tables, document, spec.mask_salt),
+        not_yet=tuple(to_come),
     )
+
+
+def not_yet(job: Job) -> list[ConfigError]:
+    """One fault for each part of the job that this version cannot run; empty when it can run all of it."""
+    return [*job.not_yet]
 
 
 def _validated(

@@ -1,101 +1,108 @@
-"""What a job file may say and this version cannot run yet. One table; a line goes when the part comes."""
+"""What a file may say and this version cannot run yet: refused (C130), and marked in the pages and schemas.
+
+One table for each file; a line goes when the part comes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from syncd.config.document import Key
-from syncd.config.tables import Pattern, target_of
+from syncd.config.document import Document, Key
+from syncd.config.rules import items, valid
+from syncd.config.spec import TableSpec
+from syncd.config.tables import Pattern, check_pattern, target_of
 from syncd.errors import ConfigError
 from syncd.model import TableId
 
-if TYPE_CHECKING:
-    from syncd.config.job import Job
+_HINT = "it comes with a later version of syncd; take it out for now"
 
 
-def _fan_in(job: Job) -> Iterator[Key]:
+class Later(NamedTuple):
+    """`setting`: the way to it in the file, "*" for a name of the user's. `values`: only these; empty: any."""
+
+    what: str
+    setting: tuple[str, ...]
+    values: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What the pages and schemas say of the setting."""
+        only = f": {', '.join(f'`{value}`' for value in self.values)}" if self.values else ""
+        return f"Not there yet, and refused{only}."
+
+    def find(self, data: Any) -> Iterator[Key]:
+        """Where a file says it."""
+        for key, value in _at(data, self.setting):
+            if value is not None and (not self.values or value in self.values):
+                yield key
+
+
+JOB = (
+    Later("`keyless: row-hash`", ("tables", "*", "keyless"), ("row-hash",)),
+    Later("`kind: append`", ("tables", "*", "kind"), ("append",)),
+    Later("a filter of one sink", ("sinks", "*", "where")),
+    Later("retry and parking", ("retry",)),
+    Later("ddl: ignore", ("policy", "ddl"), ("ignore",)),
+    Later("another policy than fail", ("policy", "position_lost"), ("resync", "reconcile-repair")),
+    Later("another policy than fail", ("policy", "lost_transactions"), ("refresh",)),
+    Later("reconcile on a schedule", ("reconcile", "cron")),
+    Later("repair", ("reconcile", "repair"), ("dry-run", "apply")),
+    Later("a start by time", ("start", "timestamp")),
+)
+SERVICE = (Later("serving metrics", ("metrics", "port")),)
+
+
+def of_job(document: Document, data: Mapping[str, Any], plugins: Iterable[Key]) -> list[ConfigError]:
+    """One fault for each part of a job file that this version cannot run, as far as the file can be read.
+
+    `data`: with references put in. `plugins`: where plugins that are to come are named.
+    """
+    several = [("several source tables into one", key) for key in _fan_in(document, data)]
+    named = [("this plugin", key) for key in plugins]
+    return [_fault(document, key, what) for what, key in (*named, *several, *_found(data, JOB))]
+
+
+def of_service(document: Document, data: Mapping[str, Any]) -> list[ConfigError]:
+    return [_fault(document, key, what) for what, key in _found(data, SERVICE)]
+
+
+def _found(data: Mapping[str, Any], table: Iterable[Later]) -> Iterator[tuple[str, Key]]:
+    for later in table:
+        yield from ((later.what, key) for key in later.find(data))
+
+
+def _fault(document: Document, key: Key, what: str) -> ConfigError:
+    return document.fault(key, f"{what} is not there yet", code="C130", hint=_HINT)
+
+
+def _at(value: Any, way: tuple[str, ...], key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    if not way:
+        yield key, value
+    elif isinstance(value, dict):
+        for name in value if way[0] == "*" else {way[0]} & value.keys():
+            yield from _at(value[name], way[1:], (*key, name))
+
+
+def _fan_in(document: Document, data: Mapping[str, Any]) -> Iterator[Key]:
     """Tables that can become one: a pattern whose `to` does not tell its tables apart, or two tables with one target.
 
     What depends on which tables there are is found when they are known (`Parts.crowded_out`).
     """
     seen: set[TableId] = set()
-    for text, spec in job.spec.tables.items():
-        if spec.skip:
+    for text, value in items(data.get("tables")):
+        spec, (pattern, _) = valid(TableSpec, {} if value is None else value), check_pattern(document, text)
+        if spec is None or pattern is None or spec.skip:
             continue
-        pattern = Pattern(text)
         if pattern.kind == "exact":
             target = target_of(TableId(*text.split(".", 1)), spec.to or "")
             several = target in seen
             seen.add(target)
         else:
-            open_groups = any(f"\\{n + 1}" not in (spec.to or "") for n in range(pattern.groups))
-            several = spec.to is not None and (pattern.kind == "glob" or open_groups)
+            several = spec.to is not None and not _tells_apart(pattern, spec.to)
         if several:
-            yield ("tables", text, "to")
+            yield ("tables", text, "to") if spec.to is not None else ("tables", text)
 
 
-def _plugins(job: Job) -> Iterator[Key]:
-    if job.source.options is None:
-        yield ("source", job.source.plugin)
-    if job.queue.options is None:
-        yield ("queue", job.queue.plugin)
-    yield from (("sinks", name, sink.plugin) for name, sink in job.sinks.items() if sink.options is None)
-
-
-def _given(*key: str, unless: object = None) -> Callable[[Job], Iterator[Key]]:
-    """The setting is in the file, with another value than `unless`."""
-
-    def find(job: Job) -> Iterator[Key]:
-        value = job.document.get(key)
-        if value is not None and value != unless:
-            yield key
-
-    return find
-
-
-def _is(*key: str, value: str) -> Callable[[Job], Iterator[Key]]:
-    """The setting has this value."""
-
-    def find(job: Job) -> Iterator[Key]:
-        if job.document.get(key) == value:
-            yield key
-
-    return find
-
-
-def _sink_filters(job: Job) -> Iterator[Key]:
-    yield from (("sinks", name, "where") for name, sink in job.sinks.items() if sink.where is not None)
-
-
-def _keyless(job: Job) -> Iterator[Key]:
-    for text, spec in job.spec.tables.items():
-        if spec.keyless == "row-hash":
-            yield ("tables", text, "keyless")
-        if spec.kind == "append":
-            yield ("tables", text, "kind")
-
-
-LATER: tuple[tuple[str, Callable[[Job], Iterator[Key]]], ...] = (
-    ("this plugin", _plugins),
-    ("several source tables into one", _fan_in),
-    ("`keyless: row-hash`, or `kind: append`,", _keyless),
-    ("a filter of one sink", _sink_filters),
-    ("retry and parking", _given("retry")),
-    ("ddl: ignore", _is("policy", "ddl", value="ignore")),
-    ("another policy than fail", _given("policy", "position_lost", unless="fail")),
-    ("another policy than fail", _given("policy", "lost_transactions", unless="fail")),
-    ("reconcile on a schedule", _given("reconcile", "cron")),
-    ("repair", _given("reconcile", "repair", unless="off")),
-    ("a start by time", _given("start", "timestamp")),
-)
-
-
-def not_yet(job: Job) -> Sequence[ConfigError]:
-    """One fault for each part of the job that this version cannot run; empty when it can run all of it."""
-    hint = "it comes with a later version of syncd; take it out for now"
-    return [
-        job.document.fault(key, f"{what} is not there yet", code="C130", hint=hint)
-        for what, find in LATER
-        for key in find(job)
-    ]
+def _tells_apart(pattern: Pattern, to: str) -> bool:
+    return pattern.kind == "regex" and all(f"\\{n + 1}" in to for n in range(pattern.groups))

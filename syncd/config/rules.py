@@ -18,10 +18,10 @@ M = TypeVar("M", bound=BaseModel)
 
 def check_rules(document: Document, data: Mapping[str, Any]) -> Iterator[ConfigError]:
     """Faults that one setting alone does not show. Parts that are faulty in themselves are passed over."""
-    for text, value in _items(data.get("tables")):
+    for text, value in items(data.get("tables")):
         yield from _table(document, text, {} if value is None else value)
-    for name, value in _items(data.get("sinks")):
-        sink = _valid(SinkBlock, value)
+    for name, value in items(data.get("sinks")):
+        sink = valid(SinkBlock, value)
         if sink is not None:
             yield from _tags(document, ("sinks", name, "tags"), sink.tags)
             yield from _where(document, ("sinks", name, "where"), sink.where)
@@ -34,7 +34,7 @@ def check_rules(document: Document, data: Mapping[str, Any]) -> Iterator[ConfigE
 def _table(document: Document, text: str, value: object) -> Iterator[ConfigError]:
     pattern, faults = check_pattern(document, text)
     yield from faults
-    table = _valid(TableSpec, value)
+    table = valid(TableSpec, value)
     if table is None:
         return
     if pattern is not None:
@@ -43,11 +43,13 @@ def _table(document: Document, text: str, value: object) -> Iterator[ConfigError
     yield from _where(document, ("tables", text, "where"), table.where)
 
 
-def _items(value: object) -> list[tuple[str, Any]]:
+def items(value: object) -> list[tuple[str, Any]]:
+    """Of a mapping; nothing of what should be one and is not."""
     return list(value.items()) if isinstance(value, dict) else []
 
 
-def _valid(model: type[M], value: object) -> M | None:
+def valid(model: type[M], value: object) -> M | None:
+    """None for what is faulty in itself."""
     try:
         return model.model_validate(value)
     except ValidationError:

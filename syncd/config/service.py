@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from syncd.config import later
 from syncd.config.document import parse, read_text
 from syncd.config.faults import raise_all
 from syncd.config.secrets import Resolver, without_extras
@@ -70,10 +71,8 @@ def load_service(path: Path | None) -> Service:
         service = Service.model_validate(data)
     except ValidationError as error:
         faults = Translator(document, resolver.secrets, Service).faults(error)
-    if service is not None and service.metrics.port is not None:
-        hint = "it comes with a later version of syncd; take it out for now"
-        faults.append(document.fault(("metrics", "port"), "serving metrics is not there yet", code="C130", hint=hint))
-    raise_all([*document.faults, *faults])
+    known = {fault.key for fault in faults}
+    raise_all([*document.faults, *faults, *(f for f in later.of_service(document, data) if f.key not in known)])
     assert service is not None
     return _absolute(service, path.resolve().parent)
 

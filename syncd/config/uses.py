@@ -34,6 +34,7 @@ class Uses:
     def __init__(self, document: Document, resolver: Resolver, paths: tuple[Path, ...]) -> None:
         self.document, self.resolver, self.paths = document, resolver, paths
         self.faults: list[ConfigError] = []
+        self.later: list[Key] = []
 
     def one(self, kind: plugins.Kind, key: Key, data: Any, default: str = "") -> PluginUse | None:
         """The plugin of the block at `key`; None after a fault (or where the block's own type finds one)."""
@@ -64,6 +65,7 @@ class Uses:
 
     def use(self, kind: plugins.Kind, name: str, key: Key, data: Any) -> PluginUse | None:
         if plugins.is_later(kind, name, self.paths):
+            self.later.append(key)
             return PluginUse(kind, name, None, None)
         try:
             cls = plugins.load(kind, name, self.paths)
