@@ -42,6 +42,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 WIDE = 1000
 """Columns of a table that goes into a file or a pipe: one line a row, and nothing is cut."""
 
+log_said = {"level": "", "format": ""}
+"""What the command line says of the log; "": nothing."""
+
 ServicePath = Annotated[Path | None, typer.Option("--service", help="The service file (default: ./syncd.yaml).")]
 DataPath = Annotated[Path | None, typer.Option("--data", help="The data directory, before the service file's.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -77,6 +80,13 @@ def _show(grid: Table) -> None:
     Console(highlight=False, width=None if out.is_terminal else WIDE).print(grid)
 
 
+def _service(path: Path | None, data: Path | None = None) -> Service:
+    """The service file. What it says of the log holds from here on, where the command line says nothing."""
+    loaded = control.service(path, data)
+    logs.configure(log_said["level"] or loaded.log.level, log_said["format"] or loaded.log.format)
+    return loaded
+
+
 def _job(path: Path, service: Service) -> Job:
     return control.jobs([path], service)[0]
 
@@ -104,15 +114,23 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=version_asked, is_eager=True, help="Print it.")
     ] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    log_format: Annotated[str, typer.Option(help="auto, text or json.")] = "auto",
+    log_level: Annotated[
+        str,
+        typer.Option(
+            help="debug, info, warning or error (default: as the service file says, or info).", show_default=False
+        ),
+    ] = "",
+    log_format: Annotated[
+        str, typer.Option(help="auto, text or json (default: as the service file says, or auto).", show_default=False)
+    ] = "",
 ) -> None:
     """Options of all commands."""
-    if log_level not in {"debug", "info", "warning", "error"}:
+    if log_level not in {"", "debug", "info", "warning", "error"}:
         raise ConfigError(f"--log-level {log_level}", hint="debug, info, warning or error", code="C109")
-    if log_format not in {"auto", "text", "json"}:
+    if log_format not in {"", "auto", "text", "json"}:
         raise ConfigError(f"--log-format {log_format}", hint="auto, text or json", code="C109")
-    logs.configure(log_level, log_format)
+    log_said.update(level=log_level, format=log_format)
+    logs.configure(log_level or "info", log_format or "auto")
 
 
 # -- files
@@ -132,7 +150,7 @@ def validate(
     paths: Annotated[list[Path], typer.Argument(help="Job files or folders.")], service: ServicePath = None
 ) -> None:
     """Find all faults of job files, without connecting to anything."""
-    found = control.jobs(paths, control.service(service))
+    found = control.jobs(paths, _service(service))
     for job in found:
         _print_findings(job.findings)
         out.print(f"{job.path}: job {job.name} is valid", markup=False)
@@ -156,7 +174,7 @@ def explain(code: Annotated[str, typer.Argument(help="A code such as C107.")]) -
 @app.command("plugins")
 def list_plugins(service: ServicePath = None, as_json: Json = False) -> None:
     """List sources, sinks and queues."""
-    found = plugins.available(control.service(service).plugin_paths)
+    found = plugins.available(_service(service).plugin_paths)
     if as_json:
         for plugin in found:
             print(control.as_json({name: getattr(plugin, name) for name in plugin.__slots__}))  # noqa: T201
@@ -173,7 +191,7 @@ def list_plugins(service: ServicePath = None, as_json: Json = False) -> None:
 @app.command()
 def check(path: JobFile, service: ServicePath = None) -> None:
     """Try connections, grants and server settings."""
-    loaded = control.service(service)
+    loaded = _service(service)
     findings = [*control.check(_job(path, loaded), loaded)]
     good = _print_findings(finding for finding, _ in findings)
     reached = all(reached for _, reached in findings)
@@ -183,7 +201,7 @@ def check(path: JobFile, service: ServicePath = None) -> None:
 @app.command()
 def plan(path: JobFile, service: ServicePath = None) -> None:
     """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
-    loaded = control.service(service)
+    loaded = _service(service)
     refused = False
     planned = control.plan(_job(path, loaded), loaded)
     for table in planned.tables:
@@ -215,7 +233,7 @@ def run(
     data: DataPath = None,
 ) -> None:
     """Run jobs in the foreground until they end or a signal comes."""
-    loaded = control.service(service, data)
+    loaded = _service(service, data)
     jobs = control.jobs(paths or [], loaded)
     with Progress(out, sys.stdout.isatty()) as progress:
         runners = control.run(jobs, loaded, progress.show)
@@ -234,7 +252,7 @@ def run(
 @app.command()
 def status(service: ServicePath = None, data: DataPath = None, as_json: Json = False) -> None:
     """Say where every job stands, how that is known and how old it is."""
-    for job in control.status(control.service(service, data)):
+    for job in control.status(_service(service, data)):
         if as_json:
             print(control.as_json(control.status_facts(job)))  # noqa: T201
             continue
@@ -267,7 +285,7 @@ def _print_status(job: control.JobStatus) -> None:
 
 
 def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str) -> T:
-    answer = change(control.service(service, data), job, **part)
+    answer = change(_service(service, data), job, **part)
     out.print("saved; a running daemon follows within a second")
     return answer
 
@@ -296,7 +314,7 @@ def resume(
 @jobs_app.command()
 def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> None:
     """Delete a job's saved state and queued changes, so that it loads anew. The daemon must be down."""
-    control.forget(control.service(service, data), job)
+    control.forget(_service(service, data), job)
     out.print(f"{job} is forgotten; empty its target tables before you run it again")
 
 
@@ -323,7 +341,7 @@ def reconcile(
     """Compare source and sinks."""
     if not full:
         raise ConfigError("reconcile by digests is not there yet", hint="give --full", code="C130")
-    loaded = control.service(service, data)
+    loaded = _service(service, data)
     results = control.reconcile(loaded, control.saved_job(loaded, job), tables or [])
     print_results(results, as_json)
     raise typer.Exit(RIGHT if all(result.right for result in results) else DIFFERS)
@@ -373,7 +391,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Follow one row: each retained change of its key, and every operator that it passed."""
-    loaded = control.service(service, data)
+    loaded = _service(service, data)
     database, _, name = table.partition(".")
     changes = control.trace(loaded, control.saved_job(loaded, job), TableId(database, name), key)
     for change in changes:

@@ -18,7 +18,7 @@ from syncd.errors import ConfigError
 
 
 class Log(Section):
-    """What syncd writes to standard error."""
+    """What syncd writes to standard error; `--log-level` and `--log-format` go before it."""
 
     level: Annotated[Literal["debug", "info", "warning", "error"], word("debug", "info", "warning", "error")] = "info"
     """The least level that is shown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from syncd import cli, logs
+from syncd import cli, control, logs
 from syncd.catalogue import CATALOGUE
 from syncd.config import load_job
 from syncd.testing.servers.ports import free_port
@@ -92,6 +93,35 @@ def test_all_faults_of_several_files(syncd: Syncd, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("job: [\n")
     _, _, err = syncd("validate bad.yaml no.yaml")
     assert [line.split(":")[0] for line in err.splitlines()] == ["bad.yaml", "no.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", [("warning", "heard"), ("error", "heard")]),
+        ("--log-level error", [("error", "heard")]),
+        ("--log-format text", None),
+    ],
+)
+def test_the_log_is_as_the_service_file_says_but_for_the_command_line(
+    syncd: Syncd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, said: list[tuple[str, str]] | None
+) -> None:
+    (tmp_path / "syncd.yaml").write_text("log: {level: warning, format: json}\n")
+    log = structlog.get_logger()
+
+    def speak(*_: object) -> list[object]:
+        for level in ("info", "warning", "error"):
+            getattr(log, level)("heard")
+        return []
+
+    monkeypatch.setattr(control, "status", speak)
+    code, out, err = syncd(f"{options} status")
+    assert (code, out) == (0, "")
+    if said is None:
+        assert (err.count("heard"), err.count("{")) == (2, 0)
+    else:
+        assert [(word["level"], word["event"]) for word in map(json.loads, err.splitlines())] == said
+    assert os.environ[logs.LEVEL] == ("error" if "error" in options else "warning")  # so that workers have it, too
 
 
 def test_jobs_with_other_settings_of_their_one_queue(syncd: Syncd, tmp_path: Path) -> None:
