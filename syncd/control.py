@@ -113,6 +113,9 @@ def check(job: Job, service: Service) -> Iterator[tuple[Finding, bool]]:
             end.open()
             yield Finding("ok", name, "connected"), True
             yield from ((finding, True) for finding in end.check())
+            if name == "source" and any(sink.tags != "*" for sink in job.sinks.values()):
+                tables = [found.schema.table for found in cast(Source, end).tables(parts.wants)]
+                yield from ((finding, True) for finding in parts.unmatched_tags(tables))
         except SyncdError as error:
             yield Finding("error", name, str(error)), not isinstance(error, TransientError)
         finally:
@@ -144,6 +147,7 @@ def plan(job: Job, service: Service) -> JobPlan:
     try:
         found = source.tables(parts.wants)
         findings = [finding for finding in source.check() if finding.level != "ok"]
+        findings += parts.unmatched_tags([table.schema.table for table in found])
         kept = source.log_kept()
     finally:
         source.close()

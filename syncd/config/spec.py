@@ -152,7 +152,7 @@ class SinkBlock(Block):
     """Where the data goes: the name of a sink plugin and its settings, and what this sink takes."""
 
     tags: str = "*"
-    """The tags that this sink takes: `*`, or names joined by `||`."""
+    """The tags that this sink takes: `*`, or names joined by `||`; one that no table has is warned of."""
     deletes: Annotated[Literal["apply", "soft", "ignore"], word("apply", "soft", "ignore")] = "apply"
     """`apply` removes the row, `soft` keeps it and marks it as deleted, `ignore` drops the delete."""
     where: str | None = None

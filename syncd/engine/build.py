@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, TableRule
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
-from syncd.model import Head, TableId, TableSchema, Target
+from syncd.model import Finding, Head, TableId, TableSchema, Target
 from syncd.spi import Context, Found, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord
 
@@ -125,6 +126,21 @@ class Parts:
             if left_out:
                 wanted = (names if wanted is None else wanted) - left_out
             queue.subscribe(self.group(name), self.topic, wanted)
+
+    def unmatched_tags(self, tables: Iterable[TableId]) -> Iterator[Finding]:
+        """A warning for each name in a sink's `tags` that no table has."""
+        known = [self.tag(table) for table in tables]
+        words = [*known, *(tag.rpartition(".")[2] for tag in known)]
+        for name, sink in self.job.sinks.items():
+            line, column = self.job.document.place(("sinks", name, "tags"))
+            for tag in tags.parse(sink.tags).unmatched(known):
+                close = difflib.get_close_matches(tag, words, 1)
+                yield Finding(
+                    "warning",
+                    f"{self.job.path}:{line}:{column} sinks.{name}.tags",
+                    f"no table has the tag '{tag}'",
+                    f"did you mean '{close[0]}'?" if close else "a tag is a table's name, with or without its database",
+                )
 
     def refusals(self, schema: TableSchema) -> tuple[str, ...]:
         """Why the job's rule cannot be applied to the table as it is, one text each."""

@@ -224,6 +224,8 @@ class JobRunner:
 
     def _tables_known(self) -> None:
         self._discovered = True
+        for finding in self.parts.unmatched_tags([*self._state.schemas(), *self._state.halts()]):
+            log.warning("tag_unmatched", job=self.name, at=finding.subject, what=finding.text, hint=finding.todo)
         if self.parts.captures:
             self._add("capture", capture.work)
 

@@ -219,3 +219,20 @@ def test_plan_cuts_nothing_and_refuses_by_name(syncd: Syncd, mariadb_database: D
     assert any("refused" in line and "no primary key" in line for line in lines)
     assert any("refused" in line and "geometry is not supported" in line for line in lines)
     assert not (tmp_path / "ch" / "copy" / "data").exists()
+
+
+@pytest.mark.mariadb
+def test_a_tag_that_no_table_has_is_warned_of(syncd: Syncd, mariadb_database: Database, tmp_path: Path) -> None:
+    mariadb_database.execute("CREATE TABLE orders (id INT PRIMARY KEY)", "CREATE TABLE users (id INT PRIMARY KEY)")
+    job = JOB.format(port=mariadb_database.port, database=mariadb_database.name)
+    job = job.replace("{path: sink.db}}", '{path: sink.db}, tags: "users || ordres"}')
+    (tmp_path / "job.yaml").write_text(job + "mode: snapshot\n")
+    said = "warning job.yaml:4:57 sinks.copy.tags: no table has the tag 'ordres' -> did you mean 'orders'?"
+    for command in ("check", "plan"):
+        code, out, _ = syncd(f"{command} job.yaml")
+        assert (code, said in out.splitlines(), out.count("no table has")) == (0, True, 1)
+    code, _, err = syncd("--log-format json --log-level warning run job.yaml")
+    assert code == 0
+    (word,) = [json.loads(line) for line in err.splitlines()]
+    assert (word["event"], word["at"]) == ("tag_unmatched", "job.yaml:4:57 sinks.copy.tags")
+    assert "'ordres'" in word["what"]
