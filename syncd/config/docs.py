@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from syncd import catalogue, plugins
-from syncd.config import spec
+from syncd.config import later, spec
 from syncd.config.prose import HEAD
 from syncd.config.schema import json_schema
 from syncd.config.service import Log, Metrics, Service
@@ -44,27 +44,33 @@ def configuration() -> str:
     """docs/configuration.md."""
     parts = [HEAD, "\n## The job file\n"]
     for path, model in SECTIONS:
-        parts += [_title(path), f"\n{model.__doc__ or ''}\n\n", *_table(model)]
+        parts += [_title(path), f"\n{model.__doc__ or ''}\n\n", *_table(model, way(path), later.JOB)]
     for kind, name in SHIPPED:
         model = plugins.load(kind, name).Options
         parts += [f"\n### {kind} `{name}`\n\n", *_plugin_table(model)]
     parts.append("\n## The service file\n")
     for path, model in SERVICE:
-        parts += [_title(path), f"\n{model.__doc__ or ''}\n\n", *_table(model)]
+        parts += [_title(path), f"\n{model.__doc__ or ''}\n\n", *_table(model, way(path), later.SERVICE)]
     return "".join(parts)
+
+
+def way(path: str) -> tuple[str, ...]:
+    """A section's path as `Later.setting` has it: "sinks: name: batch" -> ("sinks", "*", "batch")."""
+    return tuple("*" if part in {"pattern", "name"} else part for part in path.split(": ") if part)
 
 
 def _title(path: str) -> str:
     return f"\n### `{path}`\n" if path else ""
 
 
-def _table(model: type[BaseModel]) -> Iterator[str]:
+def _table(model: type[BaseModel], section: tuple[str, ...] = (), table: Sequence[later.Later] = ()) -> Iterator[str]:
     yield "| setting | type | default | meaning |\n|---|---|---|---|\n"
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         shown = field.alias or name
         kind = _kind(properties[shown], model.model_json_schema().get("$defs", {}))
-        yield f"| `{shown}` | {kind} | {_default(field)} | {_cell(field.description or '')} |\n"
+        meaning = f"{field.description or ''} {later.note((*section, shown), table)}"
+        yield f"| `{shown}` | {kind} | {_default(field)} | {_cell(meaning)} |\n"
 
 
 def _plugin_table(model: type[BaseModel]) -> Iterator[str]:

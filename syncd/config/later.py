@@ -38,6 +38,16 @@ class Later(NamedTuple):
                 yield key
 
 
+def note(setting: tuple[str, ...], table: Iterable[Later]) -> str:
+    """What is said of a setting that is not there yet, or that is part of one; "" of all others."""
+    notes = (later.note for later in table if setting == later.setting or _is_part(setting, later))
+    return next(notes, "")
+
+
+def _is_part(setting: tuple[str, ...], later: Later) -> bool:
+    return not later.values and setting[: len(later.setting)] == later.setting
+
+
 JOB = (
     Later("`keyless: row-hash`", ("tables", "*", "keyless"), ("row-hash",)),
     Later("`kind: append`", ("tables", "*", "kind"), ("append",)),

@@ -68,7 +68,8 @@ class TableSpec(Section):
     skip: Flag = False
     """Leave these tables out: for exceptions to a wider pattern."""
     to: str | None = None
-    """Name at the sinks, `database.table` or `table`; `\\1` stands for the first group of a regular expression."""
+    """Name at the sinks, `database.table` or `table`; `\\1` stands for the first group of a regular expression. Several
+    tables with one name are not there yet, and refused."""
     add: dict[str, Constant] = Field(default_factory=dict)
     """Columns with one value each, added to every row; `\\1` stands for the first group of a regular expression."""
     key: list[str] | None = Field(default=None, min_length=1)

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from syncd.catalogue import CATALOGUE, explain
-from syncd.config import docs, load_job, load_service, not_yet
+from syncd.config import docs, later, load_job, load_service, not_yet
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"[CE]\d{3}")
@@ -36,6 +36,25 @@ def test_every_section_is_on_the_page() -> None:
     listed = {model for _, model in (*docs.SECTIONS, *docs.SERVICE)}
     inner = {found for model in listed for field in model.model_fields.values() for found in _models(field.annotation)}
     assert {model.__name__ for model in inner - listed} <= {"SourceBlock"}
+
+
+LATER = [
+    *((docs.SECTIONS, "job", each) for each in later.JOB),
+    *((docs.SERVICE, "service", each) for each in later.SERVICE),
+]
+
+
+@pytest.mark.parametrize(("sections", "schema", "each"), LATER, ids=lambda value: getattr(value, "what", ""))
+def test_what_is_not_there_yet_is_marked(sections: Any, schema: str, each: later.Later) -> None:
+    """In the row of the setting, and in its description for editors."""
+    ((path, model),) = [(path, model) for path, model in sections if docs.way(path) == each.setting[:-1]]
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    part = page.partition("\n## The service file\n")[2] if schema == "service" else page
+    section = part.partition(f"\n### `{path}`\n" if path else f"\n{model.__doc__}\n")[2].partition("\n### ")[0]
+    (row,) = [line for line in section.splitlines() if line.startswith(f"| `{each.setting[-1]}` |")]
+    assert row.endswith(f" {each.note} |")
+    meaning = f"{model.model_fields[each.setting[-1]].description} {each.note}"
+    assert json.dumps(meaning) in (ROOT / f"docs/schema/{schema}.json").read_text(encoding="utf-8")
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
