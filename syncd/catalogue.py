@@ -277,8 +277,10 @@ _ENTRIES: Final = (
     Entry(
         "E154",
         "A job without a position",
-        "Capture was started before the job's first position was saved.",
-        "Start the job with `syncd run`; if its state was removed in part, start it anew.",
+        "Capture was started before the job's first position was saved, or the job has seen too many logs: there are "
+        "255 epochs, and each other log and each `syncd jobs forget` takes one.",
+        "Start the job with `syncd run`; if its state was removed in part, start it anew. Out of epochs: use a new "
+        "data directory, and drop the target tables.",
     ),
     Entry(
         "E155",
@@ -459,10 +461,11 @@ _ENTRIES: Final = (
     ),
     Entry(
         "E192",
-        "The target of an append table is not empty",
-        "Rows are there that this load did not write, or the target was closed to what this load would write. Added to "
-        "them, rows would be there twice, or not at all.",
-        "Drop the target table, then `syncd jobs resume`.",
+        "The target is not empty",
+        "Rows are there that this load did not write, or the target was closed to what this load would write: it "
+        "was filled by another job, or from another log (a server that was failed over or reset), whose rows count as "
+        "newer. Rows would be left over, hidden, there twice, or not there at all.",
+        "Drop the target table, then `syncd jobs resume`. Emptying alone leaves it closed to older rows.",
     ),
     Entry(
         "E193",

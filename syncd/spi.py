@@ -213,8 +213,13 @@ class Sink(Protocol):
     def plan(self, target: Target) -> TargetPlan:
         """DDL, type of each column, what is lossy, what is refused (level "error"). Reads, never writes."""
 
-    def prepare(self, target: Target) -> None:
-        """The table is there and fits `target`: created if absent. FatalError names a column that differs."""
+    def prepare(self, target: Target, newest: int | None = None) -> None:
+        """The table is there and fits `target`: created if absent. FatalError names a column that differs.
+
+        `newest`, before the job's first write to the table, of a versioned sink: the job has written no newer seq.
+        FatalError (E192): rows or tombstones with a newer one are there, or the table takes none as old, so that what
+        the job writes would be hidden. Not asked of append targets.
+        """
 
     def fence(self, owner: str, epoch: int) -> None:
         """From the return on, no write of `owner` with a smaller epoch changes anything; running ones have ended."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from syncd.errors import StateError
@@ -38,6 +38,7 @@ class Phase(StrEnum):
     NEEDS_RESYNC = "NEEDS_RESYNC"
 
 
+LAST_EPOCH = 255
 DELIVERED = {Phase.CATCH_UP, Phase.LIVE}
 STANDING = {Phase.HALTED, Phase.NEEDS_RESYNC}
 """A person must act."""
@@ -49,7 +50,8 @@ class TableRecord:
 
     Of an append table, `head` is where its one read was, and `epoch` grows with each attempt to load it.
 
-    `resume` is the phase to go back to from HALTED or PAUSED. Times are microseconds since 1970 UTC.
+    `resume` is the phase to go back to from HALTED or PAUSED. Times are microseconds since 1970 UTC. `newest`: the end
+    of the log when the table was found (where that is behind `head`): no row of the job can be newer before it is LIVE.
     """
 
     table: TableId
@@ -60,6 +62,7 @@ class TableRecord:
     since: int = 0
     reason: str = ""
     resume: Phase | None = None
+    newest: int = 0
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -104,6 +107,13 @@ class SourceRecord:
     def load(cls, data: bytes) -> SourceRecord:
         epoch, position, seq, time, saved, log = json.loads(data)
         return cls(epoch, Position(position), seq, time, saved, log)
+
+
+class Epochs(NamedTuple):
+    """The largest that a job has used: of seqs (`SourceRecord`), and of its tables (`TableRecord`)."""
+
+    seqs: int = 0
+    tables: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,7 @@ class State:
     def __init__(self, queue: Queue, job: str) -> None:
         self._queue = queue
         self._root = f"job/{job}/"
+        self._forgotten = f"forgotten/{job}"
 
     # -- reading
 
@@ -250,6 +261,10 @@ class State:
     def appending(self, sink: str, table: TableId) -> Appending:
         return self._one(f"append/{sink}/{_part(table)}", lambda data: Appending(*json.loads(data))) or Appending({})
 
+    def forgotten(self) -> Epochs:
+        """Of the job's lives that were forgotten: the next one uses larger ones only."""
+        return Epochs(*json.loads(self._queue.get(self._forgotten) or b"[]"))
+
     def readers(self) -> int:
         """How many readers have a chunk."""
         return self._one("readers", int) or 0
@@ -318,8 +333,15 @@ class State:
         return {self._root + "waits": json.dumps(values).encode()}
 
     def forget_items(self) -> Items:
-        """Deletes everything that is known of the job."""
-        return dict.fromkeys(self._queue.scan(self._root))
+        """Deletes everything that is known of the job but its largest epochs.
+
+        Its targets keep what older epochs wrote, the seqs below which they take nothing, and its writers' fences: rows
+        of the job's next life must be newer than all of that (3, 4).
+        """
+        past, source = self.forgotten(), self.source()
+        seqs = max(past.seqs, source.epoch if source else 0)
+        tables = max([past.tables, *(record.epoch for record in self.tables())])
+        return {**dict.fromkeys(self._queue.scan(self._root)), self._forgotten: json.dumps([seqs, tables]).encode()}
 
     def wish_item(self, wish: Wish) -> Items:
         return {self._root + "wish": json.dumps([wish.paused, wish.stopped]).encode()}

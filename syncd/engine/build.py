@@ -252,7 +252,7 @@ class Parts:
             source.saved >= record.since or record.since > clock()
         ) and source.saved - source.time < LIVE_SECONDS * 1e6
 
-    def start(self, source: Source, head: Head) -> Head:
+    def start(self, source: Source, head: Head, epoch: int) -> Head:
         """Where capture begins: the head, or for mode cdc what the job file says."""
         start = self.job.start
         if start is None:
@@ -260,7 +260,7 @@ class Parts:
         text = start.position or start.gtid
         if text is None:
             raise FatalError("start.timestamp is not there yet", hint="give a position or a GTID set", code="E165")
-        return source.place(text, 1)
+        return source.place(text, epoch)
 
     def facts(self) -> dict[str, object]:
         """What the saved state depends on."""

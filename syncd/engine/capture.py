@@ -18,12 +18,11 @@ from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Un
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
 from syncd.spi import Lease, Queue, Source
-from syncd.state import Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
+from syncd.state import LAST_EPOCH, Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
 from syncd.transforms import Transform
 
 # Published without waiting for the end of the transaction, so that a huge one needs no more memory than this.
 PUBLISH_BYTES = 16 << 20
-LAST_EPOCH = 255
 LOOK_SECONDS = 5.0
 FOLLOWING = "following the source's log"
 
@@ -206,7 +205,8 @@ class Capture:
         for sink in self._parts.sinks_of(change.table):
             if self._state.table(sink, change.table) is None:
                 head = Head(record.position, change.seq)
-                fresh = TableRecord(change.table, sink, Phase.CATCH_UP, head, since=clock())
+                epoch = self._state.forgotten().tables + 1
+                fresh = TableRecord(change.table, sink, Phase.CATCH_UP, head, epoch, clock())
                 self._pending.items |= self._state.table_item(fresh)
         self._parts.subscribe(self._queue, self._published(), self._given_up)
 

@@ -167,8 +167,16 @@ class Deliverer:
         return now
 
     def _prepare(self, record: TableRecord) -> bool:
-        """NEW: the target table is made, or seen to fit; from then on it can be loaded."""
-        self._sink.prepare(self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published))
+        """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
+        target = self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published)
+        self._sink.prepare(target, max(record.newest, record.head.seq))
+        if self._parts.loads and any(part.num_rows for part in self._sink.scan(target, None, None)):
+            raise FatalError(
+                f"{record.table}: the target at {record.sink} holds rows that this load did not write",
+                table=str(record.table),
+                hint="drop the target table, then `syncd jobs resume`",
+                code="E192",
+            )
         failpoint("snapshot.prepared")
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))

@@ -101,8 +101,8 @@ class _Proxy:
         answer: TargetPlan = self._ask("plan", target)
         return answer
 
-    def prepare(self, target: Target) -> None:
-        self._ask("prepare", target)
+    def prepare(self, target: Target, newest: int | None = None) -> None:
+        self._ask("prepare", target, newest)
 
     def fence(self, owner: str, epoch: int) -> None:
         self._ask("fence", owner, epoch)

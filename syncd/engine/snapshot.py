@@ -26,7 +26,7 @@ from syncd.errors import BatchError, FatalError, FencedError, SyncdError, Transi
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, Ddl, SchemaChange, TableId, TableSchema, Target
 from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
-from syncd.state import Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
+from syncd.state import LAST_EPOCH, Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -149,9 +149,14 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
     record = state.source()
     if record is not None:
         return 0
+    past = state.forgotten()
+    epoch = past.seqs + 1
+    if epoch > LAST_EPOCH:
+        hint = "use a new data directory, and drop the target tables"
+        raise FatalError(f"job {parts.job.name} has used all {LAST_EPOCH} epochs", hint=hint, code="E154")
     while True:
         before = source.tables(parts.wants)
-        head = source.head(1)
+        head = source.head(epoch)
         failpoint("snapshot.head_taken")
         after = source.tables(parts.wants)
         if _columns(before) == _columns(after):
@@ -166,14 +171,15 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
             hint="look at the table patterns and at the account's SELECT grants (`syncd plan`, `syncd check`)",
             code="E160",
         )
-    start = parts.start(source, head)
+    start = parts.start(source, head, epoch)
     log_now = source.identity(start.position)
-    items = state.source_item(SourceRecord(1, start.position, start.seq, saved=clock(), log=log_now))
+    items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
     for schema in sizes:
         schema = replace(schema, version=min(schema.version, start.seq))
         items |= state.schema_item(SchemaPair(schema, parts.transform(schema).schema))
         for sink in parts.sinks_of(schema.table):
-            items |= state.table_item(TableRecord(schema.table, sink, Phase.NEW, start, since=clock()))
+            fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
+            items |= state.table_item(fresh)
     for table in reasons:
         if (why := refused.get(str(table))) is not None:
             log.error("table_refused", job=parts.job.name, table=str(table), reason=why)

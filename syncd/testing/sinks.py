@@ -81,12 +81,21 @@ class SqliteSink:
         refused = Finding("error", _name(target), "no key: rows cannot be told apart", "declare a key, or append")
         return TargetPlan((), columns, (refused,))
 
-    def prepare(self, target: Target) -> None:
+    def prepare(self, target: Target, newest: int | None = None) -> None:
         with self._transaction() as db:
             db.execute(
                 "INSERT OR IGNORE INTO tables VALUES (?, ?, ?)", (_name(target), target.schema.dump(), signed(0))
             )
             self._fits(db, target)
+            if newest is not None and self.versioned and not target.append:
+                self._refuse_newer(db, target, signed(newest))
+
+    def _refuse_newer(self, db: sqlite3.Connection, target: Target, newest: int) -> None:
+        floor = db.execute("SELECT floor FROM tables WHERE name = ?", (_name(target),)).fetchone()[0]
+        there = db.execute("SELECT max(seq) FROM rows WHERE name = ?", (_name(target),)).fetchone()[0]
+        if max(floor, floor if there is None else there) > newest:
+            what = f"{_name(target)} holds rows newer than the log, or is closed to rows as old"
+            raise FatalError(what, table=str(target.schema.table), hint="drop the table", code="E192")
 
     def _fits(self, db: sqlite3.Connection, target: Target) -> None:
         found = db.execute("SELECT schema FROM tables WHERE name = ?", (_name(target),)).fetchone()

@@ -143,6 +143,11 @@ class TruncatesForTheMomentOnly(VersionedSink):
             db.execute("UPDATE tables SET floor = ?", (-(2**63),))
 
 
+class PreparesOverNewerRows(VersionedSink):
+    def prepare(self, target: Target, newest: int | None = None) -> None:
+        super().prepare(target)
+
+
 class ForgetsDefaults(VersionedSink):
     def scan(
         self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
@@ -217,6 +222,7 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     ExpiresTooMuch: "test_tombstones_stay_until_they_expire",
     TruncatesAll: "test_truncate_twice_and_late",
     TruncatesForTheMomentOnly: "test_rows_older_than_a_truncate_never_come_back",
+    PreparesOverNewerRows: "test_prepare_refuses_a_table_that_would_hide_what_is_written",
     ForgetsDefaults: "test_a_new_column_shows_its_default_in_old_rows",
     ScansWithoutTheUpperBound: "test_a_scan_of_a_key_of_two_columns",
     AppendsTwice: "test_appended_rows_come_once_per_call",

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from syncd.errors import Unsupported
+from syncd.errors import FatalError, Unsupported
 from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.ddl import column_line, floor, full_name, quoted, raise_floor
@@ -73,6 +73,22 @@ def _raise_floor(client: Client, target: Target, seq: int) -> None:
         client.command(
             raise_floor(target, seq), doing=f"closing {full_name(target)} to older rows", table=str(target.schema.table)
         )
+
+
+def refuse_newer(client: Client, target: Target, newest: int, floor: int) -> None:
+    """FatalError: rows with the seq `newest` would be left out, or lose to what is there (4)."""
+    name, table = full_name(target), str(target.schema.table)
+    found = f"SELECT max({VERSION}) FROM {name}"
+    there = int(client.text(found, doing=f"looking into {name}", table=table))
+    if max(floor, there) <= newest:
+        return
+    why = f"takes no rows older than seq {floor}" if floor > newest else f"holds rows up to seq {there}"
+    raise FatalError(
+        f"{name} {why}, and the log is at seq {newest}: it was written by another job, or from another log",
+        table=table,
+        hint="drop the target table (emptying it is not enough), then `syncd jobs resume`",
+        code="E192",
+    )
 
 
 def expire(client: Client, target: Target, below: int, at_least: int) -> None:

@@ -77,7 +77,7 @@ class ClickHouseSink:
         found += plan.remarks(target, self._known_limits())
         return TargetPlan(statements, plan.lines(target, self._making), tuple(found))
 
-    def prepare(self, target: Target) -> None:
+    def prepare(self, target: Target, newest: int | None = None) -> None:
         target = self._placed(target)
         refused = plan.refusals(target, self._making)
         if refused:
@@ -87,7 +87,9 @@ class ClickHouseSink:
             self._create(target)
         elif self._options.current_views:
             self._run(ddl.create_view(target), target)
-        self._compare(target)
+        seen = self._compare(target)
+        if newest is not None and not target.append:
+            acts.refuse_newer(self._client, target, newest, ddl.floor(seen))
 
     def _create(self, target: Target) -> None:
         where = f"WHERE name = {ddl.text(target.database)}"

@@ -47,6 +47,22 @@ class Schema:
         sink.prepare(items)
         assert live(sink, items) == {1: ("a", 1)}
 
+    def test_prepare_refuses_a_table_that_would_hide_what_is_written(self, sink: Sink, items: Target) -> None:
+        """Rows, tombstones or a TRUNCATE of another log, whose seqs are larger: nothing of a load would be seen."""
+        if not sink.traits().versioned:
+            pytest.skip("the sink compares no versions")
+        sink.prepare(items, 5)
+        Writer(sink, items).write((INSERT, 30, (1, "a", 1)), (DELETE, 40, gone(ITEMS, (2, "b", 1))))
+        sink.prepare(items, 40)
+        with pytest.raises(FatalError) as caught:
+            sink.prepare(items, 39)
+        assert (caught.value.code, caught.value.table) == ("E192", "shop.items")
+        sink.apply(items, change(Ddl.TRUNCATE, items, 50))
+        sink.prepare(items, 50)
+        with pytest.raises(FatalError) as caught:
+            sink.prepare(items, 49)
+        assert (caught.value.code, caught.value.table) == ("E192", "shop.items")
+
     def test_prepare_names_a_column_that_differs(self, sink: Sink, items: Target) -> None:
         other = replace(ITEMS, columns=(*ITEMS.columns[:2], Column("qty", pa.string())))
         with pytest.raises(FatalError, match="qty") as caught:
