@@ -259,7 +259,8 @@ _ENTRIES: Final = (
     Entry(
         "E151",
         "The position is lost",
-        "The source no longer has its log at the saved position.",
+        "The source no longer has its log at the saved position: it was purged, or the log was reset, or the server "
+        "was restored, so that other changes are at that place now.",
         "Resync the tables. Keep the source's log for longer than the longest stop.",
     ),
     Entry(

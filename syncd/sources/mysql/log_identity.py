@@ -19,6 +19,7 @@ def log_identity(connection: Connection, position: Position) -> str:
     """The name of the log that answers now. PositionLost, FatalError: it cannot go on from `position`."""
     here, saved = identity(connection), positions.load(position)
     if saved.server in {"", here}:
+        _still_there(connection, here, saved)
         return here
     if saved.gtid is None:
         raise PositionLost(
@@ -37,6 +38,29 @@ def log_identity(connection: Connection, position: Position) -> str:
             hint="go back to the old server, wait until the new one has them, or load anew",
         )
     return here
+
+
+def _still_there(connection: Connection, here: str, saved: positions.Place) -> None:
+    """PositionLost: the server of this name no longer knows a transaction that was copied: its log was reset, it was
+    restored, or it is another one. Where new ones have the old names, the log file itself tells (`Place.made`)."""
+    if not saved.gtid:
+        return
+    if not server(connection).mariadb:
+        has = str(rows(connection, "SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
+        lost = not gtids.MySQLGtids(has).covers(gtids.MySQLGtids(saved.gtid))
+    else:
+        # The last of each server in each domain: sequences of one domain need not grow where several servers write it.
+        has = str(rows(connection, "SELECT @@GLOBAL.gtid_binlog_state")[0][0])
+        last = {(domain, by): int(at) for domain, by, at in (one.split("-") for one in has.split(",") if one)}
+        domains = {domain for domain, _ in last}  # one that is gone altogether may have been deleted by hand
+        copied = [one.split("-") for one in saved.gtid.split(",")]
+        lost = any(domain in domains and last.get((domain, by), -1) < int(at) for domain, by, at in copied)
+    if lost:
+        raise PositionLost(
+            f"{here} lacks transactions that were already copied from it: it has {has or 'none'}, "
+            f"copied was {saved.gtid}; its log was reset, or it was restored",
+            hint="load anew",
+        )
 
 
 def written_place(connection: Connection, text: str, epoch: int) -> Head:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
 
-from syncd.errors import FatalError, Unsupported
+from syncd.errors import FatalError, PositionLost, Unsupported
 from syncd.model import ChangeBatch, Checkpoint, SchemaChange, TableId
 from syncd.sources.mysql.binlog import compressed, control, kinds, seq
 from syncd.sources.mysql.binlog.feed import Feed
@@ -59,6 +60,7 @@ class Decoder:
         # Where a dump by GTID begins in its file is known only when its first transaction has come.
         self._exact = start.server in {"", settings.server} and bool(start.file)
         self._places = Places(start.file, start.pos) if self._exact else Places()
+        self._made, self._wanted_made = 0, start.made if self._exact else 0
         self._boundary = self._places.at
         self._told = (self._places.name, self._boundary)
         self._touched: set[TableId] = set()
@@ -167,7 +169,8 @@ class Decoder:
         done = self._progress.done
         self._told = (self._places.name, self._boundary)
         file, pos = (self._places.name, self._boundary) if self._exact else ("", 0)
-        place = Place(file, pos, None if done is None else done.text(), self._settings.server)
+        made = self._made if self._exact else 0
+        place = Place(file, pos, None if done is None else done.text(), self._settings.server, made)
         return Checkpoint(place.dump(), seq.make(self._settings.epoch, self._places.file, self._boundary), time)
 
     # ------------------------------------------------------------------------------------- events one at a time
@@ -179,6 +182,7 @@ class Decoder:
                 yield from self._rotate(w, index)
             case kinds.FORMAT_DESCRIPTION:
                 control.checksum_of(w.event(index))
+                self._file_made(w.seconds(index))
                 self._cut_off("a log file begins")
             case kinds.HEARTBEAT | kinds.HEARTBEAT_V2:
                 if self._exact or self._progress.done is not None:
@@ -204,9 +208,21 @@ class Decoder:
         known = bool(self._places.name)
         self._cut_off(f"the log goes on in {name}")
         self._places.rotate(name, place)
-        self._boundary = place
+        self._boundary, self._made = place, 0
         if known and self._exact:
             yield self._checkpoint(self._progress.time)
+
+    def _file_made(self, seconds: int) -> None:
+        """The file says when it was begun. PositionLost: at another time than the one that the stream was to go on in:
+        the log was reset, or the server restored, and this is another file of the same name (4)."""
+        wanted, self._wanted_made = self._wanted_made, 0
+        if wanted not in {0, seconds}:
+            raise PositionLost(
+                f"{self._places.name} is not the file that the saved position is in: it was begun at "
+                f"{_moment(seconds)}, that one at {_moment(wanted)}; the log was reset, or the server restored",
+                hint="load anew: what changed in between cannot be known",
+            )
+        self._made = seconds
 
     def _cut_off(self, why: str) -> None:
         """A file ends: a transaction that is open then was never committed; the server crashed while writing it."""
@@ -278,6 +294,10 @@ class Decoder:
             return False
         feed.rescan(index + 1, checksum=checksum)
         return True
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _fate(w: Window, index: int, ready: int) -> Fate:

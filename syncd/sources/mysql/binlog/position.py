@@ -1,9 +1,10 @@
 """A position in the log: JSON text with the file, the byte and, where known, the transactions before it.
 
-    {"file": "binlog.000003", "pos": 1234, "gtid": "0-1-42", "server": "mariadb:1"}
+    {"file": "binlog.000003", "pos": 1234, "gtid": "0-1-42", "server": "mariadb:1", "made": 1700000000}
 
 It is always a transaction boundary. `server` says whose log file and byte are of (MySQL: its uuid, MariaDB: its id);
-on another server only `gtid` counts.
+on another server only `gtid` counts. `made` is when the file was begun, as the file itself says: after a reset of the
+log (RESET MASTER), or on a restored server, a file of the same name says another time.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from syncd.sources.mysql.binlog.seq import file_number
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`file` is "" when only the GTIDs are known; `gtid` None when they are not, "" when there are none yet."""
+    """`file` is "" when only the GTIDs are known; `gtid` None when they are not, "" when there are none yet.
+
+    `made`: seconds since 1970, 0 while it is not known.
+    """
 
     file: str = ""
     pos: int = 0
     gtid: str | None = None
     server: str = ""
+    made: int = 0
 
     @property
     def mariadb(self) -> bool:
