@@ -206,8 +206,9 @@ class Ddl(StrEnum):
 class SchemaChange:
     """A statement in the log that is no row change. All rows before it are of the old schema, all after it of `schema`.
 
-    `schema` is the table after the change (for DROP, RENAME and OTHER: before it). `statement` is the source's own
-    text, for people; it is never run at a sink.
+    `schema` is the table after the change (for DROP, RENAME and OTHER: before it). `statement` is the beginning of the
+    source's own text, for people, and is never run at a sink; no value stands in it, since it is stored and shown, and
+    a DEFAULT may be one of a column that the job masks.
     """
 
     kind: Ddl

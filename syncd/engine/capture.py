@@ -174,14 +174,14 @@ class Capture:
             return  # seen before: the schema was read after this statement
         if change.kind not in {Ddl.CREATE, Ddl.ADD_COLUMN, Ddl.TRUNCATE} or self._parts.job.policy.ddl != "apply":
             raise Unsupported(
-                f"{table}: {change.kind.value} in the log cannot be followed: {change.statement[:200]}",
+                f"{table}: {change.kind.value} in the log cannot be followed: {change.statement}",
                 table=str(table),
                 hint="resync the table when the change is done",
                 code="E155",
             )
         if change.kind is not Ddl.TRUNCATE:
             transform = self._fitting_transform(change.schema)
-            self._pairs[table] = SchemaPair(change.schema, transform.schema)
+            self._pairs[table] = SchemaPair(transform.saved, transform.schema)
             self._transforms[table] = transform
             self._pending.items |= self._state.schema_item(self._pairs[table])
         if change.kind is Ddl.CREATE:

@@ -176,7 +176,8 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
     items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
     for schema in sizes:
         schema = replace(schema, version=min(schema.version, start.seq))
-        items |= state.schema_item(SchemaPair(schema, parts.transform(schema).schema))
+        transform = parts.transform(schema)
+        items |= state.schema_item(SchemaPair(transform.saved, transform.schema))
         for sink in parts.sinks_of(schema.table):
             fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
             items |= state.table_item(fresh)

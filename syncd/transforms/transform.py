@@ -45,6 +45,13 @@ class Transform:
         return self.filter.columns if self.filter is not None else ()
 
     @property
+    def saved(self) -> TableSchema:
+        """`source` as it may be stored: without the DEFAULTs of columns that are masked or left out."""
+        shown = {step.source for step in self.steps if not step.mask}
+        columns = tuple(c if c.name in shown else replace(c, default=None) for c in self.source.columns)
+        return self.source if columns == self.source.columns else replace(self.source, columns=columns)
+
+    @property
     def is_identity(self) -> bool:
         """Nothing to do: every batch comes back as it is."""
         return self.filter is None and self.schema is self.source

@@ -68,11 +68,15 @@ def waits(run: Running) -> dict[str, str]:
 
 
 def test_a_masked_value_is_nowhere(mariadb_database: Database, tmp_path: Path) -> None:
-    """Not in the data directory, not in the log, not in what commands say; also when the row is refused."""
+    """Not in the data directory, not in the log, not in what commands say; also when the row is refused, and when it is
+    the DEFAULT of a column, in the schema or in a statement."""
     database = mariadb_database
-    secrets = ("geheim@example.org", "Geheimrat", "1907-03-29", "anders@example.org", "nachher@example.org")
+    secrets = ["geheim@example.org", "Geheimrat", "1907-03-29", "anders@example.org", "nachher@example.org"]
+    secrets += ["vorgabe@example.org", "Vorgabenrat", "1908-04-30", "neugabe@example.org", "abgelehnt@example.org"]
+    columns = f"email VARCHAR(99) NOT NULL DEFAULT '{secrets[5]}', name VARCHAR(99) DEFAULT '{secrets[6]}'"
+    columns = f"(id INT PRIMARY KEY, {columns}, born DATE DEFAULT '{secrets[7]}', n INT)"
     database.execute(
-        "CREATE TABLE people (id INT PRIMARY KEY, email VARCHAR(99) NOT NULL, name VARCHAR(99), born DATE, n INT)",
+        f"CREATE TABLE people {columns}",
         f"INSERT INTO people VALUES (1, '{secrets[0]}', '{secrets[1]}', '{secrets[2]}', 1)",
     )
     run = Running(tmp_path, database.port, database.name, "arrival")
@@ -93,12 +97,27 @@ def test_a_masked_value_is_nowhere(mariadb_database: Database, tmp_path: Path) -
         assert '"op": "UPDATE"' in traced.stdout, traced
         compared = syncd(run, "reconcile", "chaos", "--full")
         assert compared.returncode == 0, compared
+        (tmp_path / "faults").write_text('{"refuse": {"n": ["66"]}}')
+        database.execute(f"UPDATE people SET email = '{secrets[9]}', name = '{secrets[9]}', n = 66 WHERE id = 2")
+        reason = stopped(run, f"{database.name}.people")
+        assert "1 rows refused, the first (id=2): " in reason
+        refused = syncd(run, "status").stdout
+        assert "(id=2): " in refused
+        (tmp_path / "faults").unlink()
+        assert syncd(run, "jobs", "resume", "chaos").returncode == 0
+        database.execute(f"CREATE TABLE more {columns}", f"INSERT INTO more VALUES (1, '{secrets[9]}', '', NULL, 1)")
+        run.wait_live(2)
+        run.wait_applied()
+        database.execute(f"ALTER TABLE more MODIFY email VARCHAR(120) NOT NULL DEFAULT '{secrets[8]}'")
+        run.wait_for(lambda: bool(control.status(run.service)[0].halted), 60, restart=False)
+        (reason,) = control.status(run.service)[0].halted.values()
+        assert "ALTER TABLE more MODIFY email VARCHAR(?) NOT NULL DEFAULT ?" in reason
         database.execute(
             "SET SESSION binlog_format = STATEMENT",
             f"UPDATE people SET name = 'Geheimrat Müller' WHERE email = '{secrets[4]}'",
         )
-        run.wait_for(lambda: bool(control.status(run.service)[0].halted), 60, restart=False)
-        said = syncd(run, "status").stdout + traced.stdout + compared.stdout
+        run.wait_for(lambda: len(control.status(run.service)[0].halted) == 2, 60, restart=False)
+        said = syncd(run, "status").stdout + refused + traced.stdout + compared.stdout
         assert "HALTED at capture" in said
         assert run.terminate() == 4
         everything = run.log.read_bytes() + said.encode()

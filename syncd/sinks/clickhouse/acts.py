@@ -125,7 +125,7 @@ def act(client: Client, target: Target, change: SchemaChange, making: Making) ->
             return
         case _:
             raise Unsupported(
-                f"{change.table}: the sink cannot follow `{change.statement[:200]}`",
+                f"{change.table}: the sink cannot follow `{change.statement}`",
                 table=str(change.table),
                 hint="change the target by hand and go on, or resync the table",
             )

@@ -145,6 +145,7 @@ class Changes:
         assert own(change.schema) == ["id", "name", "qty", "added"]
         added = change.schema.column("added")
         assert (added.nullable, added.default) == (False, "7")
+        assert "DEFAULT 7" not in change.statement  # a value may be one that the job masks
         assert [row for _, _, row in read.changes(ITEMS)] == [
             (1, "old", None),
             (2, "new", None, 9),

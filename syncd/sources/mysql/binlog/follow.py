@@ -76,7 +76,7 @@ class Follower:
             if kind in {Ddl.CREATE, Ddl.ADD_COLUMN}:
                 schema = replace(schema, version=at)
                 self._tables.change(schema)
-            changes.append(SchemaChange(kind, schema, at, text, time))
+            changes.append(SchemaChange(kind, schema, at, without_values(text), time))
         rows_follow = isinstance(action, actions.Create) and action.rows_follow
         return Followed(tuple(changes), rows_follow=rows_follow)
 
