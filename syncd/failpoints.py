@@ -29,6 +29,7 @@ ALL = (
     "capture.part_published",
     "capture.published",
     "capture.halt_saved",
+    "capture.epoch_raised",
     "capture.share_given_up",
     "deliver.intended",
     "deliver.merged",

@@ -119,6 +119,7 @@ class Capture:
         log.warning("log_changed", job=self._parts.job.name, before=record.log, now=log_now, epoch=record.epoch + 1)
         record = replace(record, epoch=record.epoch + 1, log=log_now)
         self._queue.put(self._lease, self._state.source_item(record))
+        failpoint("capture.epoch_raised")
         return record
 
     def _load_schemas(self, record: SourceRecord) -> None:

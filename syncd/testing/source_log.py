@@ -7,6 +7,7 @@
         tx.change(table, (1,), (2, "b"))                     UPDATE that may change the key
         tx.delete(table, (2,))
     log.add_column(table, Column(...)); log.truncate(table); log.drop(table); log.garble(table)
+    log.fail_over()                                          another server goes on, with a log of its own
     log.rows(table)                                          the rows as they are now
 
 Each entry has a place, counted from 1 without a gap, and a time that is its place: the same calls make the same log.
@@ -159,6 +160,12 @@ class Log:
             self._db.execute("REPLACE INTO facts VALUES ('purged', ?)", (before,))
             self._db.execute("DELETE FROM entries WHERE tx <= ? AND tx < (SELECT max(tx) FROM entries)", (before,))
 
+    def fail_over(self) -> None:
+        """Another log answers: it has the transactions that are not purged, and counts its places anew."""
+        with self.transaction():
+            self._db.execute("REPLACE INTO facts VALUES ('log', ?)", (self.number() + 1,))
+            self._db.execute("REPLACE INTO facts VALUES ('base', ?)", (self.place_of(self.purged()),))
+
     def _statement(self, kind: str, schema: TableSchema) -> None:
         with self.transaction() as tx:
             tx.statement(kind, schema)
@@ -171,7 +178,18 @@ class Log:
         return tx or 0, place or 0
 
     def purged(self) -> int:
-        found = self._db.execute("SELECT value FROM facts WHERE what = 'purged'").fetchone()
+        return self._fact("purged")
+
+    def number(self) -> int:
+        """Which log answers now."""
+        return self._fact("log")
+
+    def base(self) -> int:
+        """The place before the first of the log that answers now."""
+        return self._fact("base")
+
+    def _fact(self, what: str) -> int:
+        found = self._db.execute("SELECT value FROM facts WHERE what = ?", (what,)).fetchone()
         return int(found[0]) if found else 0
 
     def place_of(self, tx: int) -> int:

@@ -76,7 +76,7 @@ class LogOptions(BaseModel):
 
 
 def seq_of(epoch: int, place: int) -> int:
-    return epoch << 56 | place
+    return epoch << 56 | max(place, 0)
 
 
 class LogSource:
@@ -141,17 +141,21 @@ class LogSource:
 
     def place(self, text: str, epoch: int) -> Head:
         number = int(text.removeprefix("log:"))
-        return Head(Position(f"log:{number}"), seq_of(epoch, self.log.place_of(number)))
+        return Head(Position(f"log:{number}"), self._seq(epoch, number))
 
     def identity(self, position: Position) -> str:
-        return "log"
+        return f"log {self.log.number()}"
+
+    def _seq(self, epoch: int, tx: int) -> int:
+        """Of the end of transaction number `tx`."""
+        return seq_of(epoch, self.log.place_of(tx) - self.log.base())
 
     def head(self, epoch: int) -> Head:
         self._step("head")
         end, _ = self.log.end()
         # The tables are as after the last statement: what is before it cannot be read with their schemas.
         tx = max(end - self._options.head_lag, self.log.last_statement(), self.log.purged())
-        return Head(Position(f"log:{tx}"), seq_of(epoch, self.log.place_of(tx)))
+        return Head(Position(f"log:{tx}"), self._seq(epoch, tx))
 
     # -- rows
 
@@ -194,7 +198,7 @@ class LogSource:
             raise FatalError(f"{schema.table} is gone", table=str(schema.table), hint="resync it")
         if now.columns != schema.columns:
             raise TransientError(f"{schema.table} has other columns by now", retry_after=0.1)
-        head = Head(Position(f"log:{tx}"), seq_of(epoch, self.log.place_of(tx)))
+        head = Head(Position(f"log:{tx}"), self._seq(epoch, tx))
         return head, self._pages(schema, rows, seq)
 
     def _pages(self, schema: TableSchema, rows: Sequence[Values], seq: int) -> Iterator[ChangeBatch]:
@@ -238,7 +242,7 @@ class LogSource:
         done = int(position.removeprefix("log:"))
         if done < self.log.purged() or done > self.log.end()[0]:
             raise PositionLost(f"{position} is not in the log any more", hint="load the job anew")
-        group = _Group(epoch, dict(schemas), wanted, before, self._options.batch_rows)
+        group = _Group(epoch, self.log.base(), dict(schemas), wanted, before, self._options.batch_rows)
         waiting = 0
         while True:
             self._step("stream")
@@ -251,7 +255,7 @@ class LogSource:
             else:
                 self._idle()
             yield from group.flush()
-            yield Checkpoint(Position(f"log:{done}"), seq_of(epoch, self.log.place_of(done)), time.time_ns() // 1000)
+            yield Checkpoint(Position(f"log:{done}"), self._seq(epoch, done), time.time_ns() // 1000)
             waiting = 0
 
     def ack(self, position: Position) -> None:
@@ -266,6 +270,7 @@ class _Group:
     """Changes of several transactions on their way into batches."""
 
     epoch: int
+    base: int
     schemas: dict[TableId, TableSchema]
     wanted: Callable[[TableId], bool]
     before: Callable[[TableId], Collection[str]]
@@ -287,7 +292,7 @@ class _Group:
         row = old if new is None else new
         assert row is not None
         held = self.held.setdefault(entry.table, [])
-        held.append((op, seq_of(self.epoch, entry.place), old if op is Op.UPDATE else None, row))
+        held.append((op, seq_of(self.epoch, entry.place - self.base), old if op is Op.UPDATE else None, row))
         if len(held) >= self.batch_rows:
             yield self._given(entry.table)
 
@@ -303,7 +308,7 @@ class _Group:
         if entry.kind == GARBLED:
             raise Unsupported(f"{entry.table}: an event that is not understood", table=str(entry.table))
         yield from self.flush()
-        seq, kind = seq_of(self.epoch, entry.place), Ddl(entry.kind)
+        seq, kind = seq_of(self.epoch, entry.place - self.base), Ddl(entry.kind)
         schema = replace(TableSchema.load(entry.data), version=seq)
         if kind in {Ddl.CREATE, Ddl.ADD_COLUMN}:
             self.schemas[entry.table] = schema

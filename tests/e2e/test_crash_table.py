@@ -43,9 +43,10 @@ GROUPS = {
     },
 }
 
-# Reached only by a transaction of more than 16 MB, a chunk of more than one write, a table that halts, a full queue or
-# a table without a key: each has a test of its own.
-ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", *LOADS, *CHANGES}
+# Reached only by a transaction of more than 16 MB, a chunk of more than one write, a table that halts, a full queue,
+# another server or a table without a key: each has a test of its own.
+ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", "capture.epoch_raised"}
+ELSEWHERE |= {*LOADS, *CHANGES}
 
 LARGE = 1 << 18
 

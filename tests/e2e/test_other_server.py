@@ -1,0 +1,39 @@
+"""Another server answers in the source's place, one that has all that was copied: the job goes on in a new epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import running
+from tests.e2e.test_bad_days import fill, right
+from tests.services.database import fresh_database
+from tests.services.fixtures import PrivateServer
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+def test_the_epoch_is_raised_before_the_first_publish_from_it(
+    private_mariadb: PrivateServer, tmp_path: Path, sink: str
+) -> None:
+    """Capture dies between the two."""
+    server = private_mariadb("--server-id=1")
+    with fresh_database(server) as database:
+        fill(database)
+        with running(tmp_path, database.port, database.name, sink) as run:
+            run.wait_live(2)
+            database.execute("UPDATE a SET v = 'before' WHERE id < 9", "DELETE FROM b WHERE id = 1")
+            run.wait_applied()
+            (run.failpoints / "capture.epoch_raised").write_text("1")
+            server.stop()
+            server.options = ("--server-id=2",)
+            server.start()
+            database.execute("UPDATE a SET v = 'after' WHERE id < 5", "INSERT INTO b VALUES (1, 'again')")
+            run.wait_for(lambda: not list(run.failpoints.iterdir()), 60)
+            run.wait_applied()
+            right(run)
+            (changed,) = run.events("log_changed")
+            assert (changed["before"], changed["now"], changed["epoch"]) == ("mariadb:1", "mariadb:2", 2)
+            assert run.terminate() == 0
+            run.assert_equal()
