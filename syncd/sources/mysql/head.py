@@ -125,7 +125,7 @@ def snapshot_place(connection: Connection) -> Place:
     return Place(file, pos, gtid or "")
 
 
-def _owned(connection: Connection) -> set[str]:
+def owned(connection: Connection) -> set[str]:
     """GTIDs of transactions between their entry into the log and their commit: from "uuid:5#12:6#13, uuid:tag:7#1"."""
     text = str(rows(connection, "SELECT @@GLOBAL.gtid_owned")[0][0] or "")
     found: set[str] = set()
@@ -147,7 +147,7 @@ def executed(connection: Connection) -> str:
 def _gtid(connection: Connection, timeout: float, now: Callable[[], float], sleep: Callable[[float], None]) -> Place:
     end = log_end(connection)
     # A GTID is owned from before its transaction's bytes are in the log until after the transaction is visible.
-    waiting = _owned(connection)
+    waiting = owned(connection)
     deadline = now() + timeout
     while waiting:
         if now() > deadline:
@@ -157,7 +157,7 @@ def _gtid(connection: Connection, timeout: float, now: Callable[[], float], slee
                 retry_after=5.0,
             )
         sleep(_POLL)
-        waiting &= _owned(connection)
+        waiting &= owned(connection)
     return end._replace(gtid=executed(connection))
 
 

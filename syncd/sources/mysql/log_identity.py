@@ -10,7 +10,7 @@ from syncd.sources.mysql.binlog import gtid as gtids
 from syncd.sources.mysql.binlog import position as positions
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.connect import Connection, rows, server
-from syncd.sources.mysql.head import identity
+from syncd.sources.mysql.head import executed, identity, owned
 
 _FILE_AND_BYTE = re.compile(r"^([^:,/\s]+\.\d+):(\d+)$")
 
@@ -30,11 +30,11 @@ def log_identity(connection: Connection, position: Position) -> str:
     if mariadb != saved.server.startswith("mariadb:"):
         raise FatalError(f"the saved position is of {saved.server}, the server is {here}", hint="load anew")
     variable = "gtid_binlog_pos" if mariadb else "gtid_executed"
-    executed = str(rows(connection, f"SELECT @@GLOBAL.{variable}")[0][0])
-    if not gtids.parse(executed, mariadb=mariadb).covers(gtids.parse(saved.gtid, mariadb=mariadb)):
+    has = str(rows(connection, f"SELECT @@GLOBAL.{variable}")[0][0])
+    if not gtids.parse(has, mariadb=mariadb).covers(gtids.parse(saved.gtid, mariadb=mariadb)):
         raise FatalError(
             f"{here} lacks transactions that were already copied from {saved.server}: "
-            f"it has {executed or 'none'}, copied was {saved.gtid or 'none'}",
+            f"it has {has or 'none'}, copied was {saved.gtid or 'none'}",
             hint="go back to the old server, wait until the new one has them, or load anew",
         )
     return here
@@ -46,7 +46,9 @@ def _still_there(connection: Connection, here: str, saved: positions.Place) -> N
     if not saved.gtid:
         return
     if not server(connection).mariadb:
-        has = str(rows(connection, "SELECT @@GLOBAL.gtid_executed")[0][0]).replace("\n", "")
+        # A transaction is in the log, and may have been copied, while its commit still waits (for a replica, a disk).
+        committing = owned(connection)
+        has = ",".join([executed(connection), *sorted(committing)]).strip(",")
         lost = not gtids.MySQLGtids(has).covers(gtids.MySQLGtids(saved.gtid))
     else:
         # The last of each server in each domain: sequences of one domain need not grow where several servers write it.

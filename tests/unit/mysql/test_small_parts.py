@@ -23,7 +23,7 @@ from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 from syncd.sources.mysql.binlog.arrays import Views
 from syncd.sources.mysql.connect import connect, quoted, server_of
 from syncd.sources.mysql.faults import translate
-from syncd.sources.mysql.head import _owned
+from syncd.sources.mysql.head import owned
 from syncd.sources.mysql.options import Options, Tls
 from syncd.sources.mysql.snapshot.literal import between, beyond, literal
 from syncd.sources.mysql.snapshot.throttle import Throttle
@@ -246,6 +246,6 @@ def test_owned_gtids(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "3e11fa47-71ca-11e1-9e33-c80aa9429562:23#12:24#13,\n3e11fa47-71ca-11e1-9e33-c80aa9429563:tag:5#1"
     monkeypatch.setattr("syncd.sources.mysql.head.rows", lambda *args: [(text,)])
     one, two = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "3e11fa47-71ca-11e1-9e33-c80aa9429563"
-    assert _owned(None) == {f"{one}:23", f"{one}:24", f"{two}:tag:5"}
+    assert owned(None) == {f"{one}:23", f"{one}:24", f"{two}:tag:5"}
     monkeypatch.setattr("syncd.sources.mysql.head.rows", lambda *args: [("",)])
-    assert _owned(None) == set()
+    assert owned(None) == set()
