@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from syncd.engine.job import JobRunner, Picture
@@ -34,7 +35,10 @@ class Progress:
             return
         grid = Table("job", "loaded", "rows/s", "left", "states", "lag", box=None, padding=(0, 2))
         for runner in runners:
-            grid.add_row(*self._line(runner.name, runner.picture()))
+            if runner.failed is not None:  # its saved state may be what is wrong with it
+                grid.add_row(escape(runner.name), "", "", "", escape(f"HALTED: {runner.failed}"), "")
+            else:
+                grid.add_row(*self._line(runner.name, runner.picture()))
         self._live.update(grid)
 
     def _line(self, name: str, picture: Picture) -> tuple[str, ...]:

@@ -99,8 +99,7 @@ class Daemon:
             now = time.monotonic()
             if now - watched > WATCH_SECONDS:
                 watched = now
-                self._watch(self.runners)
-                if until(self.runners) or all(r.ended and not r.stopped_by_wish for r in self.runners):
+                if self._over(until):
                     return
             if now - trimmed > TRIM_SECONDS:
                 trimmed = now
@@ -110,6 +109,15 @@ class Daemon:
                 wait(pipes, 0.1)
             else:
                 time.sleep(0.1)
+
+    def _over(self, until: Callable[[Sequence[JobRunner]], bool]) -> bool:
+        """Show how it stands, and ask whether to go on. A queue in trouble is no reason to end."""
+        try:
+            self._watch(self.runners)
+            return until(self.runners) or all(r.ended and not r.stopped_by_wish for r in self.runners)
+        except TransientError as error:
+            log.warning("watch_waits", error=str(error))
+            return False
 
     def _started(self, parts: Parts, queue: Queue) -> JobRunner:
         runner = JobRunner(parts, queue)

@@ -25,7 +25,7 @@ from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered,
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.spi import Lease, Queue
-from syncd.state import STANDING, Phase, State, TableRecord, Wait
+from syncd.state import STANDING, Items, Phase, State, TableRecord, Wait
 
 log = structlog.get_logger()
 
@@ -59,6 +59,8 @@ class JobRunner:
         self._expected = 0
         self._state = State(queue, parts.job.name)
         self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal)
+        self._loader = Loader(parts, queue, self._put, self._halt)
+        self._run_lease: Lease | None = None
         self._leases = ExitStack()
         self._taken_over = threading.Event()
         self._last_look = 0.0
@@ -107,9 +109,8 @@ class JobRunner:
             if state.live and state.lease.name != f"job/{self.name}/wish":
                 self.queue.release(state.lease)
         self._run_lease = self._take(f"job/{self.name}/run")
-        self.queue.put(self._run_lease, self._state.meta_item(**self.parts.facts()))
+        self._put(self._state.meta_item(**self.parts.facts()))
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
-        self._loader = Loader(self.parts, self.queue, self._run_lease, self._halt)
         if self._state.source() is None:
             self._add("planner", snapshot.plan, self._snapshot_lease)
         else:
@@ -125,6 +126,10 @@ class JobRunner:
         keeper = Keeper(self.parts.make_queue, lease, math.inf, self._taken_over.set, self.parts.service.heartbeat)
         self._leases.enter_context(keeper)
         return lease
+
+    def _put(self, items: Items) -> None:
+        assert self._run_lease is not None
+        self.queue.put(self._run_lease, items)
 
     def _add(self, name: str, work: Any, *args: object) -> None:
         self._supervisor.add(name, partial(Worker, f"{name} {self.name}", self.parts, work, *args))
@@ -187,13 +192,13 @@ class JobRunner:
         """They divide the job's rates among them."""
         count = len(self._loader.tasks)
         if count != self._saved_readers:
-            self.queue.put(self._run_lease, self._state.readers_item(count))
+            self._put(self._state.readers_item(count))
             self._saved_readers = count
 
     def _save_waits(self) -> None:
         waits = self._supervisor.waits() | self._loader.waits()
         if waits != self._saved_waits:
-            self.queue.put(self._run_lease, self._state.waits_item(waits))
+            self._put(self._state.waits_item(waits))
             self._saved_waits = waits
 
     # -- words of workers
@@ -249,7 +254,7 @@ class JobRunner:
                 # Its head and epoch may have grown since the worker was told of it.
                 now = self._state.table(record.sink, record.table) or record
                 halted = replace(record, head=now.head, epoch=now.epoch).halted(str(error), clock())
-                self.queue.put(self._run_lease, self._state.table_item(halted))
+                self._put(self._state.table_item(halted))
             except TransientError as trouble:
                 log.warning("halt_waits", job=self.name, error=str(trouble))
                 time.sleep(trouble.retry_after)

@@ -17,8 +17,8 @@ from syncd.engine.snapshot import Began, Copied, Copy, Deferred, Plan
 from syncd.errors import FatalError, SyncdError
 from syncd.failpoints import failpoint
 from syncd.model import Chunk, TableId
-from syncd.spi import Lease, Queue
-from syncd.state import Phase, State, TableRecord, Wait
+from syncd.spi import Queue
+from syncd.state import Items, Phase, State, TableRecord, Wait
 
 log = structlog.get_logger()
 
@@ -47,14 +47,17 @@ class Load:
 
 
 class Loader:
-    """All loads of one job. `halt` is called with a table that cannot go on."""
+    """All loads of one job. `put` saves items; `halt` is called with a table that cannot go on."""
 
     def __init__(
-        self, parts: Parts, queue: Queue, lease: Lease, halt: Callable[[TableRecord, SyncdError], None]
+        self,
+        parts: Parts,
+        queue: Queue,
+        put: Callable[[Items], None],
+        halt: Callable[[TableRecord, SyncdError], None],
     ) -> None:
         self._parts = parts
-        self._queue = queue
-        self._lease = lease
+        self._put = put
         self._halt = halt
         self._state = State(queue, parts.job.name)
         self._planning: Key | None = None
@@ -96,7 +99,7 @@ class Loader:
         phase = Phase.CATCH_UP if self._parts.captures else Phase.DONE
         after = replace(record, phase=phase, epoch=record.epoch + 1, since=clock())
         failpoint("snapshot.all_marked")
-        self._queue.put(self._lease, self._state.table_item(after))
+        self._put(self._state.table_item(after))
         failpoint("snapshot.handed_over")
         self._loaded += load.rows
         del self.loads[record.sink, record.table]

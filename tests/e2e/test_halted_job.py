@@ -1,0 +1,80 @@
+"""A job that cannot run says why, on a terminal and in `syncd status`, and takes no other job of its daemon with it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from syncd import control
+
+JOB = """\
+job: {name}
+source: {{mysql: {{url: "mysql://root@127.0.0.1:1"}}}}
+tables: {{"nowhere.*": {{}}}}
+queue: {{queues: {queues}}}
+sinks: {{copy: {{sqlite-arrival: {{path: {folder}/{name}.db}}}}}}
+"""
+
+
+class OnTerminal:
+    """`syncd run` with a terminal of its own; `said` is all that it has shown."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = ""
+        self._near, far = pty.openpty()
+        line = [sys.executable, "-m", "syncd", "run", "jobs", "--service", str(folder / "syncd.yaml")]
+        environment = {**os.environ, "COLUMNS": "250", "TERM": "xterm"}
+        self.process = subprocess.Popen(line, cwd=folder, stdin=far, stdout=far, stderr=far, env=environment)
+        os.close(far)
+
+    def read(self) -> None:
+        while select.select([self._near], [], [], 0.1)[0]:
+            try:
+                self.said += os.read(self._near, 65536).decode(errors="replace")
+            except OSError:  # the other end has gone
+                return
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            self.read()
+            assert time.monotonic() < end, self.said
+            assert self.process.poll() is None, self.said
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(40)
+        self.read()
+        os.close(self._near)
+        return code
+
+
+def test_a_job_that_contradicts_its_state_halts_by_name_and_the_other_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "syncd.yaml").write_text("{data: data, lease: 3s, heartbeat: 0.5}\n")
+    (tmp_path / "jobs").mkdir()
+    service = control.service(tmp_path / "syncd.yaml")
+
+    def states() -> dict[str, str]:
+        if not (tmp_path / "data" / "queue").exists():
+            return {}
+        return {job.job: job.state for job in control.status(service)}
+
+    for name in ("bad", "good"):
+        (tmp_path / "jobs" / f"{name}.yaml").write_text(JOB.format(name=name, queues=4, folder=tmp_path))
+    first = OnTerminal(tmp_path)
+    first.wait_for(lambda: states() == {"bad": "WAITING", "good": "WAITING"})
+    assert first.end() == 0
+    (tmp_path / "jobs" / "bad.yaml").write_text(JOB.format(name="bad", queues=5, folder=tmp_path))
+    second = OnTerminal(tmp_path)
+    second.wait_for(lambda: "HALTED: " in second.said and states().get("good") == "WAITING")
+    second.read()
+    assert second.end() == 2
+    assert "Traceback" not in second.said
+    assert "queue.queues: the saved state was made with 4" in second.said
