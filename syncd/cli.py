@@ -263,6 +263,8 @@ def _print_status(job: control.JobStatus) -> None:
     age = "never" if job.source_age is None else f"{job.source_age:.1f} s ago"
     lag = "unknown" if job.lag is None else f"{job.lag:.1f} s"
     out.print(f"[bold]{job.job}[/] {job.state}")
+    if job.failed is not None:
+        out.print(f"  halted {control.ago(job.failed.since)}: {job.failed.reason}", markup=False)
     out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}", markup=False)
     out.print(f"  queue: {job.queue_bytes:,} of {job.queue_limit:,} bytes")
     for worker in job.workers:

@@ -26,7 +26,7 @@ from syncd.model import Finding, Head, TableId, TargetPlan
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
 from syncd.spi import Found, Lease, LeaseState, Queue, Sink, Source
-from syncd.state import Phase, State, TableRecord, Wait, Wish, paused_part
+from syncd.state import Failure, Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
 ASSUMED_BYTES_PER_S = 20e6
@@ -240,7 +240,10 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then."""
+    """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then.
+
+    `failed`: why the whole job is HALTED.
+    """
 
     job: str
     state: str
@@ -250,6 +253,7 @@ class JobStatus:
     workers: tuple[WorkerStatus, ...]
     tables: tuple[TableStatus, ...]
     halted: dict[str, str]
+    failed: Failure | None
     waits: dict[str, Wait]
     queue_bytes: int
     queue_limit: int
@@ -297,6 +301,7 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
         workers,
         tuple(_table(queue, state, job, table) for table in state.tables()),
         {str(table): halt.reason for table, halt in state.halts().items()},
+        state.failure(),
         state.waits(),
         used,
         limit,
@@ -319,7 +324,9 @@ def _worker(state: LeaseState, heard: float) -> WorkerStatus:
 
 
 def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None, heard: float) -> str:
-    """RUNNING only when every worker that the job needs was heard, and nothing has waited, for three heartbeats.
+    """HALTED: the run that failed has said why, and none has begun since.
+
+    RUNNING only when every worker that the job needs was heard, and nothing has waited, for three heartbeats.
 
     WAITING: the workers say for what. STALLED: one that should say something does not.
     """
@@ -327,6 +334,8 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
     wish, meta = state.wish(), state.meta() or {}
     needed = {f"deliver/{sink}" for sink in cast("dict[str, str]", meta.get("sinks", {}))}
     captures = "cdc" in str(meta.get("mode", "")) and age is not None
+    if state.failure() is not None:
+        return "HALTED"
     if wish.stopped:
         return "STOPPED"
     if "run" not in running:
@@ -564,9 +573,15 @@ def when(micros: int) -> str:
     return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="milliseconds")
 
 
+def ago(micros: int) -> str:
+    """How long ago that was."""
+    return f"{max(0.0, (clock() - micros) / 1e6):.1f} s ago"
+
+
 def status_facts(job: JobStatus) -> dict[str, object]:
     return {
-        **asdict(replace(job, tables=(), waits={})),
+        **asdict(replace(job, tables=(), waits={}, failed=None)),
+        "failed": None if job.failed is None else {"reason": job.failed.reason, "since": when(job.failed.since)},
         "waits": {name: {"reason": wait.reason, "since": when(wait.since)} for name, wait in job.waits.items()},
         "tables": [
             {

@@ -164,6 +164,14 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the whole job stands still, and since when."""
+
+    reason: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What people asked of a job: parts that stand still (see `paused_part`), and whether to end."""
 
@@ -273,6 +281,10 @@ class State:
         """What waits (a worker, or a part of its work), as last said."""
         return self._one("waits", _waits) or {}
 
+    def failure(self) -> Failure | None:
+        """Why its last run failed, if it did."""
+        return self._one("failed", lambda data: Failure(*json.loads(data)))
+
     def wish(self) -> Wish:
         return self._one("wish", _wish) or Wish()
 
@@ -331,6 +343,10 @@ class State:
     def waits_item(self, waits: Mapping[str, Wait]) -> Items:
         values = {name: (wait.reason, wait.since) for name, wait in waits.items()}
         return {self._root + "waits": json.dumps(values).encode()}
+
+    def failure_item(self, failure: Failure | None) -> Items:
+        value = None if failure is None else json.dumps([failure.reason, failure.since]).encode()
+        return {self._root + "failed": value}
 
     def forget_items(self) -> Items:
         """Deletes everything that is known of the job but its largest epochs.

@@ -82,7 +82,7 @@ class Daemon:
                     self._run(queue, until)
                 finally:
                     for runner in self.runners:
-                        runner.stop()
+                        self._end(runner)
                     queue.close()
         finally:
             lock.release()
@@ -129,6 +129,8 @@ class Daemon:
 
     def _step(self, runner: JobRunner) -> None:
         """A job's failure is its own: the others go on (8)."""
+        if runner.stopped:
+            return
         try:
             runner.step()
         except TransientError as error:
@@ -139,7 +141,13 @@ class Daemon:
             self._told.add(runner.name)
             log.error("job_halted", job=runner.name, error=str(runner.failed))
         if runner.failed is not None or runner.stopped_by_wish:
+            self._end(runner)
+
+    def _end(self, runner: JobRunner) -> None:
+        try:
             runner.stop()
+        except TransientError as error:
+            log.warning("job_waits", job=runner.name, error=str(error))
 
 
 def _trim(queue: Queue) -> None:

@@ -1,6 +1,7 @@
 """One job: its leases, its processes, its tables.
 
-It runs in the parent's main thread (a child dies with the thread that spawned it) and does nothing that can block.
+It runs in the parent's main thread (a child dies with the thread that spawned it). A step does nothing that can block;
+`stop` waits for what is in flight, for the service's `drain` at most.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError, FencedError, SyncdError, TransientError
+from syncd.errors import FatalError, FencedError, StateError, SyncdError
 from syncd.spi import Lease, Queue
-from syncd.state import STANDING, Items, Phase, State, TableRecord, Wait
+from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wait
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ class Picture:
 class JobRunner:
     """Call `start`, then `step` again and again, then `stop`.
 
-    `failed` says why the job stands still; `halted`, after `stop`, which tables do and why.
+    `failed` says why the job stands still; `halted`, after `stop`, which tables do and why. `stopped`: `stop` is done.
     """
 
     def __init__(self, parts: Parts, queue: Queue) -> None:
@@ -54,9 +55,11 @@ class JobRunner:
         self.queue = queue
         self.failed: SyncdError | None = None
         self.stopped_by_wish = False
+        self.stopped = False
         self.halted: list[str] = []
         self._discovered = False
         self._expected = 0
+        self._to_halt: list[tuple[TableRecord, str]] = []
         self._state = State(queue, parts.job.name)
         self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal)
         self._loader = Loader(parts, queue, self._put, self._halt)
@@ -80,9 +83,12 @@ class JobRunner:
         return not self.parts.captures and self._discovered and all(r.phase in over for r in self._state.tables())
 
     def _halted_tables(self) -> list[str]:
-        records = [record for record in self._state.tables() if record.phase in STANDING]
-        reasons = [f"{record.table} at {record.sink}: {record.reason}" for record in records]
-        return [*reasons, *(f"{table}: {halt.reason}" for table, halt in self._state.halts().items())]
+        try:
+            records = [record for record in self._state.tables() if record.phase in STANDING]
+            reasons = [f"{record.table} at {record.sink}: {record.reason}" for record in records]
+            return [*reasons, *(f"{table}: {halt.reason}" for table, halt in self._state.halts().items())]
+        except StateError as error:
+            return [str(error)]
 
     def picture(self) -> Picture:
         phases: dict[str, int] = {}
@@ -104,12 +110,12 @@ class JobRunner:
 
         The caller holds the data directory: who held these leases is dead, or dies with its parent.
         """
-        self.parts.check_state(self._state)
         for state in self.queue.leases(f"job/{self.name}/"):
             if state.live and state.lease.name != f"job/{self.name}/wish":
                 self.queue.release(state.lease)
         self._run_lease = self._take(f"job/{self.name}/run")
-        self._put(self._state.meta_item(**self.parts.facts()))
+        self.parts.check_state(self._state)
+        self._put(self._state.meta_item(**self.parts.facts()) | self._state.failure_item(None))
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
         if self._state.source() is None:
             self._add("planner", snapshot.plan, self._snapshot_lease)
@@ -135,10 +141,26 @@ class JobRunner:
         self._supervisor.add(name, partial(Worker, f"{name} {self.name}", self.parts, work, *args))
 
     def stop(self) -> None:
-        """Drain: every worker finishes what is in flight."""
+        """Drain: every worker finishes what is in flight. Once is enough.
+
+        TransientError: why the job failed could not be saved; call again.
+        """
+        if self.stopped:
+            return
         self._supervisor.stop()
+        self._save_failure()
         self.halted = self._halted_tables()
         self._leases.close()
+        self.stopped = True
+
+    def _save_failure(self) -> None:
+        """For `syncd status`: the lease ends with this runner, and a log line is gone with its file."""
+        if self.failed is None or self._run_lease is None:
+            return
+        try:
+            self._put(self._state.failure_item(Failure(str(self.failed), clock())))
+        except FencedError:
+            log.warning("failure_not_saved", job=self.name, reason="another process runs the job now")
 
     # -- one step
 
@@ -153,6 +175,7 @@ class JobRunner:
             self.stopped_by_wish = True
             return
         self._supervisor.step()
+        self._save_halts()  # before anything of such a table could be dealt out again
         if self._discovered and time.monotonic() - self._last_look > LOOK_SECONDS:
             self._last_look = time.monotonic()
             records = self._state.tables()
@@ -248,16 +271,16 @@ class JobRunner:
             self.failed = error
 
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
+        """Saved at the end of this step, or of the first one in which the queue takes it."""
         log.error("table_halted", job=self.name, table=str(record.table), sink=record.sink, error=str(error))
-        while True:
-            try:
-                # Its head and epoch may have grown since the worker was told of it.
-                now = self._state.table(record.sink, record.table) or record
-                halted = replace(record, head=now.head, epoch=now.epoch).halted(str(error), clock())
-                self._put(self._state.table_item(halted))
-            except TransientError as trouble:
-                log.warning("halt_waits", job=self.name, error=str(trouble))
-                time.sleep(trouble.retry_after)
-            else:
-                break
+        self._to_halt.append((record, str(error)))
         self._loader.loads.pop((record.sink, record.table), None)
+
+    def _save_halts(self) -> None:
+        while self._to_halt:
+            record, reason = self._to_halt[0]
+            # Its head and epoch may have grown since the worker was told of it.
+            now = self._state.table(record.sink, record.table) or record
+            halted = replace(record, head=now.head, epoch=now.epoch).halted(reason, clock())
+            self._put(self._state.table_item(halted))
+            del self._to_halt[0]

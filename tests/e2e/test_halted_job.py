@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from syncd import control
 
@@ -73,8 +75,24 @@ def test_a_job_that_contradicts_its_state_halts_by_name_and_the_other_goes_on(tm
     assert first.end() == 0
     (tmp_path / "jobs" / "bad.yaml").write_text(JOB.format(name="bad", queues=5, folder=tmp_path))
     second = OnTerminal(tmp_path)
-    second.wait_for(lambda: "HALTED: " in second.said and states().get("good") == "WAITING")
+    second.wait_for(lambda: "HALTED: " in second.said and states() == {"bad": "HALTED", "good": "WAITING"})
+    time.sleep(1)
     second.read()
+    assert_said_why(tmp_path)
     assert second.end() == 2
+    assert_said_why(tmp_path)
+    (tmp_path / "jobs" / "bad.yaml").write_text(JOB.format(name="bad", queues=4, folder=tmp_path))
+    third = OnTerminal(tmp_path)
+    third.wait_for(lambda: states() == {"bad": "WAITING", "good": "WAITING"})
+    assert third.end() == 0
     assert "Traceback" not in second.said
     assert "queue.queues: the saved state was made with 4" in second.said
+
+
+def assert_said_why(folder: Path) -> None:
+    line = [sys.executable, "-m", "syncd", "status", "--service", str(folder / "syncd.yaml")]
+    text = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
+    why = r"bad HALTED\n  halted [\d.]+ s ago: .*bad\.yaml:4:\d+ queue\.queues: .* made with 4; .*\[C140\]\n"
+    assert re.search(why, text), text
+    (facts,) = (control.status_facts(job) for job in control.status(control.service(folder / "syncd.yaml"))[:1])
+    assert cast("dict[str, str]", facts["failed"])["reason"] in text
