@@ -1,12 +1,13 @@
 """The command line. Every command calls `syncd.control` and prints the answer, for people or with --json for programs.
 
-Exit codes: 0 right, 1 something differs, 2 a fault of configuration, 3 an end cannot be reached, 4 halted.
+Exit codes: 0 right, 1 something differs, 2 a fault of configuration, 3 an end cannot be reached, 4 halted, or not
+compared.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -344,9 +345,26 @@ def reconcile(
     if not full:
         raise ConfigError("reconcile by digests is not there yet", hint="give --full", code="C130")
     loaded = _service(service, data)
-    results = control.reconcile(loaded, control.saved_job(loaded, job), tables or [])
+    saved = control.saved_job(loaded, job)
+    results = control.reconcile(loaded, saved, tables or [])
     print_results(results, as_json)
-    raise typer.Exit(RIGHT if all(result.right for result in results) else DIFFERS)
+    left_out = control.left_out(loaded, saved, tables or [])
+    for table, reason in left_out.items():
+        if as_json:
+            print(control.as_json({"table": table, "left_out": reason}))  # noqa: T201
+        else:
+            out.print(f"{table} was not compared: {reason}", markup=False)
+    if not results:
+        err.print("nothing was compared")
+    raise typer.Exit(compared(results, left_out))
+
+
+def compared(results: Sequence[Result], left_out: Mapping[str, str]) -> int:
+    """The exit code of a comparison: HALTED where nothing differs, but not every table was compared to its end."""
+    if not all(result.right for result in results):
+        return DIFFERS
+    whole = results and not left_out and not any(result.unsettled for result in results)
+    return RIGHT if whole else HALTED
 
 
 def print_results(results: Iterable[Result], as_json: bool = False) -> None:
@@ -363,6 +381,12 @@ def print_results(results: Iterable[Result], as_json: bool = False) -> None:
         )
     _show(grid)
     for result in results:
+        if result.unsettled:
+            out.print(
+                f"{result.table} at {result.sink} was not compared to the end: {result.unsettled}; "
+                "what is on its way there may be among the differences",
+                markup=False,
+            )
         if result.kept:
             out.print(
                 f"{result.table}: {result.kept:,} deleted rows stay at {result.sink} (deletes: ignore)", markup=False

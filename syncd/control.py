@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +23,11 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, StateError, SyncdError, TransientError
-from syncd.model import Finding, Head, TableId, TargetPlan
+from syncd.model import Finding, Head, Lane, TableId, TargetPlan
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
 from syncd.spi import Found, Lease, LeaseState, Queue, Sink, Source
-from syncd.state import Failure, Phase, State, TableRecord, Wait, Wish, paused_part
+from syncd.state import STANDING, Failure, Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
 ASSUMED_BYTES_PER_S = 20e6
@@ -478,7 +479,10 @@ def reconcile(
     said: Callable[[Result], None] = lambda _: None,
     settle_seconds: float = 60.0,
 ) -> list[Result]:
-    """Compare every value of every table at both ends; `said` hears each table's result as it comes."""
+    """Compare every value of every table at both ends; `said` hears each table's result as it comes.
+
+    Tables that stand still are compared as they are, and their results say so. See also `left_out`.
+    """
     for table in tables:
         _known_table(service, job.name, table)
     parts = Parts(job, service)
@@ -497,6 +501,7 @@ def reconcile(
                             continue
                         versions = state.schemas()[record.table]
                         pair = versions[max(versions)]
+                        end = End(queue, state, parts, source, record)
                         result = ops_reconcile.reconcile(
                             source,
                             sink,
@@ -505,8 +510,9 @@ def reconcile(
                             parts.transform(pair.source),
                             parts.target(name, pair.published),
                             job.snapshot.chunk_bytes,
-                            lambda: _settled(queue, state, parts, source, settle_seconds),
+                            partial(end.settled, settle_seconds),
                         )
+                        result.unsettled = end.stands() or result.unsettled
                         said(result)
                         results.append(result)
                 finally:
@@ -520,17 +526,58 @@ def daemon_runs(queue: Queue, job: str) -> bool:
     return any(state.live for state in queue.leases(f"job/{job}/run"))
 
 
-def _settled(queue: Queue, state: State, parts: Parts, source: Source, seconds: float) -> bool:
-    """Wait until everything committed at the source by now is applied; False when that cannot be, or takes too long."""
-    record = state.source()
-    if record is None or not daemon_runs(queue, parts.job.name):
-        return False
-    head, end = source.head(record.epoch), time.monotonic() + seconds
-    while time.monotonic() < end:
-        if applied(parts, queue, head):
-            return True
-        time.sleep(0.1)
-    return False
+def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str, str]:
+    """Tables that `reconcile` cannot compare, since they are at no sink: they were refused. With their reasons."""
+    with opened_queue(service) as queue:
+        state = State(queue, job.name)
+        at_sinks = {record.table for record in state.tables()}
+        halts = state.halts().items()
+        return {str(t): halt.reason for t, halt in halts if t not in at_sinks and (not tables or str(t) in tables)}
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a table's changes at one sink, for whoever waits for it. No other table or sink is looked at."""
+
+    queue: Queue
+    state: State
+    parts: Parts
+    source: Source
+    record: TableRecord
+
+    def stands(self) -> str:
+        """Why its changes are not applied as they come; "" when they are."""
+        table, sink, state = self.record.table, self.record.sink, self.state
+        now = next((record for record in state.tables(sink) if record.table == table), self.record)
+        if now.phase in STANDING:
+            return f"it is {now.phase}: {now.reason}"
+        if (halt := state.halts().get(table)) is not None:
+            return f"it is HALTED at capture: {halt.reason}"
+        return "it is paused" if state.wish().pauses(sink, table) else ""
+
+    def settled(self, seconds: float) -> str:
+        """Wait until everything committed at the source by now is applied. Why that cannot be, or ""."""
+        if not daemon_runs(self.queue, self.parts.job.name):
+            return "no daemon runs the job"
+        saved = self.state.source()
+        if saved is None:
+            return "capture has not begun"
+        head, deadline = self.source.head(saved.epoch), time.monotonic() + seconds
+        ends: dict[Lane, int] | None = None
+        while time.monotonic() < deadline:
+            if reason := self.stands():
+                return reason
+            if ends is None and _published(self.state, head):
+                ends = {lane: end for lane, (_, end) in self._lanes()}
+            # A busy table's lanes may never all be empty at once.
+            if ends is not None and all(start >= ends.get(lane, 0) for lane, (start, _) in self._lanes()):
+                return ""
+            time.sleep(0.1)
+        return f"its changes were not applied within {seconds:g} s"
+
+    def _lanes(self) -> list[tuple[Lane, tuple[int, int]]]:
+        tag, lanes = self.parts.tag(self.record.table), self.queue.lanes(self.parts.group(self.record.sink))
+        return [(lane, borders) for lane, borders in lanes.items() if lane.tag == tag]
 
 
 def source_head(parts: Parts, queue: Queue) -> Head:
@@ -546,11 +593,16 @@ def source_head(parts: Parts, queue: Queue) -> Head:
 
 def applied(parts: Parts, queue: Queue, head: Head) -> bool:
     """Everything before `head` is at every sink. The lanes are looked at after the record: see `SourceRecord`."""
-    record = State(queue, parts.job.name).source()
-    if record is None or record.seq < head.seq:
-        return False
     groups = [parts.group(sink) for sink in parts.job.sinks]
-    return all(start >= end for group in groups for start, end in queue.lanes(group).values())
+    return _published(State(queue, parts.job.name), head) and all(
+        start >= end for group in groups for start, end in queue.lanes(group).values()
+    )
+
+
+def _published(state: State, head: Head) -> bool:
+    """Everything before `head` is in the queue."""
+    record = state.source()
+    return record is not None and record.seq >= head.seq
 
 
 def from_json(text: str) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class Different:
 class Result:
     """One table at one sink. `missing`: rows the sink lacks; `extra`: rows the source lacks. Samples are capped.
 
-    `kept`: rows the source lacks and the sink is to keep, since its delete policy is `ignore`.
+    `kept`: rows the source lacks and the sink is to keep, since its delete policy is `ignore`. `unsettled`: why the
+    table was not compared to the end, so that changes on their way may count as differences; "" when it was.
     """
 
     table: TableId
@@ -52,6 +53,7 @@ class Result:
     missing_keys: list[Key] = field(default_factory=list)
     extra_keys: list[Key] = field(default_factory=list)
     samples: list[Different] = field(default_factory=list)
+    unsettled: str = ""
 
     @property
     def right(self) -> bool:
@@ -90,18 +92,22 @@ def reconcile(
     transform: Transform,
     target: Target,
     chunk_bytes: int,
-    settle: Callable[[], bool],
+    settle: Callable[[], str],
 ) -> Result:
-    """Compare one table. `settle` waits until what is committed now has been applied; False: it cannot get better."""
+    """Compare one table. `settle` waits until what is committed now has been applied; it answers why it cannot be."""
     result = Result(schema.table, sink_name)
     if not target.schema.key:
-        _add(result, _counted(source, sink, schema, transform, target, settle))
+        found, result.unsettled = _counted(source, sink, schema, transform, target, settle)
+        _add(result, found)
         return result
     for chunk in source.chunks(schema, chunk_bytes, None):
         found = _compare(source, sink, schema, transform, target, chunk)
         suspects = found.keys
         for _ in range(ROUNDS):
-            if not suspects or not settle():
+            if not suspects or result.unsettled:
+                break
+            result.unsettled = settle()
+            if result.unsettled:
                 break
             found = _compare(source, sink, schema, transform, target, chunk)
             suspects &= found.keys
@@ -110,25 +116,26 @@ def reconcile(
 
 
 def _counted(
-    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, settle: Callable[[], bool]
-) -> Comparison:
-    """A table without a key: how often each row is at either end; the key of a difference is the whole row.
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, settle: Callable[[], str]
+) -> tuple[Comparison, str]:
+    """A table without a key: how often each row is at either end; the key of a difference is the whole row. With what
+    differs goes what `settle` has said last.
 
     Rows are only added: what the sink has before the source is read must be there, and what the source has must be at
     the sink once everything is applied. A TRUNCATE in between is the reason to look again.
     """
     wanted, whole = target.schema.arrow(), Chunk(schema.table, 0)
-    found, suspects = Comparison(0, [], [], []), None
+    found, suspects, unsettled = Comparison(0, [], [], []), None, ""
     for _ in range(ROUNDS):
         before = _table(wanted, sink.scan(target, None, None))
         left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
-        settled = settle()
-        after = _table(wanted, sink.scan(target, None, None)) if settled else before
+        unsettled = settle()
+        after = before if unsettled else _table(wanted, sink.scan(target, None, None))
         found = _judged(target, Comparison(len(left), surplus(left, after), surplus(before, left), []))
         suspects = found.keys if suspects is None else suspects & found.keys
-        if not suspects or not settled:
+        if not suspects or unsettled:
             break
-    return found.only(suspects or set())
+    return found.only(suspects or set()), unsettled if suspects else ""
 
 
 def surplus(one: pa.Table, other: pa.Table) -> list[Key]:

@@ -1,0 +1,60 @@
+"""`syncd reconcile` while tables stand still: each is judged by its own lanes, and none is left out unsaid."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from syncd import control
+from syncd.state import Phase
+from tests.e2e.harness import Running, running
+from tests.e2e.workload import Workload
+from tests.services.database import Database
+
+pytestmark = pytest.mark.mariadb
+
+
+def reconcile(run: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "syncd", "reconcile", "chaos", "--full", *arguments]
+    line += ["--service", str(run.folder / "syncd.yaml")]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+
+
+def faults(run: Running, text: str) -> None:
+    (run.folder / "faults.part").write_text(text)
+    (run.folder / "faults.part").rename(run.folder / "faults")
+
+
+def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database, tmp_path: Path) -> None:
+    database, name = mariadb_database, mariadb_database.name
+    workload = Workload(database, seed=3)
+    workload.create(rows=300)
+    database.execute("CREATE TABLE heap (a INT)")
+    with running(tmp_path, database.port, name, "arrival") as run:
+        run.wait_live(3, 60)
+        faults(run, '{"refuse": {"word": ["poison"]}}')
+        control.pause(run.service, "chaos", table=f"{name}.pairs")
+        database.execute("INSERT INTO words VALUES ('poison', 1)", "UPDATE pairs SET v = -1")
+        run.wait_for(lambda: run.phases()[f"{name}.words"] is Phase.HALTED, 30)
+        faults(run, '{"delay": 3}')
+        database.execute("UPDATE items SET n = -1")  # on its way for the next three seconds
+        results = {result.table.name: result for result in control.reconcile(run.service, run.job)}
+        shown = reconcile(run)
+        assert (results["items"].right, results["items"].unsettled) == (True, ""), results["items"]
+        assert (results["words"].missing, results["words"].missing_keys) == (1, [("poison",)])
+        assert "it is HALTED: " in results["words"].unsettled
+        assert "refused by order" in results["words"].unsettled
+        assert results["pairs"].different == 300
+        assert results["pairs"].unsettled == "it is paused"
+        assert shown.returncode == 1
+        assert f"{name}.words at copy was not compared to the end: it is HALTED: " in shown.stdout
+        assert f"{name}.pairs at copy was not compared to the end: it is paused; " in shown.stdout
+        assert f"{name}.heap was not compared: {name}.heap is not copied: " in shown.stdout
+        heap = reconcile(run, "--table", f"{name}.heap")
+        assert heap.returncode == 4
+        assert "nothing was compared" in heap.stderr
+        assert "is not copied: " in heap.stdout
+        assert reconcile(run, "--table", f"{name}.items").returncode == 0
