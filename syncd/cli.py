@@ -275,13 +275,14 @@ def _print_status(job: control.JobStatus) -> None:
         out.print(f"  {line}", markup=False)
     for table, reason in job.halted.items():
         out.print(f"  {table} HALTED at capture: {reason}", markup=False)
-    grid = _grid("table", "sink", "state", "chunks", "rows loaded", "waiting", "reason")
+    grid = _grid("table", "sink", "state", "chunks", "rows loaded", "waiting", "since", "reason")
     for row in job.tables:
         record = row.record
         chunks = f"{row.chunks_done}/{row.chunks}"
         state = f"{record.phase}, paused" if row.paused else str(record.phase)
         grid.add_row(
             *map(escape, (str(record.table), record.sink, state, chunks, f"{row.rows:,}", str(row.waiting))),
+            control.ago(record.since),
             escape(record.reason),
         )
     _show(grid)

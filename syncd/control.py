@@ -329,7 +329,7 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
 
     RUNNING only when every worker that the job needs was heard, and nothing has waited, for three heartbeats.
 
-    WAITING: the workers say for what. STALLED: one that should say something does not.
+    WAITING: the workers say for what, or one is not heard. STALLED: nobody says anything.
     """
     running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
     wish, meta = state.wish(), state.meta() or {}
@@ -347,7 +347,8 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
         return "STALLED"
     if any(clock() - wait.since > heard * 1e6 for wait in state.waits().values()):
         return "WAITING"
-    return "STALLED" if captures and (age or 0.0) > heard else "RUNNING"
+    idle = max(heard, HEARTBEATS * float(str(meta.get("heartbeat", 0.0))))
+    return "STALLED" if captures and (age or 0.0) > idle else "RUNNING"
 
 
 def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableStatus:
@@ -627,7 +628,7 @@ def when(micros: int) -> str:
 
 def ago(micros: int) -> str:
     """How long ago that was."""
-    return f"{max(0.0, (clock() - micros) / 1e6):.1f} s ago"
+    return f"{max(0.0, (clock() - micros) / 1e6):.1f} s ago" if micros else "at an unknown time"
 
 
 def status_facts(job: JobStatus) -> dict[str, object]:

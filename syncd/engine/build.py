@@ -71,6 +71,11 @@ class Parts:
     def readers(self) -> int:
         return self.job.snapshot.readers or self.service.readers or min(4, os.cpu_count() or 1)
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between two checkpoints of an idle source: what the source was told, and the service's at least."""
+        return max(self.service.heartbeat, float(getattr(self.job.source.options, "heartbeat", 0.0)))
+
     def group(self, sink: str) -> str:
         return f"{self.job.name}/{sink}"
 
@@ -268,6 +273,7 @@ class Parts:
             "queues": self.queues,
             "source": self.job.source.plugin,
             "mode": self.job.mode,
+            "heartbeat": self.heartbeat,
             "path": self.job.path,
             "text": self.job.text,
             "sinks": {name: sink.plugin for name, sink in self.job.sinks.items()},

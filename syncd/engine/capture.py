@@ -93,7 +93,7 @@ class Capture:
         for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
             self.beat()
             self._link.waits("")
-            self._link.step(FOLLOWING)
+            self._link.step(FOLLOWING, self._parts.heartbeat)
             match event:
                 case ChangeBatch():
                     self._rows(event)
@@ -243,7 +243,7 @@ class Capture:
                 self._sleep(error.retry_after)
             else:
                 self._link.waits("")
-                self._link.step(FOLLOWING)
+                self._link.step(FOLLOWING, self._parts.heartbeat)
                 return
 
     def _make_room(self) -> str:

@@ -70,7 +70,7 @@ class Link:
         self._pipe = pipe
         self._sending = threading.Lock()
         self._patience = patience
-        self._steps: dict[int, tuple[str, float]] = {}
+        self._steps: dict[int, tuple[str, float, float]] = {}
         self._told: dict[str, str] = {}
         self.stop = threading.Event()
 
@@ -86,14 +86,18 @@ class Link:
             self._told[what] = reason
             self.send(Waiting(what, reason))
 
-    def step(self, doing: str) -> None:
-        """What this thread does from now on; "": nothing that could hang."""
-        self._steps[threading.get_ident()] = doing, time.monotonic()
+    def step(self, doing: str, every: float = 0.0) -> None:
+        """What this thread does from now on; "": nothing that could hang.
+
+        `every`: seconds between two signs of life that it may get while it does, if more than a heartbeat.
+        """
+        patience = max(self._patience, PATIENCE * every)
+        self._steps[threading.get_ident()] = doing, time.monotonic(), patience
 
     def beat(self) -> None:
         """This thread's step takes its time, and is well."""
-        doing, _ = self._steps.get(threading.get_ident(), ("", 0.0))
-        self.step(doing)
+        doing, _, patience = self._steps.get(threading.get_ident(), ("", 0.0, self._patience))
+        self._steps[threading.get_ident()] = doing, time.monotonic(), patience
 
     def die(self) -> None:
         """End this process at once, whatever its threads hang in: its lease has passed on."""
@@ -116,7 +120,7 @@ class Link:
         """The steps that take too long, each said once; those that were said and are over are taken back."""
         now = time.monotonic()
         slow = {
-            doing: now - since for doing, since in [*self._steps.values()] if doing and now - since > self._patience
+            doing: now - since for doing, since, patience in [*self._steps.values()] if doing and now - since > patience
         }
         for doing in before - set(slow):
             self.send(Waiting(doing, ""))

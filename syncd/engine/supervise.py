@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 import structlog
 
 from syncd.engine.build import Parts, clock
-from syncd.engine.process import Alive, Failed, Waiting, Worker
+from syncd.engine.process import PATIENCE, Alive, Failed, Waiting, Worker
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.spi import Queue
 from syncd.state import Wait
@@ -29,7 +29,10 @@ SILENT = 10.0
 
 @dataclass
 class Slot:
-    """One place in the process tree: its present worker, and how it went with it and the ones before. Monotonic s."""
+    """One place in the process tree: its present worker, and how it went with it and the ones before. Monotonic s.
+
+    `sign`: when anything was heard from here last, from this worker or one before it; `silence` is told to people.
+    """
 
     name: str
     start: Callable[[], Worker]
@@ -39,6 +42,8 @@ class Slot:
     deaths: int = 0
     not_before: float = 0.0
     last_error: str = ""
+    sign: float = field(default_factory=lambda: time.monotonic())
+    silence: Wait | None = None
 
 
 class Supervisor:
@@ -88,6 +93,7 @@ class Supervisor:
                     self._start(slot)
             else:
                 self._tend(slot, slot.worker)
+            self._listen(slot)
         for ending in [*self._ending]:
             self._end(*ending)
 
@@ -116,10 +122,24 @@ class Supervisor:
             log.error("worker_frozen", job=self._parts.job.name, worker=slot.name, pid=worker.pid)
             worker.kill()
 
+    def _listen(self, slot: Slot) -> None:
+        """Who is not heard, frozen or dead, is named before a third heartbeat has passed."""
+        quiet = time.monotonic() - slot.sign
+        if quiet <= PATIENCE * self._parts.service.heartbeat:
+            slot.silence = None
+            return
+        if slot.worker is not None:
+            reason = "it is not heard" if slot.heard is not None else "it was started, and is not heard yet"
+        else:
+            reason = f"it died and is started again soon: {slot.last_error or 'it left no word'}"
+        if slot.silence is None or slot.silence.reason != reason:
+            since = slot.silence.since if slot.silence else clock() - int(quiet * 1e6)
+            slot.silence = Wait(reason, since)
+
     def _word(self, slot: Slot, word: Any) -> None:
         match word:
             case Alive():
-                slot.heard = time.monotonic()
+                slot.heard = slot.sign = time.monotonic()
             case Waiting(what, ""):
                 self._waits.pop((slot.name, what), None)
             case Waiting(what, reason, seconds):
@@ -160,8 +180,10 @@ class Supervisor:
             self._fatal(slot, FatalError(what, hint="see the log", code="E162"))
 
     def waits(self) -> dict[str, Wait]:
-        """What waits, by worker and part of its work."""
-        return {f"{name}: {what}" if what else name: wait for (name, what), wait in self._waits.items()}
+        """What waits, by worker and part of its work. What a silent worker had said before holds no longer."""
+        silent = {slot.name: slot.silence for slot in self.slots.values() if slot.silence}
+        said = {key: wait for key, wait in self._waits.items() if key[0] not in silent}
+        return {f"{name}: {what}" if what else name: wait for (name, what), wait in said.items()} | silent
 
     def _forget_waits(self, name: str) -> None:
         self._waits = {key: wait for key, wait in self._waits.items() if key[0] != name}

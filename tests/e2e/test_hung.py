@@ -3,6 +3,11 @@ status says RUNNING meanwhile, and everything goes on by itself."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -98,3 +103,47 @@ def test_connections_that_are_dead_without_a_word(mariadb_database: Database, tm
         assert "worker_died" not in run.log.read_text()
         assert run.terminate() == 0
         run.assert_equal()
+
+
+def test_a_frozen_reader(mariadb_database: Database, tmp_path: Path) -> None:
+    Workload(mariadb_database, seed=5).create(rows=3000)
+    (tmp_path / "faults").write_text(SLOW)
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, "arrival", chunk_bytes=10_000) as run:
+        run.wait_for(lambda: loading(run), 60)
+        for name in ("reader/1", "planner"):
+            os.kill(run.workers()[name], signal.SIGSTOP)
+        assert_named_until(run, 2, "reader/1 waits for")
+        lines = control.wait_lines(control.status(run.service)[0])
+        for name in ("reader/1", "planner"):
+            assert any(re.match(rf"{name} waits for [\d.]+ s: it is not heard \(by the daemon", line) for line in lines)
+        (tmp_path / "faults").unlink()
+        run.wait_live(len(TABLES), 60)
+        run.wait_for(lambda: state_of(run) == "RUNNING" and not named(run, "waits"), 20)
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def test_an_idle_job_whose_source_has_a_long_heartbeat(mariadb_database: Database, tmp_path: Path) -> None:
+    mariadb_database.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    run = Running(tmp_path, mariadb_database.port, mariadb_database.name, "arrival")
+    run.path.write_text(run.path.read_text().replace("heartbeat: 0.5", "heartbeat: 5"))
+    try:
+        run.start()
+        run.wait_live(1, 60)
+        run.wait_for(lambda: state_of(run) == "RUNNING", 20)
+        end, states = time.monotonic() + 12, set()
+        while time.monotonic() < end:
+            states.add(state_of(run))
+            time.sleep(0.2)
+        assert states == {"RUNNING"}
+        shown = subprocess.run(
+            [sys.executable, "-m", "syncd", "status", "--service", str(tmp_path / "syncd.yaml")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        assert re.search(r"\.t +copy +LIVE +1/1 +1 +0 +[\d.]+ s ago", shown), shown
+        assert run.terminate() == 0
+    finally:
+        run.close()
