@@ -161,6 +161,16 @@ def test_a_transaction_cut_off_by_a_crash_never_was() -> None:
     assert json.loads([e for e in events if isinstance(e, Checkpoint)][-1].position).get("gtid") is None
 
 
+def test_a_cut_off_transaction_that_was_given_out_in_parts_halts_its_table() -> None:
+    log = Log().add(kinds.MARIA_GTID, gtid_body(1)).add(kinds.TABLE_MAP, table_map())
+    for number in range(20):
+        log.add(INSERT, rows_body(image(number, "lost")))
+    fresh = event(kinds.ROTATE, struct.pack("<Q", 4) + b"binlog.000002", 0)
+    with pytest.raises(FatalError, match="in the middle of a transaction") as cut:
+        play(log.wire + packet(fresh), size=512)
+    assert cut.value.table == str(TABLE)
+
+
 def test_gtids_of_finished_transactions_only() -> None:
     log = some_log().add(kinds.MARIA_GTID, gtid_body(3)).add(kinds.TABLE_MAP, table_map())
     events = play(log.wire, decoder(Place(FILE, 4, "0-1-0", "mariadb:1")))

@@ -225,12 +225,17 @@ class Decoder:
         self._made = seconds
 
     def _cut_off(self, why: str) -> None:
-        """A file ends: a transaction that is open then was never committed; the server crashed while writing it."""
+        """A file ends: a transaction that is open then was never committed; the server crashed while writing it.
+
+        Rows of it that were given out concern their tables alone: one is named, and the next when the log is read again
+        without it.
+        """
         if self._touched:
-            names = ", ".join(map(str, sorted(self._touched)))
+            table = min(self._touched)
             raise FatalError(
-                f"{why} in the middle of a transaction, rows of which were given out: {names}",
-                hint="resync these tables",
+                f"{table}: {why} in the middle of a transaction, rows of which were given out",
+                table=str(table),
+                hint=_RESYNC,
             )
         self._progress.abandon()
 
