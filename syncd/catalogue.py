@@ -329,8 +329,8 @@ _ENTRIES: Final = (
     Entry(
         "E162",
         "A crash loop",
-        "A worker process has died again and again, or a chunk has taken several readers with it.",
-        "Read the log lines before it; mend the cause, then start again, or `syncd jobs resume` the table.",
+        "Worker processes have died again and again. Where a table was in hand at it, this table halts; else the job.",
+        "Read the log lines before it; mend the cause, then `syncd jobs resume` the table, or start the daemon again.",
     ),
     Entry(
         "E163",

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -77,10 +78,12 @@ class Deliverer:
         numbers: Iterator[int] | None = None,
         waits: Callable[[str, str], None] = lambda reason, tag: None,
         doing: Callable[[str], None] = lambda step: None,
+        in_hand: Callable[[TableId], AbstractContextManager[None]] = lambda table: nullcontext(),
     ) -> None:
         """`numbers`: of this deliverer's writes, unlike those of any other of the lease.
 
-        `waits` hears (why, tag), `doing` each step before it is made: see `Link`.
+        `waits` hears (why, tag), `doing` each step before it is made, `in_hand` is held while a table is worked on: see
+        `Link`.
         """
         self._parts = parts
         self._sink_name = sink_name
@@ -99,6 +102,7 @@ class Deliverer:
         self._numbers = numbers or itertools.count(1)
         self._waits = waits
         self._doing = doing
+        self._in_hand = in_hand
         self._targets: dict[tuple[TableId, int], Target] = {}
         self._worker = parts.owner()
         self._fenced: set[tuple[TableId, int]] = set()
@@ -144,7 +148,8 @@ class Deliverer:
             return unit.not_before
         try:
             self._doing(f"{'preparing' if record.phase is Phase.NEW else 'delivering'} {record.table}")
-            more = do()
+            with self._in_hand(record.table):
+                more = do()
             unit.attempts = 0
             self._waits("", unit.tag)
             unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
@@ -396,7 +401,7 @@ def _with_sink(link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: K
     host = _hosted(link, keeper, lambda: parts.make_sink(sink_name))
     if host is None:
         return
-    server = SinkServer(parts.socket(sink_name), host, traits)
+    server = SinkServer(parts.socket(sink_name), host, traits, link.in_hand)
     server.start()
     link.send("ready")
     try:
@@ -475,6 +480,7 @@ def _run(
             itertools.count(number + 1, count),
             link.waits,
             link.step,
+            link.in_hand,
         )
         while not link.stop.is_set():
             keeper.beat()

@@ -257,18 +257,26 @@ class JobRunner:
         if self.parts.captures:
             self._add("capture", capture.work)
 
-    def _lost(self, slot: Slot) -> None:
-        if slot.name == "planner":
-            self._loader.plan_ended()
-        self._loader.reader_lost(slot.name, slot.last_error or "no last word")
+    def _lost(self, slot: Slot) -> bool:
+        """Whether it had a table's chunk, or was finding a table's chunks: then the death is laid to that."""
+        why = slot.last_error or "no last word"
+        return self._loader.planner_lost(why) if slot.name == "planner" else self._loader.reader_lost(slot.name, why)
 
     def _fatal(self, slot: Slot, error: SyncdError) -> None:
         """With a table in hand it is the table's fault; otherwise the job halts."""
         task = self._loader.tasks.get(slot.name)
-        if task is not None:
-            self._halt(task.record, error)
+        record = task.record if task is not None else self._delivered(slot, error)
+        if record is not None:
+            self._halt(record, error)
         elif self.failed is None:
             self.failed = error
+
+    def _delivered(self, slot: Slot, error: SyncdError) -> TableRecord | None:
+        """The table at the slot's sink that the error names, if it does."""
+        kind, _, sink = slot.name.partition("/")
+        if kind != "deliver" or not isinstance(error, FatalError) or error.table is None:
+            return None
+        return next((record for record in self._state.tables(sink) if str(record.table) == error.table), None)
 
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
         """Saved at the end of this step, or of the first one in which the queue takes it."""

@@ -23,7 +23,9 @@ from syncd.state import Items, Phase, State, TableRecord, Wait
 log = structlog.get_logger()
 
 POISON = 3
-"""A chunk whose readers have died so often halts its table."""
+"""A chunk whose readers have died so often halts its table, and so does the search for its next chunk."""
+PLANNING = -1
+"""Stands in `Load.deaths` for the search for the next chunk."""
 
 Key = tuple[str, TableId]
 
@@ -121,6 +123,7 @@ class Loader:
         load = self.loads.get((record.sink, record.table))
         if load is not None:
             load.waiting.append(chunk)
+            load.deaths[PLANNING] = 0
             load.estimate += chunk.rows
 
     def plan_ended(self) -> None:
@@ -128,6 +131,14 @@ class Loader:
         key, self._planning = self._planning, None
         if key in self.loads:
             self._refresh(self.loads[key])
+
+    def planner_lost(self, why: str) -> bool:
+        """Whether it was finding a table's chunks."""
+        load = None if self._planning is None else self.loads.get(self._planning)
+        self.plan_ended()
+        if load is not None:
+            self._died(load, PLANNING, f"planners died while they looked for chunks of {load.record.table}: {why}")
+        return load is not None
 
     # -- chunks
 
@@ -166,20 +177,27 @@ class Loader:
             load.not_before = time.monotonic() + word.seconds
             self._refresh(load)
 
-    def reader_lost(self, reader: str, why: str) -> None:
-        """Its chunk is for another one, unless its mark was saved; three dead readers are the chunk's fault."""
+    def reader_lost(self, reader: str, why: str) -> bool:
+        """Its chunk is for another one, unless its mark was saved; three dead readers are the chunk's fault.
+
+        Whether it had a chunk.
+        """
         task = self.tasks.pop(reader, None)
         if task is None:
-            return
+            return False
         load = self.loads.get((task.record.sink, task.record.table))
-        if load is None:
-            return
-        load.running.discard(task.chunk.number)
-        self._refresh(load)
-        load.deaths[task.chunk.number] += 1
-        if load.deaths[task.chunk.number] >= POISON:
-            what = f"{POISON} readers died at chunk {task.chunk.number} of {task.record.table}: {why}"
-            self._halt(task.record, FatalError(what, table=str(task.record.table), hint="see the log", code="E162"))
+        if load is not None:
+            load.running.discard(task.chunk.number)
+            self._refresh(load)
+            number = task.chunk.number
+            self._died(load, number, f"readers died at chunk {number} of {task.record.table}: {why}")
+        return True
+
+    def _died(self, load: Load, number: int, what: str) -> None:
+        load.deaths[number] += 1
+        if load.deaths[number] >= POISON:
+            table = str(load.record.table)
+            self._halt(load.record, FatalError(f"{POISON} {what}", table=table, hint="see the log", code="E162"))
 
     def refused(self, reader: str) -> None:
         """The reader has said that its table cannot go on; the reader itself is well."""

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection
@@ -25,6 +26,7 @@ import structlog
 from syncd import logs
 from syncd.engine.build import Parts
 from syncd.errors import FatalError, SyncdError, TransientError
+from syncd.model import TableId
 from syncd.spi import Source
 
 log = structlog.get_logger()
@@ -35,6 +37,10 @@ _PR_SET_PDEATHSIG = 1
 ALIVE_SECONDS = 1.0
 PATIENCE = 2.5
 """Heartbeats that a step may take: so what hangs is named within three of them."""
+STEADY = 120.0
+"""A worker that has lived for so many seconds is well, whatever its predecessors died of."""
+ALONE_SECONDS = 5.0
+"""A table waits so long for the one in hand; a write that hangs holds up no neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,13 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class InHand:
+    """The table that is worked on from now on, alone; None: none is. Said by a worker that follows a dead one."""
+
+    table: TableId | None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The last word of a worker that raised."""
 
@@ -65,13 +78,15 @@ class Link:
     work names each of its steps by `step` before it is made.
     """
 
-    def __init__(self, pipe: Connection, patience: float = math.inf) -> None:
-        """`patience`: seconds that a step may take before it is said to wait."""
+    def __init__(self, pipe: Connection, patience: float = math.inf, careful: bool = False) -> None:
+        """`patience`: seconds that a step may take before it is said to wait. `careful`: one before it has died."""
         self._pipe = pipe
         self._sending = threading.Lock()
         self._patience = patience
         self._steps: dict[int, tuple[str, float, float]] = {}
         self._told: dict[str, str] = {}
+        self._one = threading.Lock()
+        self._careful_until = time.monotonic() + STEADY if careful else -math.inf
         self.stop = threading.Event()
 
     def send(self, word: object) -> None:
@@ -93,6 +108,23 @@ class Link:
         """
         patience = max(self._patience, PATIENCE * every)
         self._steps[threading.get_ident()] = doing, time.monotonic(), patience
+
+    @contextmanager
+    def in_hand(self, table: TableId) -> Iterator[None]:
+        """Work on this table. After a death it is said before, and one table at a time, so that the one is known that
+        the next death is to be laid to; a process that dies of a signal has no last word."""
+        if time.monotonic() > self._careful_until or not self._one.acquire(timeout=ALONE_SECONDS):
+            yield
+            return
+        try:
+            self.send(InHand(table))
+            yield
+            self.send(InHand(None))
+        except SyncdError:
+            self.send(InHand(None))  # an answer, not a death
+            raise
+        finally:
+            self._one.release()
 
     def beat(self) -> None:
         """This thread's step takes its time, and is well."""
@@ -156,11 +188,14 @@ def open_source(source: Source, link: Link, beat: Callable[[], None] = lambda: N
 class Worker:
     """The parent's end of one worker process."""
 
-    def __init__(self, name: str, parts: Parts, work: Callable[..., None], *args: object) -> None:
+    def __init__(
+        self, name: str, parts: Parts, work: Callable[..., None], *args: object, careful: bool = False
+    ) -> None:
+        """`careful`: see `Link.in_hand`."""
         self.name = name
         self._pipe, child = _spawn.Pipe()
         self._process = _spawn.Process(
-            target=_main, args=(os.getpid(), name, parts, child, work, args), name=f"syncd {name}", daemon=True
+            target=_main, args=(os.getpid(), name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
         )
         self._process.start()
         child.close()
@@ -224,14 +259,20 @@ class _WithoutPandas(MetaPathFinder):
 
 
 def _main(
-    parent: int, name: str, parts: Parts, pipe: Connection, work: Callable[..., None], args: tuple[object, ...]
+    parent: int,
+    name: str,
+    parts: Parts,
+    pipe: Connection,
+    careful: bool,
+    work: Callable[..., None],
+    args: tuple[object, ...],
 ) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     sys.meta_path.insert(0, _WithoutPandas())
     logs.configure(hide=parts.job.secrets.hide_in)
-    link = Link(pipe, PATIENCE * parts.service.heartbeat)
+    link = Link(pipe, PATIENCE * parts.service.heartbeat, careful)
     link.keep_saying_alive()
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children

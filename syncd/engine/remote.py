@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from syncd.engine.passing import receive, send
 from syncd.errors import FatalError, SyncdError, TransientError
-from syncd.model import ChangeBatch, Finding, KeyValue, Lane, SchemaChange, Target, TargetPlan
+from syncd.model import ChangeBatch, Finding, KeyValue, Lane, SchemaChange, TableId, Target, TargetPlan
 from syncd.spi import Mark, Sink, Ticket, Traits
 
 _END = "end of scan"
@@ -158,8 +158,16 @@ def _address(path: Path) -> Iterator[str]:
 class SinkServer:
     """Serves a hosted sink on `path`, a socket in a directory that only its user can enter."""
 
-    def __init__(self, path: Path, host: SinkHost, traits: Traits) -> None:
+    def __init__(
+        self,
+        path: Path,
+        host: SinkHost,
+        traits: Traits,
+        in_hand: Callable[[TableId], AbstractContextManager[None]] = lambda table: nullcontext(),
+    ) -> None:
+        """`in_hand` is held during a write: see `Link`."""
         self._path = path
+        self._in_hand = in_hand
         self._sink = HostedSink(host, traits)
         self._key = secrets.token_bytes(32)
         self._open = ExitStack()
@@ -208,6 +216,10 @@ class SinkServer:
                 for batch in self._sink.scan(*args):
                     send(connection, (True, batch))
                 answer: object = _END
+            elif call == "write":
+                answer = None
+                with self._in_hand(args[0].schema.table):
+                    self._sink.write(*args)
             else:
                 answer = getattr(self._sink, call)(*args) if call in _CALLS else None
         except SyncdError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -11,8 +12,9 @@ from typing import Any
 import structlog
 
 from syncd.engine.build import Parts, clock
-from syncd.engine.process import PATIENCE, Alive, Failed, Waiting, Worker
+from syncd.engine.process import PATIENCE, STEADY, Alive, Failed, InHand, Waiting, Worker
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
+from syncd.model import TableId
 from syncd.spi import Queue
 from syncd.state import Wait
 
@@ -20,7 +22,8 @@ log = structlog.get_logger()
 
 DEATHS = 5
 """So many deaths in a row, each within STEADY seconds of life, are a crash loop."""
-STEADY = 120.0
+BLAMED = 3
+"""It is a table's, if that was in hand at so many of them."""
 FIRST_SIGN = 60.0
 """A worker may take this long to say anything at all: on a loaded machine its imports alone take seconds."""
 SILENT = 10.0
@@ -31,15 +34,19 @@ SILENT = 10.0
 class Slot:
     """One place in the process tree: its present worker, and how it went with it and the ones before. Monotonic s.
 
-    `sign`: when anything was heard from here last, from this worker or one before it; `silence` is told to people.
+    `unknown`: deaths with no table in hand; `blamed`: those with one. `sign`: when anything was heard from here last,
+    from this worker or one before it; `silence` is told to people.
     """
 
     name: str
-    start: Callable[[], Worker]
+    start: Callable[..., Worker]
     worker: Worker | None = None
     born: float = 0.0
     heard: float | None = None
     deaths: int = 0
+    unknown: int = 0
+    in_hand: TableId | None = None
+    blamed: Counter[TableId] = field(default_factory=Counter)
     not_before: float = 0.0
     last_error: str = ""
     sign: float = field(default_factory=lambda: time.monotonic())
@@ -47,9 +54,10 @@ class Slot:
 
 
 class Supervisor:
-    """The slots of one job. `hear` gets every word that is not about life and death, `lost` a slot whose worker died.
+    """The slots of one job. `hear` gets every word that is not about life and death.
 
-    `fatal` gets the error of a worker that a person must look at; `crash_loop` a slot that is not started again.
+    `lost` gets a slot whose worker died, and answers whether it lays that to a table. `fatal` gets an error that a
+    person must look at, with its table where that is known.
     """
 
     def __init__(
@@ -57,7 +65,7 @@ class Supervisor:
         parts: Parts,
         queue: Queue,
         hear: Callable[[Slot, Any], None],
-        lost: Callable[[Slot], None],
+        lost: Callable[[Slot], bool],
         fatal: Callable[[Slot, SyncdError], None],
     ) -> None:
         self._parts = parts
@@ -69,7 +77,7 @@ class Supervisor:
         self.slots: dict[str, Slot] = {}
         self._waits: dict[tuple[str, str], Wait] = {}
 
-    def add(self, name: str, start: Callable[[], Worker]) -> None:
+    def add(self, name: str, start: Callable[..., Worker]) -> None:
         if name not in self.slots:
             self.slots[name] = Slot(name, start)
 
@@ -107,7 +115,7 @@ class Supervisor:
             self._ending.remove((worker, deadline))
 
     def _start(self, slot: Slot) -> None:
-        slot.worker = slot.start()
+        slot.worker = slot.start(careful=slot.deaths > 0)
         slot.born, slot.heard = time.monotonic(), None
         log.info("worker_started", job=self._parts.job.name, worker=slot.name, pid=slot.worker.pid)
 
@@ -140,6 +148,8 @@ class Supervisor:
         match word:
             case Alive():
                 slot.heard = slot.sign = time.monotonic()
+            case InHand(table):
+                slot.in_hand = table
             case Waiting(what, ""):
                 self._waits.pop((slot.name, what), None)
             case Waiting(what, reason, seconds):
@@ -161,7 +171,9 @@ class Supervisor:
         worker.close()
         slot.worker = None
         self._forget_waits(slot.name)
-        slot.deaths = slot.deaths + 1 if lived < STEADY else 1
+        if lived >= STEADY:
+            _forgive(slot)
+        slot.deaths += 1
         pause = min(10.0, 0.1 * 2**slot.deaths)
         slot.not_before = time.monotonic() + pause
         log.warning(
@@ -173,11 +185,24 @@ class Supervisor:
             restart_in=pause,
             reason=slot.last_error,
         )
-        self._lost(slot)
-        if slot.deaths >= DEATHS:
-            why = f": {slot.last_error}" if slot.last_error else ""
-            what = f"{slot.name} of job {self._parts.job.name} died {slot.deaths} times in a row{why}"
-            self._fatal(slot, FatalError(what, hint="see the log", code="E162"))
+        self._lay_to(slot)
+
+    def _lay_to(self, slot: Slot) -> None:
+        """A crash loop halts the table that was in hand; where none is known, the job."""
+        table, slot.in_hand = slot.in_hand, None
+        if table is not None:
+            slot.blamed[table] += 1
+        if not self._lost(slot) and table is None:
+            slot.unknown += 1
+        why = f": {slot.last_error}" if slot.last_error else ""
+        died = f"{slot.name} of job {self._parts.job.name} died"
+        if slot.unknown >= DEATHS:
+            self._fatal(slot, FatalError(f"{died} {slot.unknown} times in a row{why}", hint="see the log", code="E162"))
+        elif slot.deaths >= DEATHS and max(slot.blamed.values(), default=0) >= BLAMED:
+            ((table, times),) = slot.blamed.most_common(1)
+            what = f"{died} {times} times at {table}{why}"
+            self._fatal(slot, FatalError(what, table=str(table), hint="see the log", code="E162"))
+            _forgive(slot)
 
     def waits(self) -> dict[str, Wait]:
         """What waits, by worker and part of its work. What a silent worker had said before holds no longer."""
@@ -213,3 +238,9 @@ class Supervisor:
                 worker.close()
         self.slots.clear()
         self._ending.clear()
+
+
+def _forgive(slot: Slot) -> None:
+    """What its workers died of before counts no longer."""
+    slot.deaths = slot.unknown = 0
+    slot.blamed.clear()

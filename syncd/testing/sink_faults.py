@@ -26,6 +26,9 @@ class Faults(BaseModel):
     refuse: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Column -> texts: rows that hold one of them are refused."
     )
+    die_of: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Column -> texts: a row that holds one of them kills the process."
+    )
     die_at: int = Field(default=0, description="The n-th write kills its process with SIGKILL.")
     die: Literal["before", "after"] = Field(default="before", description="Before or after the commit.")
     die_once: Path | None = Field(default=None, description="A file that is made at the kill; while it is there: none.")
@@ -54,12 +57,19 @@ class Faults(BaseModel):
         os.kill(os.getpid(), signal.SIGKILL)
 
     def refused(self, batch: ChangeBatch) -> dict[int, str]:
-        """Index of each row to refuse -> reason."""
-        found: dict[int, str] = {}
-        for column, texts in self.refuse.items():
-            if column not in batch.rows.schema.names:
-                continue
-            values = batch.rows.column(column)
-            hit = pc.fill_null(pc.is_in(values.cast(pa.string()), value_set=pa.array(texts, pa.string())), False)
-            found.update({int(i): f"{column} is refused by order" for i in np.flatnonzero(hit)})
-        return found
+        """Index of each row to refuse -> reason; a row to die of kills the process first."""
+        if _hits(self.die_of, batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {row: f"{column} is refused by order" for row, column in _hits(self.refuse, batch).items()}
+
+
+def _hits(wanted: dict[str, tuple[str, ...]], batch: ChangeBatch) -> dict[int, str]:
+    """Index of each row that holds one of the texts -> the column."""
+    found: dict[int, str] = {}
+    for column, texts in wanted.items():
+        if column not in batch.rows.schema.names:
+            continue
+        values = batch.rows.column(column)
+        hit = pc.fill_null(pc.is_in(values.cast(pa.string()), value_set=pa.array(texts, pa.string())), False)
+        found.update({int(i): column for i in np.flatnonzero(hit)})
+    return found

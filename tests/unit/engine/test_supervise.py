@@ -7,6 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from syncd.engine import load, supervise
 from syncd.engine.daemon import Daemon
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Refused
@@ -97,3 +100,65 @@ def test_a_halt_that_cannot_be_saved_yet_holds_up_nothing_and_is_saved_before_th
         saved = world.state.table(task.record.sink, task.record.table)
         assert saved is not None
         assert (saved.phase, saved.reason) == (Phase.HALTED, "by order [E150]")
+
+
+def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        monkeypatch.setattr(supervise, "DEATHS", 5)
+        with world.log.transaction() as tx:
+            apply(world, tx, Change("put", 0, 1, 1, 1))
+        deaths = 0
+        for _ in range(40):
+            if world.runner.failed is not None:
+                break
+            world.orders.pending["capture.transformed"] = 1, "die"
+            world.clock.now += 11
+            world.runner.step()
+            world.work("capture")
+            deaths += not world.orders.pending
+        assert deaths == 5
+        assert isinstance(world.runner.failed, FatalError)
+        assert str(world.runner.failed) == "capture of job model died 5 times in a row; see the log [E162]"
+        assert [record.phase for record in world.records()] == [Phase.LIVE, Phase.LIVE]
+
+
+@pytest.mark.parametrize(
+    ("point", "says"),
+    [
+        ("snapshot.chunk_part", "3 readers died at chunk 0 of shop.numbers: no last word; see the log [E162]"),
+        (
+            "snapshot.border_found",
+            "3 planners died while they looked for chunks of shop.numbers: no last word; see the log [E162]",
+        ),
+    ],
+)
+def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, says: str
+) -> None:
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, WORDS):
+            world.log.create(schema)
+            with world.log.transaction() as tx:
+                for key in range(4):
+                    apply(world, tx, Change("put", int(schema is WORDS), key, 1, 1))
+        monkeypatch.setattr(supervise, "DEATHS", 5)
+        monkeypatch.setattr(load, "POISON", 3)
+        deaths = 0
+        for _ in range(200):
+            if Phase.HALTED in {record.phase for record in world.records()}:
+                break
+            world.orders.pending[point] = 1, "die"
+            world.clock.now += 3
+            world.round()
+            deaths += not world.orders.pending
+        world.orders.pending.clear()
+        halted = [record for record in world.records() if record.phase is Phase.HALTED]
+        assert [(str(record.table), record.reason) for record in halted] == [("shop.numbers", says)]
+        assert deaths >= 3
+        for _ in range(40):
+            world.clock.now += 3
+            world.round()
+        assert [record.phase for record in world.records() if record not in halted] == [Phase.LIVE] * 3
+        assert world.runner.failed is None

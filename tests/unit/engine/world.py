@@ -267,7 +267,9 @@ class ModelWorker:
 
     _pids = itertools.count(10**9)
 
-    def __init__(self, name: str, parts: ModelParts, work: Callable[..., None], *args: Any) -> None:
+    def __init__(
+        self, name: str, parts: ModelParts, work: Callable[..., None], *args: Any, careful: bool = False
+    ) -> None:
         self.name = name
         self.pid = next(self._pids)
         self.alive, self.exitcode, self.pipe = True, 0, None
