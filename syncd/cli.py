@@ -274,7 +274,7 @@ def _print_status(job: control.JobStatus) -> None:
     for line in control.wait_lines(job):
         out.print(f"  {line}", markup=False)
     for table, reason in job.halted.items():
-        out.print(f"  {table} HALTED at capture: {reason}", markup=False)
+        out.print(f"  {table} HALTED at capture {control.ago(job.halted_since[table])}: {reason}", markup=False)
     grid = _grid("table", "sink", "state", "chunks", "rows loaded", "waiting", "since", "reason")
     for row in job.tables:
         record = row.record

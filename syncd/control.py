@@ -243,7 +243,7 @@ class TableStatus:
 class JobStatus:
     """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then.
 
-    `failed`: why the whole job is HALTED.
+    `halted`: tables that capture has left, with their reasons. `failed`: why the whole job is HALTED.
     """
 
     job: str
@@ -254,6 +254,7 @@ class JobStatus:
     workers: tuple[WorkerStatus, ...]
     tables: tuple[TableStatus, ...]
     halted: dict[str, str]
+    halted_since: dict[str, int]
     failed: Failure | None
     waits: dict[str, Wait]
     queue_bytes: int
@@ -293,6 +294,7 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
     age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
     lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
     used, limit = queue.usage()
+    halts = {str(table): halt for table, halt in state.halts().items()}
     return JobStatus(
         job,
         _job_state(workers, state, age, heard),
@@ -301,7 +303,8 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
         lag,
         workers,
         tuple(_table(queue, state, job, table) for table in state.tables()),
-        {str(table): halt.reason for table, halt in state.halts().items()},
+        {table: halt.reason for table, halt in halts.items()},
+        {table: halt.at for table, halt in halts.items()},
         state.failure(),
         state.waits(),
         used,
@@ -635,6 +638,7 @@ def status_facts(job: JobStatus) -> dict[str, object]:
     return {
         **asdict(replace(job, tables=(), waits={}, failed=None)),
         "failed": None if job.failed is None else {"reason": job.failed.reason, "since": when(job.failed.since)},
+        "halted_since": {table: when(at) for table, at in job.halted_since.items()},
         "waits": {name: {"reason": wait.reason, "since": when(wait.since)} for name, wait in job.waits.items()},
         "tables": [
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -117,6 +118,8 @@ def test_a_ddl_that_cannot_be_followed_halts_that_table_alone(shop: Database, tm
         halted = control.status(run.service)[0].halted
         assert list(halted) == [f"{shop.name}.words"]
         assert "DROP COLUMN" in halted[f"{shop.name}.words"]
+        shown = syncd("status", "--service", str(tmp_path / "syncd.yaml")).stdout
+        assert re.search(r"\.words HALTED at capture [\d.]+ s ago: .*DROP COLUMN", shown), shown
         results = {
             result.table.name: result for result in control.reconcile(run.service, run.job, [f"{shop.name}.items"])
         }
