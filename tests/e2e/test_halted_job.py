@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -43,7 +44,7 @@ class OnTerminal:
             except OSError:  # the other end has gone
                 return
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not what():
             self.read()
@@ -51,11 +52,19 @@ class OnTerminal:
             assert self.process.poll() is None, self.said
 
     def end(self) -> int:
+        """SIGTERM; the exit code. What is shown meanwhile is read, since a terminal holds little."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(40)
+        end = time.monotonic() + 60
+        while self.process.poll() is None:
+            self.read()
+            assert time.monotonic() < end, self.said
         self.read()
+        return self.process.returncode
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
         os.close(self._near)
-        return code
 
 
 def test_a_job_that_contradicts_its_state_halts_by_name_and_the_other_goes_on(tmp_path: Path) -> None:
@@ -70,23 +79,21 @@ def test_a_job_that_contradicts_its_state_halts_by_name_and_the_other_goes_on(tm
 
     for name in ("bad", "good"):
         (tmp_path / "jobs" / f"{name}.yaml").write_text(JOB.format(name=name, queues=4, folder=tmp_path))
-    first = OnTerminal(tmp_path)
-    first.wait_for(lambda: states() == {"bad": "WAITING", "good": "WAITING"})
-    assert first.end() == 0
+    with closing(OnTerminal(tmp_path)) as first:
+        first.wait_for(lambda: states() == {"bad": "WAITING", "good": "WAITING"})
+        assert first.end() == 0
     (tmp_path / "jobs" / "bad.yaml").write_text(JOB.format(name="bad", queues=5, folder=tmp_path))
-    second = OnTerminal(tmp_path)
-    second.wait_for(lambda: "HALTED: " in second.said and states() == {"bad": "HALTED", "good": "WAITING"})
-    time.sleep(1)
-    second.read()
+    with closing(OnTerminal(tmp_path)) as second:
+        second.wait_for(lambda: "HALTED: " in second.said and states() == {"bad": "HALTED", "good": "WAITING"})
+        assert_said_why(tmp_path)
+        assert second.end() == 2
     assert_said_why(tmp_path)
-    assert second.end() == 2
-    assert_said_why(tmp_path)
-    (tmp_path / "jobs" / "bad.yaml").write_text(JOB.format(name="bad", queues=4, folder=tmp_path))
-    third = OnTerminal(tmp_path)
-    third.wait_for(lambda: states() == {"bad": "WAITING", "good": "WAITING"})
-    assert third.end() == 0
     assert "Traceback" not in second.said
     assert "queue.queues: the saved state was made with 4" in second.said
+    (tmp_path / "jobs" / "bad.yaml").write_text(JOB.format(name="bad", queues=4, folder=tmp_path))
+    with closing(OnTerminal(tmp_path)) as third:
+        third.wait_for(lambda: states() == {"bad": "WAITING", "good": "WAITING"})
+        assert third.end() == 0
 
 
 def assert_said_why(folder: Path) -> None:
