@@ -73,7 +73,7 @@ def test_a_job_that_contradicts_its_state_halts_by_name_and_the_other_goes_on(tm
     service = control.service(tmp_path / "syncd.yaml")
 
     def states() -> dict[str, str]:
-        if not (tmp_path / "data" / "queue").exists():
+        if not (tmp_path / "data" / "queue.json").exists():
             return {}
         return {job.job: job.state for job in control.status(service)}
 
