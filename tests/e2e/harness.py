@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -108,6 +109,11 @@ class Running:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout)
 
+    def ended(self, timeout: float = 60.0) -> int:
+        """Waits until it ends by itself; the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -169,6 +175,22 @@ class Running:
         assert queue is not None
         head = control.source_head(self.parts, queue)
         self.wait_for(lambda: control.applied(self.parts, queue, head), seconds)
+
+    def copied(self, table: str) -> Counter[tuple[Any, ...]]:
+        """What the sink holds, each row as often as it is there; the daemon is down."""
+        assert self.queue is not None
+        state = State(self.queue, self.job.name)
+        (record,) = [record for record in state.tables() if record.table.name == table]
+        versions = state.schemas(record.table)[record.table]
+        published = versions[max(versions)].published
+        names = [column.name for column in published.columns if not column.normal_of]
+        sink = self.parts.make_sink("copy")
+        sink.open()
+        try:
+            parts = sink.scan(self.parts.target("copy", published), None, None)
+            return Counter(tuple(row.values()) for part in parts for row in part.select(names).to_pylist())
+        finally:
+            sink.close()
 
     def reconcile(self) -> list[Result]:
         return control.reconcile(self.service, self.job)

@@ -17,7 +17,7 @@ import pytest
 from syncd import control
 from syncd.errors import FatalError
 from syncd.sinks.clickhouse import ClickHouseSink
-from syncd.state import DELIVERED, Phase, State
+from syncd.state import DELIVERED, Phase
 from tests.e2e.harness import Running, running
 from tests.services.database import Database
 
@@ -105,21 +105,6 @@ def late_transaction(database: Database, seconds: float) -> Iterator[None]:
             thread.join()
 
 
-def copied(run: Running, table: str = "visits") -> Counter[tuple[Any, ...]]:
-    """What the sink holds, each row as often as it is there; the daemon is down."""
-    assert run.queue is not None
-    state = State(run.queue, run.job.name)
-    (record,) = [record for record in state.tables() if record.table.name == table]
-    versions = state.schemas(record.table)[record.table]
-    sink = run.parts.make_sink("copy")
-    sink.open()
-    try:
-        target = run.parts.target("copy", versions[max(versions)].published)
-        return Counter(tuple(row.values()) for part in sink.scan(target, None, None) for row in part.to_pylist())
-    finally:
-        sink.close()
-
-
 def emptied(run: Running, table: str) -> None:
     """By hand, in a way that leaves the server the memory of what was inserted."""
     sink = run.parts.make_sink("copy")
@@ -138,7 +123,7 @@ def there(database: Database, table: str = "visits") -> Counter[tuple[Any, ...]]
 
 def assert_copied(run: Running, database: Database) -> None:
     for table in ("visits", "items"):
-        wrong = copied(run, table) - there(database, table), there(database, table) - copied(run, table)
+        wrong = run.copied(table) - there(database, table), there(database, table) - run.copied(table)
         assert not any(wrong), f"{table}: too many {wrong[0].most_common(5)}, missing {wrong[1].most_common(5)}"
 
 
@@ -219,7 +204,7 @@ def test_an_update_or_delete_halts_that_table_alone(mariadb_database: Database, 
         run.wait_for(lambda: control.reconcile(run.service, run.job, [f"{mariadb_database.name}.items"])[0].right, 60)
         assert phase(run, "items") is Phase.LIVE
         run.terminate()
-        assert copied(run) == before
+        assert run.copied("visits") == before
 
 
 @pytest.mark.mariadb
@@ -242,7 +227,7 @@ def test_truncate_and_xa(mariadb_database: Database, tmp_path: Path, sink: str) 
         run.wait_for(lambda: bool(control.status(run.service)[0].halted), 30)
         assert "XA" in control.status(run.service)[0].halted[f"{mariadb_database.name}.visits"]
         run.terminate()
-        assert copied(run) == {(2, 2, None, None): 1}
+        assert run.copied("visits") == {(2, 2, None, None): 1}
 
 
 @pytest.mark.mariadb

@@ -74,9 +74,9 @@ def written_place(connection: Connection, text: str, epoch: int) -> Head:
         return Head(positions.Place(file, byte, None, here).dump(), make(epoch, file_number(file), byte))
     try:
         known = gtids.parse(text, mariadb=server(connection).mariadb)
-    except ValueError as error:
+    except FatalError as error:
         raise FatalError(
-            f"{text!r} is no place in the log of {here}: {error}",
+            f"{text!r} is no place in the log of {here}: {error.what}",
             hint="write binlog.000012:4711, or a GTID set of this server",
         ) from error
     return Head(positions.Place(gtid=known.text(), server=here).dump(), make(epoch, 0, 0))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from syncd.errors import TransientError
+from syncd.errors import PositionLost, TransientError
 from syncd.model import ChangeBatch, Checkpoint, Position, SchemaChange, TableId, TableSchema
 from syncd.sources.mysql.binlog import dump, position
 from syncd.sources.mysql.binlog.decoder import Decoder, Event, Settings
@@ -79,5 +79,7 @@ def stream(
                 # In our clock, so that two clocks that differ do not look like a lag.
                 late = int(server.clock * 1_000_000) if isinstance(event, Checkpoint) else 0
                 yield replace(event, time=event.time - late) if late else event
+    except PositionLost as lost:
+        raise PositionLost(f"the log from {position.describe(start)} on: {lost.what}", hint=lost.hint) from lost
     finally:
         close(connection)

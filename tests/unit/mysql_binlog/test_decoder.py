@@ -133,6 +133,21 @@ def test_artificial_events_do_not_count() -> None:
     assert events[0].time == 5
 
 
+def test_a_heartbeat_tells_the_place_of_a_dump_by_gtid() -> None:
+    """Until its first transaction comes nothing else does; of the position only the GTIDs count."""
+    rotate = event(kinds.ROTATE, struct.pack("<Q", 4) + FILE.encode(), 0, flags=kinds.FLAG_ARTIFICIAL, seconds=0)
+    heartbeat = event(kinds.HEARTBEAT, FILE.encode(), 4711)
+    begun = Log(4711).transaction(8, (INSERT, rows_body(image(1, "a"))))
+    events = play(packet(rotate) + packet(heartbeat) + begun.wire, decoder(Place(gtid="0-1-7", server="mariadb:1")))
+    first, last = events[0], events[-1]
+    assert isinstance(first, Checkpoint)
+    assert json.loads(first.position) == {"gtid": "0-1-7", "server": "mariadb:1"}
+    assert seq.split(first.seq) == (1, 1, 4711)
+    assert isinstance(last, Checkpoint)
+    assert json.loads(last.position) == {"file": FILE, "pos": begun.at, "gtid": "0-1-8", "server": "mariadb:1"}
+    assert rows(events) == [(1, 1, "a")]
+
+
 def test_the_next_file() -> None:
     log = some_log().add(kinds.ROTATE, struct.pack("<Q", 4) + b"binlog.000002")
     events = play(log.wire + packet(event(kinds.ROTATE, struct.pack("<Q", 4) + b"binlog.000002", 0)) + some_log().wire)

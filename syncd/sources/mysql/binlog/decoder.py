@@ -185,6 +185,9 @@ class Decoder:
                 self._file_made(w.seconds(index))
                 self._cut_off("a log file begins")
             case kinds.HEARTBEAT | kinds.HEARTBEAT_V2:
+                if not self._exact and self._progress.idle:
+                    # All before its place was sent, or is among the GTIDs that the dump began behind.
+                    self._boundary = max(self._boundary, int(w.log_pos[index]))
                 if self._exact or self._progress.done is not None:
                     yield self._checkpoint(self._settings.now())
             case kinds.PREVIOUS_GTIDS:
