@@ -35,6 +35,8 @@ QUICK_PART = 3
 
 @dataclass
 class Rounds:
+    """Events per second, and processor seconds of one event."""
+
     ours: list[float] = field(default_factory=list)
     theirs: list[float] = field(default_factory=list)
     our_cpu: list[float] = field(default_factory=list)
@@ -70,7 +72,7 @@ def drain(daemon: Daemon, server: SourceServer, backlog: Backlog, into: Rounds) 
     try:
         end = daemon.wait_applied()
         began = first.stop()
-        into.our_cpu.append(daemon.stop())
+        into.our_cpu.append(daemon.stop() / backlog.events)
     finally:
         daemon.kill()
     into.ours.append(backlog.events / (end - began))
@@ -87,7 +89,7 @@ def drain_peer(folder: Path, server: SourceServer, front: Front, backlog: Backlo
             time.sleep(0.1)
         seconds = time.time() - first.stop()
     into.theirs.append(backlog.part / seconds)
-    into.their_cpu.append(peer.cpu)
+    into.their_cpu.append(peer.cpu / backlog.part)
 
 
 def verify(daemon: Daemon, server: SourceServer) -> None:
@@ -123,14 +125,15 @@ def main(argv: Sequence[str]) -> int:
     for name, (_, bar, part) in SHAPES.items():
         found = measured[name]
         figure = faster(
-            f"cdc_clickhouse {name}_events_per_s",
+            f"{name}_events_per_s",
             found.ours,
             found.theirs,
             peer=REPLICATOR,
             bar=bar,
             unit="events/s",
             cpu={"syncd": found.our_cpu, REPLICATOR: found.their_cpu},
-            note=f"{events:,} changes; {REPLICATOR} {part // QUICK_PART if arguments.quick else part:,} of them",
+            note=f"{events:,} changes; {REPLICATOR} {part // QUICK_PART if arguments.quick else part:,} of them; "
+            "cpu_s of one change",
         )
         emit(figure, as_json=arguments.json)
         holds = holds and bool(figure.holds)

@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     note = f"seen at most {median(answers):.1f} ms late; largest {max(waits):.0f} ms"
     for word, bar in BARS.items():
         value = float(np.percentile(waits, int(word[1:])))
-        figure = below(f"latency {word}_ms", value, "ms", bar, rounds=commits, note=note)
+        figure = below(f"{word}_ms", value, "ms", bar, rounds=commits, note=note)
         emit(figure, as_json=arguments.json)
         holds = holds and bool(figure.holds)
     return 0 if holds else 1

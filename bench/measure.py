@@ -19,13 +19,16 @@ from pathlib import Path
 
 PACKAGES = ("syncd", "numpy", "pyarrow", "PyMySQL", "mysql-replication", "clickhouse-connect", "chdb")
 
+ALWAYS = ("name", "value", "unit", "beside", "ratio", "bar", "holds")
+
 
 @dataclass(frozen=True)
 class Figure:
     """One figure beside a floor or a peer of the same run.
 
     `ratio` is ours by theirs. `bar` is what the ratio, or without one the value, has to keep to; `holds` says whether.
-    `spread`: (largest - smallest) / median of the rounds. `cpu_s`: median processor seconds, the source server's apart.
+    `spread`: (largest - smallest) / median of the rounds. `cpu_s`: median processor seconds, the source server's apart;
+    of a round, or of what `note` says.
     """
 
     name: str
@@ -41,7 +44,9 @@ class Figure:
     note: str = ""
 
     def json(self) -> str:
-        return json.dumps({key: _rounded(value) for key, value in asdict(self).items() if value not in (None, {}, "")})
+        """Every line has the first seven keys; of the others those that say something."""
+        told = {key: value for key, value in asdict(self).items() if key in ALWAYS or value not in (None, {}, "")}
+        return json.dumps({key: _rounded(value) for key, value in told.items()})
 
     def text(self) -> str:
         words = [
@@ -56,7 +61,7 @@ class Figure:
             words.append(f"bar {self.bar:g} {'holds' if self.holds else 'MISSED'}")
         if self.spread is not None:
             words.append(f"spread {self.spread:.0%} of {self.rounds} rounds")
-        words += [f"cpu {name} {seconds:.1f} s" for name, seconds in self.cpu_s.items()]
+        words += [f"cpu {name} {seconds:.3g} s" for name, seconds in self.cpu_s.items()]
         return ", ".join(words) + (f" ({self.note})" if self.note else "")
 
 

@@ -125,7 +125,7 @@ def flat(what: str, small: Mapping[str, float], large: Mapping[str, float], note
         judged = kind != ENGINE and not (kind == "deliver" and LESS_ENGINE in large)
         made.append(
             Figure(
-                f"memory peak_mb, {what}, {kind}",
+                f"peak_mb, {what}, {kind}",
                 after,
                 "MB",
                 {notes[0]: before},

@@ -1,25 +1,23 @@
 """The embedded queue beside a bare file: events per second appended and read, at 10,000 events a message.
 
-    python -m bench.queue_embedded [--quick]
+    bench/run queue_embedded [--quick] [--json] [--rounds N]
 
-Prints one JSON object a line. Bodies are 85 bytes an event (what Arrow and lz4 make of the `orders` table), one message
-a publish, `sync: FULL`; each publish stores a position too. Beside it, in turns of ten messages: a bare segment file,
-one write and one fdatasync a message. Reading is compared with the same file read back in pages as large as the
-queue's, each body against its checksum, since the queue gives out nothing unchecked. Bodies do not compress. Both sides
-are warm: the queue's write-ahead log has its steady size. Wall and CPU seconds are those of this process.
+Bodies are 85 bytes an event (what Arrow and lz4 make of the `orders` table), one message a publish, `sync: FULL`; each
+publish stores a position too. Beside it, in turns of ten messages: a bare segment file, one write and one fdatasync a
+message. Reading is compared with the same file read back in pages as large as the queue's, each body against its
+checksum, since the queue gives out nothing unchecked. Bodies do not compress. Both sides are warm: the queue's
+write-ahead log has its steady size. Rates are by the clock; `cpu_s` is this process's, for a round of ten messages.
 """
 
 from __future__ import annotations
 
-import argparse
-import json as jsons
 import os
 import shutil
-import statistics
+import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from bench.measure import Figure, emit, faster, median, parser, spread
 from syncd import codec, partition
 from syncd.model import ChangeBatch, Column, Kind, Lane, Message, Op, TableId, TableSchema
 from syncd.mq.embedded import EmbeddedQueue, Options
@@ -40,6 +39,7 @@ TOPIC = "bench"
 GROUP = "bench/sink"
 RETAINED = 64 << 20
 WARM = 150
+ROUNDS, QUICK_ROUNDS = 60, 16
 
 
 class Took(NamedTuple):
@@ -150,7 +150,7 @@ def directory() -> Iterator[Path]:
 # ------------------------------------------------------------------------------------------------------------ figures
 
 
-def appended_and_read(sizes: Sizes) -> Iterator[dict[str, object]]:
+def appended_and_read(sizes: Sizes) -> Iterator[Figure]:
     writes, reads = [], []
     made = bodies(sizes.messages)
     with directory() as path:
@@ -168,11 +168,11 @@ def appended_and_read(sizes: Sizes) -> Iterator[dict[str, object]]:
         bare.close()
         queue.close()
     events = sizes.messages * EVENTS
-    yield figure("queue_append_events_per_s", events, writes, "bare segment file, fdatasync", 0.5)
-    yield figure("queue_read_events_per_s", events, reads, "bare segment file, checksums", 0.5)
+    yield figure("append_events_per_s", events, writes, "bare segment file, fdatasync", 0.5)
+    yield figure("read_events_per_s", events, reads, "bare segment file, checksums", 0.5)
 
 
-def after_turnovers(sizes: Sizes) -> Iterator[dict[str, object]]:
+def after_turnovers(sizes: Sizes) -> Iterator[Figure]:
     """Ten times the retained size goes through the queue, in pages that are committed and trimmed."""
     pairs = []
     with directory() as old_path, directory() as new_path:
@@ -193,11 +193,11 @@ def after_turnovers(sizes: Sizes) -> Iterator[dict[str, object]]:
         old.close()
         fresh.close()
     events = sizes.messages * EVENTS
-    found = figure("queue_append_after_ten_turnovers_events_per_s", events, pairs, "fresh queue", 0.9)
-    yield {**found, "held_bytes_after_trim": held}
+    note = f"{held >> 20} MB on disk after the last trim"
+    yield figure("append_after_ten_turnovers_events_per_s", events, pairs, "fresh queue", 0.9, note)
 
 
-def with_codec(sizes: Sizes) -> Iterator[dict[str, object]]:
+def with_codec(sizes: Sizes) -> Iterator[Figure]:
     """Arrow batch to queue and back to Arrow batch: key hash, encode, publish, poll, decode."""
     changes = orders(EVENTS)
     writes, reads = [], []
@@ -209,8 +209,8 @@ def with_codec(sizes: Sizes) -> Iterator[dict[str, object]]:
             queue.finish()
         queue.close()
     events = sizes.messages * EVENTS
-    yield alone("queue_encode_append_events_per_s", events, writes)
-    yield alone("queue_read_decode_events_per_s", events, reads)
+    yield alone("encode_append_events_per_s", events, writes)
+    yield alone("read_decode_events_per_s", events, reads)
 
 
 def encode_all(queue: Queue, changes: ChangeBatch, count: int) -> None:
@@ -256,60 +256,35 @@ def orders(count: int) -> ChangeBatch:
     return ChangeBatch(schema, rows, np.full(count, Op.UPDATE, np.uint8), np.arange(count, dtype=np.uint64))
 
 
-def figure(name: str, events: int, pairs: list[tuple[Took, Took]], beside: str, bar: float) -> dict[str, object]:
-    """`pairs`: (what it is compared with, ours). The ratio is the median of the pairs' ratios."""
+def figure(
+    name: str, events: int, pairs: Sequence[tuple[Took, Took]], beside: str, bar: float, note: str = ""
+) -> Figure:
+    """`pairs`: (what it is compared with, ours)."""
     theirs, ours = ([pair[side] for pair in pairs] for side in (0, 1))
-    ratios = [their.wall / our.wall for their, our in pairs]
-    ratio = statistics.median(ratios)
-    return {
-        **alone(name, events, ours),
-        "beside": {
-            beside: rate(events, theirs),
-            f"{beside}, cpu_s": round(statistics.median(t.cpu for t in theirs), 4),
-        },
-        "ratio": round(ratio, 3),
-        "ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "bar": bar,
-        "holds": ratio >= bar,
-    }
+    cpu = {"syncd": [one.cpu for one in ours], beside: [one.cpu for one in theirs]}
+    rates = rate(events, ours), rate(events, theirs)
+    return faster(name, *rates, peer=beside, bar=bar, unit="events/s", cpu=cpu, note=note)
 
 
-def alone(name: str, events: int, took: list[Took]) -> dict[str, object]:
-    return {
-        "name": name,
-        "value": rate(events, took),
-        "unit": "events/s",
-        "spread": [round(events / max(t.wall for t in took)), round(events / min(t.wall for t in took))],
-        "wall_s": round(statistics.median(t.wall for t in took), 4),
-        "cpu_s": round(statistics.median(t.cpu for t in took), 4),
-        "beside": {},
-        "ratio": None,
-        "bar": None,
-        "holds": None,
-    }
+def alone(name: str, events: int, took: Sequence[Took]) -> Figure:
+    rates, cpu = rate(events, took), {"syncd": median([one.cpu for one in took])}
+    return Figure(name, median(rates), "events/s", spread=spread(rates), rounds=len(rates), cpu_s=cpu)
 
 
-def rate(events: int, took: list[Took]) -> int:
-    return round(events / statistics.median(t.wall for t in took))
+def rate(events: int, took: Sequence[Took]) -> list[float]:
+    return [events / one.wall for one in took]
 
 
-def main(quick: bool = False, json: bool = True) -> list[dict[str, object]]:
-    """All figures; printed one a line, as JSON or (`json` False) as text."""
-    sizes = Sizes(rounds=16, messages=10) if quick else Sizes(rounds=60, messages=10)
-    found = []
+def main(argv: Sequence[str]) -> int:
+    arguments = parser(__doc__, rounds=ROUNDS).parse_args(argv)
+    sizes = Sizes(arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS), messages=10)
+    holds = True
     for measure in (appended_and_read, after_turnovers, with_codec):
         for one in measure(sizes):
-            print(
-                jsons.dumps(one) if json else f"{one['name']}: {one['value']:,} {one['unit']}, ratio {one['ratio']}",
-                flush=True,
-            )
-            found.append(one)
-    return found
+            emit(one, as_json=arguments.json)
+            holds = holds and one.holds is not False
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--json", action=argparse.BooleanOptionalAction, default=True, help="JSON lines or text")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.json)
+    sys.exit(main(sys.argv[1:]))

@@ -119,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
     holds = True
     for name, theirs in ((FLOOR, floor), (REPLICATOR, peer)):
         figure = faster(
-            "snapshot_clickhouse rows_per_s",
+            "rows_per_s",
             ours.rate,
             theirs.rate,
             peer=name,
@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
         emit(figure, as_json=arguments.json)
         holds = holds and bool(figure.holds)
     whole = Figure(
-        "snapshot_clickhouse rows_per_s, end to end",
+        "rows_per_s_end_to_end",
         median(ours.whole),
         "rows/s",
         spread=spread(ours.whole),

@@ -43,7 +43,7 @@ def table(results: Results) -> str:
     lines = ["| figure | value | beside | ratio | bar |", "|---|--:|---|--:|---|"]
     taken: dict[str, list[str]] = {}
     for name, result in results.items():
-        lines += map(_line, result["figures"])
+        lines += [_line(name, figure) for figure in result["figures"]]
         taken.setdefault(_circumstances(result["machine"]), []).append(name)
     lines += ["", f"`bench/run all --markdown` writes this table; {BENCHES} says what is measured and how."]
     for circumstances, names in taken.items():
@@ -52,13 +52,11 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _line(figure: Mapping[str, Any]) -> str:
-    beside = ", ".join(
-        f"{name} {shown(value)}" for name, value in figure.get("beside", {}).items() if "cpu" not in name
-    )
-    ratio = f"{figure['ratio']:.2f}" if figure.get("ratio") is not None else ""
-    bar = f"{figure['bar']:g} {'held' if figure['holds'] else '**missed**'}" if figure.get("bar") is not None else ""
-    return f"| {figure['name']} | {shown(figure['value'])} {figure['unit']} | {beside} | {ratio} | {bar} |"
+def _line(bench: str, figure: Mapping[str, Any]) -> str:
+    beside = ", ".join(f"{name} {shown(value)}" for name, value in figure["beside"].items())
+    ratio = f"{figure['ratio']:.2f}" if figure["ratio"] is not None else ""
+    bar = f"{figure['bar']:g} {'held' if figure['holds'] else '**missed**'}" if figure["bar"] is not None else ""
+    return f"| {bench} {figure['name']} | {shown(figure['value'])} {figure['unit']} | {beside} | {ratio} | {bar} |"
 
 
 def _circumstances(about: Mapping[str, Any]) -> str:

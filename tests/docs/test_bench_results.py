@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from bench import nightly, suite
+from bench.measure import ALWAYS, Figure
 
 MACHINE = {"cores": 2, "cpu": "x", "load": 9.0}
 FUZZ = {"outcome": "passed", "date": "2026-01-02", "seconds": 120, "seed": 7, "machine": MACHINE}
@@ -25,6 +26,23 @@ def test_a_part_keeps_the_results_of_the_others(tmp_path: Path) -> None:
     assert "| fuzz | passed | 2026-01-02 | 2 | 7 | 3 times the examples of CI: 8 passed; load 9 when it began |" in text
     assert "| soak | **failed** | 2026-01-02 | 2 | 7 | 2 workers / died; load 9 when it began |" in text
     assert "| kills | not run yet |" in text
+
+
+def test_a_line_has_the_same_keys_whatever_it_says() -> None:
+    """And in the table its bench's name goes before its own."""
+    line = json.loads(Figure("rows_per_s", 12345.6, "rows/s").json())
+    assert line == {
+        **dict.fromkeys(ALWAYS),
+        "name": "rows_per_s",
+        "value": 12346,
+        "unit": "rows/s",
+        "beside": {},
+        "rounds": 1,
+    }
+    about = {**MACHINE, "quick": True, "date": "2026-01-02", "memory_gb": 4, "python": "3.12"}
+    assert "| decode rows_per_s | 12,346 rows/s |  |  |  |" in suite.table(
+        {"decode": {"machine": about, "figures": [line]}}
+    )
 
 
 def test_the_page_says_what_the_files_hold() -> None:
