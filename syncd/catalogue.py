@@ -254,7 +254,7 @@ _ENTRIES: Final = (
         "E150",
         "A halt",
         "Something that only a person can mend. The table, or the job, stands at its checkpoint.",
-        "Do what the message says, then `syncd resume`.",
+        "Do what the message says, then `syncd jobs resume`; a table that capture has halted needs a resync.",
     ),
     Entry(
         "E151",
@@ -273,15 +273,15 @@ _ENTRIES: Final = (
         "E153",
         "The saved state cannot be used",
         "It is damaged, made by a newer syncd, or contradicts the job file.",
-        "Use the syncd that made it, or start the job anew.",
+        "Use the syncd that made it, or resync the table, or the whole job, as the message says.",
     ),
     Entry(
         "E154",
         "A job without a position",
         "Capture was started before the job's first position was saved, or the job has seen too many logs: there are "
         "255 epochs, and each other log and each `syncd jobs forget` takes one.",
-        "Start the job with `syncd run`; if its state was removed in part, start it anew. Out of epochs: use a new "
-        "data directory, and drop the target tables.",
+        "Start the job with `syncd run`; if its state was removed in part, resync. Out of epochs: use a new data "
+        "directory, and drop the target tables.",
     ),
     Entry(
         "E155",
@@ -306,7 +306,7 @@ _ENTRIES: Final = (
         "A table gave up its share of the queue",
         "The queue was full, and the table with the largest share of it stood HALTED at a sink. Its queued changes "
         "were given up, so that other tables go on. The other sinks of the table are not concerned.",
-        "Mend the cause; then load the table anew. A halt that is mended before the queue is full costs nothing.",
+        "Mend the cause; then resync the table. A halt that is mended before the queue is full costs nothing.",
     ),
     Entry(
         "E159",
@@ -408,7 +408,7 @@ _ENTRIES: Final = (
         "E183",
         "A table was changed meanwhile",
         "A table was dropped, renamed or altered while it was read.",
-        "Load the table anew once the change is done.",
+        "Resync the table once the change is done.",
     ),
     Entry(
         "E184",
@@ -426,7 +426,7 @@ _ENTRIES: Final = (
         "E186",
         "The server writes no log",
         "The binary log is off.",
-        "Start the server with --log-bin, and ROW as its format.",
+        "Start the server with --log-bin, and ROW as its format; resync a job that ran before.",
     ),
     Entry(
         "E187",

@@ -1,4 +1,6 @@
-"""The command line. Every command calls `syncd.control` and prints the answer, for people or with --json for programs.
+"""The command line: what `syncd.control` answers, printed for people or with --json for programs.
+
+Commands that ask for no job (init, schema, explain, plugins, demo) call the part that knows.
 
 Exit codes: 0 right, 1 something differs, 2 a fault of configuration, 3 an end cannot be reached, 4 halted, or not
 compared.
@@ -12,9 +14,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from syncd import __version__, control, logs, plugins
 from syncd import config as configuration
@@ -22,7 +22,7 @@ from syncd.catalogue import explain as explain_code
 from syncd.config import Faults, Job, Service
 from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding, TableId
-from syncd.ops.reconcile import Result
+from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
 
 T = TypeVar("T")
@@ -37,11 +37,6 @@ app = typer.Typer(
 )
 jobs_app = typer.Typer(help="Pause, resume or stop jobs, tables and sinks.", no_args_is_help=True)
 app.add_typer(jobs_app, name="jobs")
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-WIDE = 1000
-"""Columns of a table that goes into a file or a pipe: one line a row, and nothing is cut."""
 
 log_said = {"level": "", "format": ""}
 """What the command line says of the log; "": nothing."""
@@ -71,14 +66,6 @@ def exit_code(error: SyncdError) -> int:
     if isinstance(error, ConfigError | PluginError):
         return CONFIG
     return UNREACHABLE if isinstance(error, TransientError) else HALTED
-
-
-def _grid(*columns: str) -> Table:
-    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2))
-
-
-def _show(grid: Table) -> None:
-    Console(highlight=False, width=None if out.is_terminal else WIDE).print(grid)
 
 
 def _service(path: Path | None, data: Path | None = None) -> Service:
@@ -180,10 +167,10 @@ def list_plugins(service: ServicePath = None, as_json: Json = False) -> None:
         for plugin in found:
             print(control.as_json({name: getattr(plugin, name) for name in plugin.__slots__}))  # noqa: T201
         return
-    grid = _grid("kind", "name", "version", "state", "hint")
+    grid = grid_of("kind", "name", "version", "state", "hint")
     for plugin in found:
         grid.add_row(plugin.kind, plugin.name, plugin.version, plugin.state, plugin.hint)
-    _show(grid)
+    show(grid)
 
 
 # -- looking before running
@@ -213,10 +200,10 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
             out.print(f"  refused: {reason}", markup=False)
         _print_findings(table.found.findings)
         for name, target in table.sinks.items():
-            grid = _grid("column", "source", name, "note")
+            grid = grid_of("column", "source", name, "note")
             for line in target.columns:
                 grid.add_row(*line)
-            _show(grid)
+            show(grid)
             refused |= not _print_findings(target.findings)
             for statement in target.ddl:
                 out.print(statement, markup=False, style="dim")
@@ -275,7 +262,7 @@ def _print_status(job: control.JobStatus) -> None:
         out.print(f"  {line}", markup=False)
     for table, reason in job.halted.items():
         out.print(f"  {table} HALTED at capture {control.ago(job.halted_since[table])}: {reason}", markup=False)
-    grid = _grid("table", "sink", "state", "chunks", "rows loaded", "waiting", "since", "reason")
+    grid = grid_of("table", "sink", "state", "chunks", "rows loaded", "waiting", "since", "reason")
     for row in job.tables:
         record = row.record
         chunks = f"{row.chunks_done}/{row.chunks}"
@@ -285,7 +272,7 @@ def _print_status(job: control.JobStatus) -> None:
             control.ago(record.since),
             escape(record.reason),
         )
-    _show(grid)
+    show(grid)
 
 
 def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str) -> T:
@@ -366,46 +353,6 @@ def compared(results: Sequence[Result], left_out: Mapping[str, str]) -> int:
         return DIFFERS
     whole = results and not left_out and not any(result.unsettled for result in results)
     return RIGHT if whole else HALTED
-
-
-def print_results(results: Iterable[Result], as_json: bool = False) -> None:
-    if as_json:
-        for result in results:
-            print(control.as_json(control.result_facts(result)))  # noqa: T201
-        return
-    grid = _grid("table", "sink", "rows", "missing", "extra", "different")
-    for result in results:
-        grid.add_row(
-            str(result.table),
-            result.sink,
-            *(f"{n:,}" for n in (result.rows, result.missing, result.extra, result.different)),
-        )
-    _show(grid)
-    for result in results:
-        if result.unsettled:
-            out.print(
-                f"{result.table} at {result.sink} was not compared to the end: {result.unsettled}; "
-                "what is on its way there may be among the differences",
-                markup=False,
-            )
-        if result.kept:
-            out.print(
-                f"{result.table}: {result.kept:,} deleted rows stay at {result.sink} (deletes: ignore)", markup=False
-            )
-        for key in result.missing_keys:
-            out.print(f"{result.table} {_key(key)} is missing at {result.sink}", markup=False)
-        for key in result.extra_keys:
-            out.print(f"{result.table} {_key(key)} is extra at {result.sink}", markup=False)
-        for sample in result.samples:
-            for column, (left, right) in sample.columns.items():
-                out.print(
-                    f"{result.table} {_key(sample.key)} {column}: source {left!r}, {result.sink} {right!r}",
-                    markup=False,
-                )
-
-
-def _key(key: tuple[object, ...]) -> str:
-    return repr(key[0]) if len(key) == 1 else repr(key)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may be a negative number

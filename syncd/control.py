@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
 from syncd.engine import queue_used
@@ -607,12 +607,6 @@ def _published(state: State, head: Head) -> bool:
     """Everything before `head` is in the queue."""
     record = state.source()
     return record is not None and record.seq >= head.seq
-
-
-def from_json(text: str) -> dict[str, Any]:
-    """One line that `as_json` wrote."""
-    value: dict[str, Any] = json.loads(text)
-    return value
 
 
 def as_json(value: object) -> str:

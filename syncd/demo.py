@@ -25,6 +25,7 @@ from syncd.engine.build import Parts
 from syncd.engine.job import JobRunner
 from syncd.errors import FatalError
 from syncd.model import ChangeBatch, Head, Op
+from syncd.printing import print_results
 from syncd.progress import Progress
 from syncd.spi import Ticket
 from syncd.state import Phase, State
@@ -128,8 +129,6 @@ def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: flo
 
 
 def _compare(console: Console, job: Job, service: Service) -> int:
-    from syncd.cli import print_results
-
     results = control.reconcile(service, job)
     print_results(results)
     right = bool(results) and all(result.right for result in results)

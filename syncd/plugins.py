@@ -29,7 +29,7 @@ Kind = Literal["source", "sink", "queue"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 EXTRAS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
-    ("source", "mysql"): ("mysql", ("pymysql", "pymysqlreplication", "sqlglot")),
+    ("source", "mysql"): ("mysql", ("pymysql",)),
     ("sink", "clickhouse"): ("clickhouse", ("clickhouse_connect",)),
 }
 """Shipped plugins: the extra that brings their driver, and the driver's modules."""

@@ -31,8 +31,6 @@ class Phase(StrEnum):
     SNAPSHOT = "SNAPSHOT"
     CATCH_UP = "CATCH_UP"
     LIVE = "LIVE"
-    PAUSED = "PAUSED"
-    DRAINING = "DRAINING"
     DONE = "DONE"
     HALTED = "HALTED"
     NEEDS_RESYNC = "NEEDS_RESYNC"
@@ -50,7 +48,7 @@ class TableRecord:
 
     Of an append table, `head` is where its one read was, and `epoch` grows with each attempt to load it.
 
-    `resume` is the phase to go back to from HALTED or PAUSED. Times are microseconds since 1970 UTC. `newest`: the end
+    `resume` is the phase to go back to from HALTED. Times are microseconds since 1970 UTC. `newest`: the end
     of the log when the table was found (where that is behind `head`): no row of the job can be newer before it is LIVE.
     """
 

@@ -67,14 +67,14 @@ def test_lag(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     watching, itself = Asked(tmp_path, to["s"], replicas=(to["r"],)), Asked(tmp_path, to["r"])
     for asked in (watching, itself):
         until(partial(is_ok, asked))
-        asked.throttle(1, 1)
+        asked.throttle(1)
         assert asked.waits == []
 
     run(replica, f"STOP {word}")
     assert "not known (its replication does not run)" in watching.finding().text
     watching.meanwhile = lambda: run(replica, f"START {word}") if len(watching.sleeps) == 2 else None
     watching.throttle._looked = float("-inf")
-    watching.throttle(1, 1)
+    watching.throttle(1)
     assert "not known" in watching.waits[0]
     assert watching.waits[-1] == ""
 
@@ -93,7 +93,7 @@ def test_lag(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     until(lambda: watching.finding().level == "ok")
     assert Asked(tmp_path, to["s"]).finding().text.endswith("is no replica")
     with pytest.raises(FatalError, match="is no replica"):
-        Asked(tmp_path, to["s"]).throttle(1, 1)
+        Asked(tmp_path, to["s"]).throttle(1)
     for asked in (watching, itself):
         asked.throttle.close()
 

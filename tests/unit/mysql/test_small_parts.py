@@ -171,30 +171,24 @@ def test_rows_a_second() -> None:
     clock, said = Clock(), list[str]()
     throttle = throttle_of({"rows_per_s": 1000.0}, clock, said)
     for _ in range(10):
-        throttle(500, 0)
+        throttle(500)
     assert clock.time == pytest.approx(5.0)
     assert said == []
-    throttle(2_000, 0)
+    throttle(2_000)
     assert clock.time == pytest.approx(7.0)
     assert said == ["throttled"]
     clock.time += 100
-    throttle(1_000, 0)
+    throttle(1_000)
     assert clock.time == pytest.approx(108.0)
 
 
 def test_readers_share_the_rate_also_when_their_number_changes_meanwhile() -> None:
     clock = Clock()
     throttle = throttle_of({"rows_per_s": 1000.0}, clock, [], share=lambda: 0.25 if clock.time < 10 else 1.0)
-    throttle(1_000, 0)
+    throttle(1_000)
     assert clock.time == pytest.approx(4.0)
-    throttle(2_500, 0)  # 6 s at a quarter of the rate, then the last 1,000 at all of it
+    throttle(2_500)  # 6 s at a quarter of the rate, then the last 1,000 at all of it
     assert clock.time == pytest.approx(11.0)
-
-
-def test_bytes_a_second() -> None:
-    clock = Clock()
-    throttle_of({"bytes_per_s": 100.0, "rows_per_s": 1e9}, clock, [])(1, 250)
-    assert clock.time == pytest.approx(2.5)
 
 
 def test_busy_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +197,9 @@ def test_busy_source(monkeypatch: pytest.MonkeyPatch) -> None:
         "syncd.sources.mysql.snapshot.throttle.rows", lambda *args: [("Threads_running", str(next(answers)))]
     )
     throttle = throttle_of({"source_threads_running": 10.0}, clock, said, ask=object, waits=waits.append)
-    throttle(10, 0)
+    throttle(10)
     assert clock.time == pytest.approx(1.0)
-    throttle(10, 0)
+    throttle(10)
     assert said == ["throttled", "throttle_over"]
     assert waits == [*["throttled: 50 threads run at the source, source_threads_running is 10"] * 2, ""]
 

@@ -28,7 +28,7 @@ KEYS_AT_ONCE = 500
 class Reader:
     """One connection for reading rows, opened when first needed and dropped when a result was left half read."""
 
-    def __init__(self, connect: Callable[[], Connection], rules: Rules, throttle: Callable[[int, int], None]) -> None:
+    def __init__(self, connect: Callable[[], Connection], rules: Rules, throttle: Callable[[int], None]) -> None:
         self._connect = connect
         self._rules = rules
         self._throttle = throttle
@@ -97,7 +97,7 @@ class Reader:
             decoder = Decoder(schema, statement.fields, self._rules)
             for window in statement.windows(MOST_ROWS):
                 found = decoder.batch(window)
-                self._throttle(found.num_rows, found.nbytes)
+                self._throttle(found.num_rows)
                 yield found
         rows(connection, "ROLLBACK")
 

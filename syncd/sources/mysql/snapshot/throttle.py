@@ -1,6 +1,6 @@
 """Going easy on the source: readers wait while a limit of the job's `throttle` is passed.
 
-rows_per_s, bytes_per_s  rows and bytes (of Arrow) read per second, by all readers of the job together
+rows_per_s               rows read per second, by all readers of the job together
 source_threads_running   threads that are busy at the source (`Threads_running`)
 replica_lag_s            seconds that the worst of the source's `replicas` is behind; without `replicas`, the source
                          itself, which is a replica then
@@ -9,7 +9,7 @@ replica_lag_s            seconds that the worst of the source's `replicas` is be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from syncd.errors import FatalError, TransientError
@@ -18,7 +18,7 @@ from syncd.sources.mysql.connect import Connection, close, connect, dicts, rows,
 from syncd.sources.mysql.options import Address, Options
 from syncd.spi import Context
 
-_RATES = ("rows_per_s", "bytes_per_s")
+_RATE = "rows_per_s"
 _LOOK_EVERY = 1.0
 _WAIT = 0.5
 
@@ -32,7 +32,7 @@ class Over(NamedTuple):
 
 
 class Throttle:
-    """Called with the number of rows and bytes just read; returns when the next may be read."""
+    """Called with the number of rows just read; returns when the next may be read."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Throttle:
     ) -> None:
         self._context, self._limits, self._ask, self._options = context, context.throttle, ask, options
         self._now, self._sleep = now, sleep
-        self._owed = dict.fromkeys(_RATES, 0.0)
+        self._owed = 0.0
         self._paid, self._share = now(), 1.0
         self._looked = float("-inf")
         self._replicas: dict[Address, Connection] = {}
@@ -55,33 +55,31 @@ class Throttle:
             close(connection)
         self._replicas.clear()
 
-    def __call__(self, rows_read: int, bytes_read: int) -> None:
+    def __call__(self, rows_read: int) -> None:
+        if limit := self._limits.get(_RATE):
+            self._pace(rows_read, limit)
         if self._limits:
-            self._pace(dict(zip(_RATES, (rows_read, bytes_read), strict=True)))
             self._look()
 
-    def _pace(self, counts: Mapping[str, int]) -> None:
+    def _pace(self, count: int, limit: float) -> None:
         """What was read is owed, and paid by waiting: with this reader's share of the rate, which may change."""
-        self._pay()
-        rates = [name for name in _RATES if self._limits.get(name)]
-        for name in rates:
-            self._owed[name] += counts[name]
+        self._pay(limit)
+        self._owed += count
         told = False
-        while pause := max((self._owed[name] / (self._limits[name] * self._share) for name in rates), default=0):
+        while pause := self._owed / (limit * self._share):
             if pause > _WAIT and not told:
-                self._context.log("throttled", why=", ".join(rates), seconds=round(pause, 2))
+                self._context.log("throttled", why=_RATE, seconds=round(pause, 2))
                 told = True
             self._context.waits("")
             self._sleep(min(pause, _LOOK_EVERY))
-            self._pay()
+            self._pay(limit)
 
-    def _pay(self) -> None:
+    def _pay(self, limit: float) -> None:
         now, share = self._now(), self._context.share()
         passed, self._paid = now - self._paid, now
         lesser, self._share = min(share, self._share), share
-        for name in _RATES:
-            left = self._owed[name] - passed * self._limits.get(name, 0.0) * lesser
-            self._owed[name] = left if left > 1e-6 else 0.0
+        left = self._owed - passed * limit * lesser
+        self._owed = left if left > 1e-6 else 0.0
 
     def _look(self) -> None:
         """Ask the servers at most once a second, and wait as long as one of them is over its limit."""

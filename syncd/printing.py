@@ -1,0 +1,64 @@
+"""What commands print: plain lines, tables, the results of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from syncd import control
+from syncd.ops.reconcile import Result
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+WIDE = 1000
+"""Columns of a table that goes into a file or a pipe: one line a row, and nothing is cut."""
+
+
+def grid_of(*columns: str) -> Table:
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2))
+
+
+def show(grid: Table) -> None:
+    Console(highlight=False, width=None if out.is_terminal else WIDE).print(grid)
+
+
+def print_results(results: Iterable[Result], as_json: bool = False) -> None:
+    if as_json:
+        for result in results:
+            print(control.as_json(control.result_facts(result)))  # noqa: T201
+        return
+    grid = grid_of("table", "sink", "rows", "missing", "extra", "different")
+    for result in results:
+        grid.add_row(
+            str(result.table),
+            result.sink,
+            *(f"{n:,}" for n in (result.rows, result.missing, result.extra, result.different)),
+        )
+    show(grid)
+    for result in results:
+        if result.unsettled:
+            out.print(
+                f"{result.table} at {result.sink} was not compared to the end: {result.unsettled}; "
+                "what is on its way there may be among the differences",
+                markup=False,
+            )
+        if result.kept:
+            out.print(
+                f"{result.table}: {result.kept:,} deleted rows stay at {result.sink} (deletes: ignore)", markup=False
+            )
+        for key in result.missing_keys:
+            out.print(f"{result.table} {_key(key)} is missing at {result.sink}", markup=False)
+        for key in result.extra_keys:
+            out.print(f"{result.table} {_key(key)} is extra at {result.sink}", markup=False)
+        for sample in result.samples:
+            for column, (left, right) in sample.columns.items():
+                out.print(
+                    f"{result.table} {_key(sample.key)} {column}: source {left!r}, {result.sink} {right!r}",
+                    markup=False,
+                )
+
+
+def _key(key: tuple[object, ...]) -> str:
+    return repr(key[0]) if len(key) == 1 else repr(key)
