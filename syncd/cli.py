@@ -22,6 +22,7 @@ from syncd.catalogue import explain as explain_code
 from syncd.config import Faults, Job, Service
 from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding, TableId
+from syncd.ops.reconcile import Result
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
 

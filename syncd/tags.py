@@ -1,9 +1,8 @@
 """Tags: what class a change belongs to, and which classes a sink subscribes to.
 
-A table's tag is its name at the target, `database.name`, unless the job gives it another one; a character that would
-make two tables alike or that no subscription can hold (`%`, `.`, `|`, a space) is written as `%` and its hexadecimal
-code in UTF-8, as in an address. A subscription is `*`
-(all) or names joined by `||`: `shop.orders || items`. A name means the tag that equals it, and every tag whose part
+A table's tag is its name at the source, `database.name`; a character that would make two tables alike or that no
+subscription can hold (`%`, `.`, `|`, a space) is written as `%` and its hexadecimal code in UTF-8, as in an address. A
+subscription is `*` (all) or names joined by `||`: `shop.orders || items`. A name means the tag that equals it, and every tag whose part
 behind the last dot equals it.
 """
 

@@ -35,12 +35,14 @@ Written by `./dev python -m tests.services.tested_with`; a test compares it with
 ## Expected to work, not run here
 
 - MySQL 8.1 to 9.x and MariaDB 10.5 to 12.x: the same log formats; `syncd check` names what it does not know.
-- A ClickHouse server from 24.8: the same SQL; `docker-compose.yml` starts one, and is not run in our CI.
+- A ClickHouse server from 23.2, the first that knows deleted rows: the same SQL as the embedded engine.
+- What `docker-compose.yml` starts, which needs Docker and is not run in our CI: MySQL 8.4, MariaDB 11.8 and
+  ClickHouse server 25.8. A test holds its versions, ports and settings against those of the servers above.
 
 ## Unsupported, refused by name
 
 - MySQL before 8.0, MariaDB before 10.5.
-- MySQL's compressed transactions and partial JSON, statement-based logging.
+- MySQL's partial JSON, statement-based logging, a compressed transaction of more rows than it has bytes.
 """
 
 
