@@ -111,11 +111,10 @@ def main(argv: Sequence[str]) -> int:
         with source(folder) as server, Front(folder / "front") as front:
             server.orders.create(rows)
             loads = Loads(folder, server, front, rows)
-            for number in range(rounds):
+            for _ in range(rounds):
                 loads.syncd(ours)
                 loads.floor(floor)
-                if number == 0 or not arguments.quick:
-                    loads.replicator(peer)
+                loads.replicator(peer)
     holds = True
     for name, theirs in ((FLOOR, floor), (REPLICATOR, peer)):
         figure = faster(
