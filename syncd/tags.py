@@ -2,8 +2,8 @@
 
 A table's tag is its name at the source, `database.name`; a character that would make two tables alike or that no
 subscription can hold (`%`, `.`, `|`, a space) is written as `%` and its hexadecimal code in UTF-8, as in an address. A
-subscription is `*` (all) or names joined by `||`: `shop.orders || items`. A name means the tag that equals it, and every tag whose part
-behind the last dot equals it.
+subscription is `*` (all) or names joined by `||`: `shop.orders || items`. A name means the tag that equals it, and
+every tag whose part behind the last dot equals it.
 """
 
 from __future__ import annotations
