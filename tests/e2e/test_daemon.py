@@ -158,7 +158,7 @@ def test_commands_open_the_queue_that_the_daemon_has_and_no_start_takes_another_
     with running(tmp_path, shop.port, shop.name, "arrival", queue=options) as run:
         run.wait_live(len(TABLES))
         service = ("--service", str(tmp_path / "syncd.yaml"))
-        (facts,) = [control.from_json(line) for line in syncd("status", "--json", *service).stdout.splitlines()]
+        (facts,) = [json.loads(line) for line in syncd("status", "--json", *service).stdout.splitlines()]
         assert (facts["job"], facts["queue_limit"], len(facts["tables"])) == ("chaos", 1 << 30, len(TABLES))
         assert syncd("jobs", "pause", "chaos", *service).returncode == 0
         assert run.terminate() == 0
