@@ -119,6 +119,13 @@ FOLLOWED = {
     "ANALYZE TABLE t": [],
     "SOMETHING NEW t": [(Ddl.OTHER, "t")],
     "SOMETHING NEW u": [],
+    "SET STATEMENT max_statement_time = 60, sort_buffer_size = (1 + 2) FOR TRUNCATE TABLE t": [(Ddl.TRUNCATE, "t")],
+    "SET STATEMENT lock_wait_timeout=1 FOR SET STATEMENT x=1 FOR ALTER TABLE t ADD n INT": [(Ddl.ADD_COLUMN, "t")],
+    "SET STATEMENT lock_wait_timeout=1 FOR ALTER TABLE t DROP COLUMN v": [(Ddl.OTHER, "t")],
+    "SET STATEMENT lock_wait_timeout=1 FOR CREATE TABLE n (id INT PRIMARY KEY)": [(Ddl.CREATE, "n")],
+    "SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR DROP TABLE \"t\"": [(Ddl.OTHER, "t")],
+    "SET STATEMENT lock_wait_timeout=1 FOR ANALYZE TABLE t": [],
+    "SET @x = 't'": [],
     "# Dummy event replacing event type 163": [],
 }
 
@@ -237,6 +244,7 @@ def test_zero_dates_may_be_null() -> None:
         "DELETE FROM x USING x JOIN t",
         "LOAD DATA INFILE 'x' INTO TABLE t",
         "WITH q AS (SELECT 1) UPDATE t SET v = 1",
+        "SET STATEMENT binlog_format = 'STATEMENT' FOR INSERT INTO t VALUES (2)",
     ],
 )
 def test_rows_as_statements(text: str) -> None:

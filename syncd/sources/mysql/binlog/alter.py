@@ -35,7 +35,7 @@ _MODIFIERS = _words(
     "TEMPTABLE UNDEFINED ="
 )
 _HARMLESS_VERBS = _words(
-    "GRANT REVOKE SET ANALYZE OPTIMIZE REPAIR FLUSH CHECK USE SAVEPOINT RELEASE BEGIN START COMMIT INSTALL UNINSTALL "
+    "GRANT REVOKE ANALYZE OPTIMIZE REPAIR FLUSH CHECK USE SAVEPOINT RELEASE BEGIN START COMMIT INSTALL UNINSTALL "
     "DO CHECKSUM KILL RESET LOCK UNLOCK"
 )
 _ROW_VERBS = _words("INSERT REPLACE UPDATE DELETE LOAD WITH SELECT CALL")
@@ -123,6 +123,8 @@ class _Statement:
                 return Nothing(rollback=True)
             case "XA":
                 return Nothing(xa=self._peek())
+            case "SET":
+                return self._set() if self._accept("STATEMENT") else Nothing()
             case _ if verb in _ROW_VERBS or verb == "(":
                 return Rows(self._named())
             case _ if verb in _HARMLESS_VERBS:
@@ -130,11 +132,24 @@ class _Statement:
             case _:
                 return Other(self._named())
 
-    def _named(self) -> frozenset[TableId]:
-        """Every word that may be a table's name, with and without a database before it."""
+    def _set(self) -> Action:
+        """MariaDB's SET STATEMENT variable = value, ... FOR what counts."""
+        settings, depth = [], 0
+        for index in range(self._at, len(self._words)):
+            word = self._words[index].word
+            depth += (word == "(") - (word == ")")
+            if word == "FOR" and depth == 0:
+                if "SQL_MODE" in settings:
+                    return Other(self._named(texts=True))  # the log does not say which mode the rest was cut by
+                return _Statement(self._words[index + 1 :], self._database, self._mariadb).read()
+            settings.append(word)
+        return Other(self._named())
+
+    def _named(self, *, texts: bool = False) -> frozenset[TableId]:
+        """Every word that may be a table's name, with and without a database before it; `texts` in quotes, too."""
         found = set()
         for index, token in enumerate(self._words):
-            if token.kind in {Kind.WORD, Kind.NAME}:
+            if token.kind in {Kind.WORD, Kind.NAME} or (texts and token.kind is Kind.TEXT):
                 before = self._words[index - 2 : index] if index >= 2 else []
                 dotted = len(before) == 2 and before[1].word == "."
                 found.add(TableId(before[0].text if dotted else self._database, token.text))
