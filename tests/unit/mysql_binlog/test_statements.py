@@ -51,6 +51,10 @@ def test_words() -> None:
         ".5",
     ]
     assert words('"a" "b""c"', ansi=True) == ["a", 'b"c']
+    assert words("db.1t db . 1t 1db.2 `d`.1t $.1e5 1.5 (.5) -.5e3 1.e2") == [
+        *("db", ".", "1t", "db", ".", "1t", "1db", ".", "2", "d", ".", "1t", "$", ".", "1e5"),
+        *("1.5", "(", ".5", ")", "-", ".5e3", "1.e2"),
+    ]
     assert words("1a t1 日本 @x $y") == ["1a", "t1", "日本", "@x", "$y"]
     with pytest.raises(Unsupported, match="open quote"):
         words("ALTER TABLE `t")
@@ -133,6 +137,11 @@ FOLLOWED = {
 @pytest.mark.parametrize(("text", "found"), FOLLOWED.items())
 def test_what_statements_do(text: str, found: list[tuple[Ddl, str]]) -> None:
     assert kinds(text) == found
+
+
+@pytest.mark.parametrize("text", ["TRUNCATE TABLE d.1t", "TRUNCATE d . 1t", "TRUNCATE 1t", "TRUNCATE `d`.`1t`"])
+def test_a_name_may_begin_with_a_digit(text: str) -> None:
+    assert kinds(text, follower(replace(SCHEMA, table=TableId("d", "1t")))) == [(Ddl.TRUNCATE, "1t")]
 
 
 def created(text: str, **options: bool) -> TableSchema:

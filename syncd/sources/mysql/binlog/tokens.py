@@ -23,7 +23,8 @@ _TOKEN = re.compile(
     | (?P<double>"(?:[^"\\]|""|\\.)*")
     | (?P<single>[nN]?'(?:[^'\\]|''|\\.)*')
     | (?P<bits>[bBxX]'[0-9a-fA-F]*')
-    | (?P<number>\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w$\u0080-\uffff])|\.\d+(?:[eE][-+]?\d+)?)
+    | (?P<dot>(?<=[\w$`\u0080-\uffff])\.(?=[\w$\u0080-\uffff]))
+    | (?P<number>(?<![\w$`\u0080-\uffff]\.)\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w$\u0080-\uffff])|\.\d+(?:[eE][-+]?\d+)?)
     | (?P<word>[\w$@\u0080-\uffff]+)
     | (?P<sign>.)
     """,
@@ -79,7 +80,7 @@ def _tokens(statement: str, version: int, mariadb: bool, ansi: bool) -> Iterator
             yield Token(Kind.NUMBER, text)
         elif kind == "word":
             yield Token(Kind.WORD, text)
-        elif kind == "sign":
+        elif kind in {"sign", "dot"}:
             if text in "'\"`":
                 raise Unsupported(f"a statement in the log has an open quote: {without_values(statement)!r}")
             yield Token(Kind.SIGN, text)
@@ -97,7 +98,7 @@ def without_values(statement: str, length: int = 200) -> str:
             return shown + "..."  # an open quote: from here on everything may be a value
         if kind in {"double", "single", "bits", "number"}:
             shown += "?"
-        elif kind in {"back", "word", "sign"}:
+        elif kind in {"back", "word", "sign", "dot"}:
             shown += text
         else:
             shown += " " if kind == "space" else ""
