@@ -14,14 +14,14 @@ from syncd.sources.mysql.binlog import actions, alter
 from syncd.sources.mysql.binlog.control import Query
 from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.tables import Tables
-from syncd.sources.mysql.binlog.tokens import tokens, without_values
+from syncd.sources.mysql.binlog.tokens import PLAIN, Quoting, tokens, without_values
 from tests.unit.mysql_binlog.craft import SCHEMA, TABLE
 
 TWIN = Column("_key_id", pa.binary(), False, normal_of="id")
 
 
-def words(text: str, *, version: int = 80030, mariadb: bool = False, ansi: bool = False) -> list[str]:
-    return [token.text for token in tokens(text, version=version, mariadb=mariadb, ansi=ansi)]
+def words(text: str, *, version: int = 80030, mariadb: bool = False, quoting: Quoting = PLAIN) -> list[str]:
+    return [token.text for token in tokens(text, version=version, mariadb=mariadb, quoting=quoting)]
 
 
 def follower(
@@ -40,6 +40,15 @@ def kinds(text: str, made: Follower | None = None) -> list[tuple[Ddl, str]]:
     return [(change.kind, change.table.name) for change in followed.changes]
 
 
+def test_a_statement_that_cannot_be_cut_halts_only_the_table_that_is_named_in_it() -> None:
+    assert kinds(r"CREATE TABLE e.x (id INT, tt INT, `u` INT DEFAULT 'c:\')") == []
+    for text in (r"CREATE TABLE e.x (T INT DEFAULT 'c:\')", "ALTER TABLE `t` ADD n INT DEFAULT '"):
+        with pytest.raises(Unsupported, match="open quote") as refused:
+            kinds(text)
+        assert refused.value.table == str(TABLE)
+    assert "secret" not in without_values(r"SET x = 'c:\', 'secret'", Quoting(backslash=False))
+
+
 def test_words() -> None:
     assert words("a `b``c` 'd''e\\'f\\n' -- x\n# y\n/* z */ \"q\" 1.5 x'0A' .5") == [
         *"a",
@@ -50,7 +59,9 @@ def test_words() -> None:
         "x'0a'",
         ".5",
     ]
-    assert words('"a" "b""c"', ansi=True) == ["a", 'b"c']
+    assert words('"a" "b""c"', quoting=Quoting(ansi=True)) == ["a", 'b"c']
+    assert words(r"""'a\' 'b\n' "c\" x""", quoting=Quoting(backslash=False)) == ["a\\", r"b\n", "c\\", "x"]
+    assert words(r"""'a\'b' "c\" x""", quoting=Quoting(ansi=True)) == ["a'b", "c\\", "x"]
     assert words("db.1t db . 1t 1db.2 `d`.1t $.1e5 1.5 (.5) -.5e3 1.e2") == [
         *("db", ".", "1t", "db", ".", "1t", "1db", ".", "2", "d", ".", "1t", "$", ".", "1e5"),
         *("1.5", "(", ".5", ")", "-", ".5e3", "1.e2"),

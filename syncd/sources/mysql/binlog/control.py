@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from syncd.errors import FatalError
 from syncd.sources.mysql.binlog.kinds import DELETE_ROWS, DELETE_ROWS_V1, TABLE_MAP, WRITE_ROWS, WRITE_ROWS_V1
 from syncd.sources.mysql.binlog.reader import Reader
+from syncd.sources.mysql.binlog.tokens import PLAIN, Quoting
 
 _BEFORE_LENGTHS = 2 + 50 + 4 + 1
 _LENGTHS = {TABLE_MAP: 8, **dict.fromkeys(range(WRITE_ROWS_V1, DELETE_ROWS_V1 + 1), 8)}
@@ -50,16 +51,16 @@ def checksum_of(event: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement. `charset`: number of the client's collation, 0 where unknown; `ansi`: double quotes quote names."""
+    """A statement. `charset`: number of the client's collation, 0 where unknown."""
 
     database: str
     text: bytes
     charset: int = 0
     database_charset: int = 0
-    ansi: bool = False
+    quoting: Quoting = PLAIN
 
 
-_ANSI_QUOTES = 4
+_ANSI_QUOTES, _NO_BACKSLASH_ESCAPES = 1 << 2, 1 << 20
 _SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8}
 """Status variables of a fixed size that are passed over."""
 
@@ -83,11 +84,12 @@ def query(body: bytes, *, load: bool = False) -> Query:
     database = reader.text(name_size)
     reader.take(1)
     charset = database_charset = 0
-    ansi = False
+    quoting = PLAIN
     while status.left:
         kind = status.number(1)
         if kind == 1:
-            ansi = bool(status.number(8) & _ANSI_QUOTES)
+            mode = status.number(8)
+            quoting = Quoting(bool(mode & _ANSI_QUOTES), not mode & _NO_BACKSLASH_ESCAPES)
         elif kind == 4:
             charset = status.number(2)
             status.take(4)
@@ -95,7 +97,7 @@ def query(body: bytes, *, load: bool = False) -> Query:
             database_charset = status.number(2)
         elif not _skip_status(status, kind):
             break
-    return Query(database, reader.rest(), charset, database_charset, ansi)
+    return Query(database, reader.rest(), charset, database_charset, quoting)
 
 
 def _skip_status(status: Reader, kind: int) -> bool:

@@ -9,6 +9,7 @@ since; what stays open makes the change `Ddl.OTHER`. Whatever comes out, each TA
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -63,12 +64,16 @@ class Follower:
     def follow(self, query: Query, charset: str, seq: int, time: int) -> Followed:
         """`charset` of the client, "" if unknown; `seq` of the statement. Unsupported: rows written as a statement."""
         text = _text(query.text, charset)
-        words = tokens(text, version=self._asking.version, mariadb=self._asking.mariadb, ansi=query.ansi)
+        try:
+            words = tokens(text, version=self._asking.version, mariadb=self._asking.mariadb, quoting=query.quoting)
+        except Unsupported as error:
+            self._refuse_unread(text, error)
+            return Followed()
         action = alter.read(words, query.database, mariadb=self._asking.mariadb)
         if isinstance(action, actions.Nothing):
             return Followed(rollback=action.rollback, xa=action.xa)
         if isinstance(action, actions.Rows):
-            self._refuse_rows(action, text)
+            self._refuse_rows(action, without_values(text, query.quoting))
             return Followed()
         changes: list[SchemaChange] = []
         for kind, schema in self._changes(action):
@@ -84,12 +89,18 @@ class Follower:
         """LOAD DATA written as a statement. Unsupported: into a wanted table."""
         self.follow(query, "", 0, 0)
 
-    def _refuse_rows(self, action: actions.Rows, text: str) -> None:
+    def _refuse_unread(self, text: str, error: Unsupported) -> None:
+        """A statement that cannot be cut into words: Unsupported for a wanted table whose name stands in it."""
+        for table in sorted(self._tables.schemas):
+            name = re.escape(table.name).replace("`", "``?")
+            if self._tables.wanted(table) and re.search(rf"(?<![\w$]){name}(?![\w$])", text, re.IGNORECASE):
+                raise Unsupported(f"{table}: {error.what}", table=str(table), hint="resync the table") from error
+
+    def _refuse_rows(self, action: actions.Rows, shown: str) -> None:
         for table in sorted(action.tables):
             if self._tables.wanted(table) and table in self._tables.schemas:
                 raise Unsupported(
-                    f"{table}: a session switched to STATEMENT or MIXED; the log holds no rows but "
-                    f"{without_values(text)!r}",
+                    f"{table}: a session switched to STATEMENT or MIXED; the log holds no rows but {shown!r}",
                     table=str(table),
                     hint="SET GLOBAL binlog_format = ROW (and in all sessions), then resync the table",
                 )

@@ -9,27 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from syncd.errors import Unsupported
 
-_TOKEN = re.compile(
-    r"""
+_PARTS = r"""
       (?P<space>\s+|--(?=\s|$)[^\n]*|\#[^\n]*)
     | (?P<only>/\*M?!\d*)
     | (?P<comment>/\*.*?\*/)
     | (?P<close>\*/)
     | (?P<back>`(?:[^`]|``)*`)
-    | (?P<double>"(?:[^"\\]|""|\\.)*")
-    | (?P<single>[nN]?'(?:[^'\\]|''|\\.)*')
+    | (?P<double>"@double")
+    | (?P<single>[nN]?'@single')
     | (?P<bits>[bBxX]'[0-9a-fA-F]*')
     | (?P<dot>(?<=[\w$`\u0080-\uffff])\.(?=[\w$\u0080-\uffff]))
     | (?P<number>(?<![\w$`\u0080-\uffff]\.)\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w$\u0080-\uffff])|\.\d+(?:[eE][-+]?\d+)?)
     | (?P<word>[\w$@\u0080-\uffff]+)
     | (?P<sign>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
+_WITH_ESCAPES, _WITHOUT = r"""(?:[^{0}\\]|{0}{0}|\\.)*""", "(?:[^{0}]|{0}{0})*"
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 
 
@@ -53,15 +52,33 @@ class Token(NamedTuple):
         return self.text.upper() if self.kind in {Kind.WORD, Kind.SIGN} else ""
 
 
-def tokens(statement: str, *, version: int, mariadb: bool, ansi: bool = False) -> list[Token]:
+class Quoting(NamedTuple):
+    """What the session's sql_mode makes of quotes. `ansi`: "x" is a name; `backslash`: it escapes in texts."""
+
+    ansi: bool = False
+    backslash: bool = True
+
+
+PLAIN = Quoting()
+
+
+@lru_cache
+def _token(quoting: Quoting) -> re.Pattern[str]:
+    single = _WITH_ESCAPES if quoting.backslash else _WITHOUT
+    double = _WITHOUT if quoting.ansi else single
+    text = _PARTS.replace("@single", single.format("'")).replace("@double", double.format('"'))
+    return re.compile(text, re.VERBOSE | re.DOTALL)
+
+
+def tokens(statement: str, *, version: int, mariadb: bool, quoting: Quoting = PLAIN) -> list[Token]:
     """All tokens. `version` as in version comments: 80015, 101100. Unsupported: it cannot be cut."""
-    return list(_tokens(statement, version, mariadb, ansi))
+    return list(_tokens(statement, version, mariadb, quoting))
 
 
-def _tokens(statement: str, version: int, mariadb: bool, ansi: bool) -> Iterator[Token]:
-    at = 0
+def _tokens(statement: str, version: int, mariadb: bool, quoting: Quoting) -> Iterator[Token]:
+    token, at = _token(quoting), 0
     while at < len(statement):
-        match = _TOKEN.match(statement, at)
+        match = token.match(statement, at)
         assert match is not None
         at, kind, text = match.end(), match.lastgroup, match.group()
         if kind == "only":
@@ -70,10 +87,12 @@ def _tokens(statement: str, version: int, mariadb: bool, ansi: bool) -> Iterator
                 at = len(statement) if end < 0 else end + 2
         elif kind == "back":
             yield Token(Kind.NAME, text[1:-1].replace("``", "`"))
-        elif kind == "double" and ansi:
+        elif kind == "double" and quoting.ansi:
             yield Token(Kind.NAME, text[1:-1].replace('""', '"'))
         elif kind in {"double", "single"}:
-            yield Token(Kind.TEXT, _unescaped(text.lstrip("nN")))
+            quoted = text.lstrip("nN")
+            plain = quoted[1:-1].replace(quoted[0] * 2, quoted[0])
+            yield Token(Kind.TEXT, _unescaped(quoted) if quoting.backslash else plain)
         elif kind == "bits":
             yield Token(Kind.NUMBER, text.lower())
         elif kind == "number":
@@ -82,16 +101,16 @@ def _tokens(statement: str, version: int, mariadb: bool, ansi: bool) -> Iterator
             yield Token(Kind.WORD, text)
         elif kind in {"sign", "dot"}:
             if text in "'\"`":
-                raise Unsupported(f"a statement in the log has an open quote: {without_values(statement)!r}")
+                raise Unsupported(f"a statement in the log has an open quote: {without_values(statement, quoting)!r}")
             yield Token(Kind.SIGN, text)
 
 
-def without_values(statement: str, length: int = 200) -> str:
+def without_values(statement: str, quoting: Quoting = PLAIN, length: int = 200) -> str:
     """Its beginning for a message: without comments, every value as `?`, since a value may be one that a mask hides."""
     shown = ""
-    at = 0
+    token, at = _token(quoting), 0
     while at < len(statement) and len(shown) < length:
-        match = _TOKEN.match(statement, at)
+        match = token.match(statement, at)
         assert match is not None
         at, kind, text = match.end(), match.lastgroup, match.group()
         if kind == "sign" and text in "'\"`":
