@@ -67,7 +67,8 @@ def stream(
             options.before,
         )
         tables = Tables(schemas, wanted, options.zero_date, server.charsets)
-        asking = Asking(options.describe, options.complete, server.version, server.mariadb, options.zero_date == "null")
+        zero_is_null = options.zero_date == "null"
+        asking = Asking(options.describe, options.complete, server.version, server.mariadb, zero_is_null, server.fold)
         decoder = Decoder(settings, place, tables, Follower(tables, asking))
         feed = Feed(SocketWire(sock), checksum=server.checksum, size=options.buffer)
         while True:

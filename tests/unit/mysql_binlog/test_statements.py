@@ -30,9 +30,10 @@ def follower(
     *,
     mariadb: bool = False,
     zero_is_null: bool = False,
+    fold: bool = False,
 ) -> Follower:
-    tables = Tables({schema.table: schema}, lambda table: table.database == "d", "fail", {})
-    return Follower(tables, Asking(lambda table: present, lambda made: made, 80030, mariadb, zero_is_null))
+    tables = Tables({schema.table: schema}, lambda table: table.database == "d" and table.name != "u", "fail", {})
+    return Follower(tables, Asking(lambda table: present, lambda made: made, 80030, mariadb, zero_is_null, fold))
 
 
 def kinds(text: str, made: Follower | None = None) -> list[tuple[Ddl, str]]:
@@ -153,6 +154,25 @@ def test_what_statements_do(text: str, found: list[tuple[Ddl, str]]) -> None:
 @pytest.mark.parametrize("text", ["TRUNCATE TABLE d.1t", "TRUNCATE d . 1t", "TRUNCATE 1t", "TRUNCATE `d`.`1t`"])
 def test_a_name_may_begin_with_a_digit(text: str) -> None:
     assert kinds(text, follower(replace(SCHEMA, table=TableId("d", "1t")))) == [(Ddl.TRUNCATE, "1t")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("TRUNCATE TABLE D.T", (Ddl.TRUNCATE, "t")),
+        ("ALTER TABLE T ADD n INT", (Ddl.ADD_COLUMN, "t")),
+        ("DROP TABLE `X`, `T`", (Ddl.DROP, "t")),
+        ("DROP DATABASE D", (Ddl.DROP, "t")),
+        ("RENAME TABLE T TO U", (Ddl.RENAME, "t")),
+        ("SOMETHING NEW T", (Ddl.OTHER, "t")),
+        ("CREATE TABLE MixedCase (ID INT PRIMARY KEY)", (Ddl.CREATE, "mixedcase")),
+    ],
+)
+def test_a_server_that_folds_the_names_of_tables(text: str, found: tuple[Ddl, str]) -> None:
+    assert kinds(text, follower(fold=True)) == [found]
+    assert kinds(text) in ([], [(Ddl.CREATE, "MixedCase")])
+    with pytest.raises(Unsupported, match="STATEMENT"):
+        kinds("DELETE FROM T", follower(fold=True))
 
 
 def created(text: str, **options: bool) -> TableSchema:

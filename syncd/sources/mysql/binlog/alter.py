@@ -5,6 +5,8 @@ Everything that is not certainly harmless to columns, keys and rows comes out as
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from syncd.model import TableId
 from syncd.sources.mysql.binlog.actions import (
     Action,
@@ -51,9 +53,9 @@ _MAYBE_KEYS = {"PERIOD": {"FOR"}, "VECTOR": {"INDEX", "KEY"}, "SYSTEM": {"VERSIO
 """Words that begin a key's or a table's part only before certain others, and a column's definition else."""
 
 
-def read(words: list[Token], database: str, *, mariadb: bool) -> Action:
-    """What the statement does; names without a database are of `database`."""
-    return _Statement(words, database, mariadb).read()
+def read(words: list[Token], database: str, *, mariadb: bool, fold: bool = False) -> Action:
+    """What the statement does; names without a database are of `database`. `fold`: tables have lower-case names."""
+    return _Statement(words, _Server(database, mariadb, fold)).read()
 
 
 def _no_column(words: list[Token]) -> bool:
@@ -76,9 +78,21 @@ def split(words: list[Token]) -> list[list[Token]]:
     return [part for part in parts if part]
 
 
+class _Server(NamedTuple):
+    """What a statement's reading needs to know of its session and server; see `read`."""
+
+    database: str
+    mariadb: bool
+    fold: bool
+
+    def table(self, name: str, database: str | None = None) -> TableId:
+        found = TableId(self.database if database is None else database, name)
+        return TableId(found.database.lower(), name.lower()) if self.fold else found
+
+
 class _Statement:
-    def __init__(self, words: list[Token], database: str, mariadb: bool) -> None:
-        self._words, self._at, self._database, self._mariadb = words, 0, database, mariadb
+    def __init__(self, words: list[Token], server: _Server) -> None:
+        self._words, self._at, self._server = words, 0, server
 
     def _peek(self) -> str:
         return self._words[self._at].word if self._at < len(self._words) else ""
@@ -94,11 +108,11 @@ class _Statement:
         words = self._words[self._at : self._at + 3]
         if len(words) == 3 and words[1].word == ".":
             self._at += 3
-            return TableId(words[0].text, words[2].text)
+            return self._server.table(words[2].text, words[0].text)
         if not words or words[0].kind not in {Kind.WORD, Kind.NAME}:
             raise Unclear("no table name")
         self._at += 1
-        return TableId(self._database, words[0].text)
+        return self._server.table(words[0].text)
 
     def read(self) -> Action:
         verb = self._peek()
@@ -141,7 +155,7 @@ class _Statement:
             if word == "FOR" and depth == 0:
                 if "SQL_MODE" in settings:
                     return Other(self._named(texts=True))  # the log does not say which mode the rest was cut by
-                return _Statement(self._words[index + 1 :], self._database, self._mariadb).read()
+                return _Statement(self._words[index + 1 :], self._server).read()
             settings.append(word)
         return Other(self._named())
 
@@ -152,7 +166,7 @@ class _Statement:
             if token.kind in {Kind.WORD, Kind.NAME} or (texts and token.kind is Kind.TEXT):
                 before = self._words[index - 2 : index] if index >= 2 else []
                 dotted = len(before) == 2 and before[1].word == "."
-                found.add(TableId(before[0].text if dotted else self._database, token.text))
+                found.add(self._server.table(token.text, before[0].text if dotted else None))
         return frozenset(found)
 
     def _definition(self, verb: str) -> Action:
@@ -170,7 +184,9 @@ class _Statement:
             return self._index(verb)
         if verb == "DROP" and kind in {"DATABASE", "SCHEMA"}:
             self._accept("IF", "EXISTS")
-            return Drop(database=self._words[self._at].text if self._at < len(self._words) else "")
+            if self._at == len(self._words):
+                raise Unclear("no database name")
+            return Drop(database=self._server.table("", self._words[self._at].text).database)
         return Nothing() if kind in _HARMLESS_OBJECTS or not kind else Other(self._named())
 
     def _index(self, verb: str) -> Action:
@@ -183,13 +199,13 @@ class _Statement:
     def _drop(self) -> Action:
         self._accept("IF", "EXISTS")
         parts = split(self._words[self._at :])
-        return Drop(tuple(_Statement(part, self._database, self._mariadb)._table() for part in parts))
+        return Drop(tuple(_Statement(part, self._server)._table() for part in parts))
 
     def _rename(self) -> Action:
         self._accept("IF", "EXISTS")
         pairs = []
         for part in split(self._words[self._at :]):
-            one = _Statement(part, self._database, self._mariadb)
+            one = _Statement(part, self._server)
             old = one._table()
             while one._at < len(part) and not one._accept("TO"):
                 one._at += 1
@@ -223,7 +239,7 @@ class _Statement:
                 if _no_column(part):
                     keys += _key(part)
                 else:
-                    columns.append(define(part, mariadb=self._mariadb))
+                    columns.append(define(part, mariadb=self._server.mariadb))
         except Unclear as error:
             return Create(made.table, (), (), "", lenient=made.lenient, replace=made.replace, unclear=str(error))
         keys += [(one.key, (one.column.name,)) for one in columns if one.key]
@@ -251,7 +267,7 @@ class _Statement:
         renamed: TableId | None = None
         drops, other = False, ""
         for part in split(self._words[self._at :]):
-            one = _Statement(part, self._database, self._mariadb)
+            one = _Statement(part, self._server)
             if one._accept("WAIT"):
                 one._at += 1
             one._accept("NOWAIT")
@@ -311,13 +327,13 @@ class _Statement:
             parts = split(inner)
             if any(_no_column(part) for part in parts):
                 raise Unclear(text)
-            return [Added(define(part, mariadb=self._mariadb), None, lenient) for part in parts]
+            return [Added(define(part, mariadb=self._server.mariadb), None, lenient) for part in parts]
         rest, after = self._words[self._at :], None
         if rest and rest[-1].word == "FIRST":
             rest, after = rest[:-1], ""
         elif len(rest) > 2 and rest[-2].word == "AFTER":
             rest, after = rest[:-2], rest[-1].text
-        return [Added(define(rest, mariadb=self._mariadb), after, lenient)]
+        return [Added(define(rest, mariadb=self._server.mariadb), after, lenient)]
 
 
 def _key(part: list[Token]) -> list[tuple[str, tuple[str, ...]]]:

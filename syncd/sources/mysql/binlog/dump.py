@@ -28,7 +28,8 @@ _NANOSECONDS = 1_000_000_000
 class Server:
     """What the log's reader needs to know of the server.
 
-    `name`: as in `Place.server`; `version`: as in version comments (80015); `clock`: its time minus ours, seconds.
+    `name`: as in `Place.server`; `version`: as in version comments (80015); `clock`: its time minus ours, seconds;
+    `fold`: it keeps the names of tables in lower case, whatever a statement says.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Server:
     checksum: bool
     charsets: Mapping[int, str]
     clock: float
+    fold: bool
 
 
 def ask(connection: Connection, now: float) -> Server:
@@ -44,7 +46,8 @@ def ask(connection: Connection, now: float) -> Server:
     at = server_of(connection.get_server_info())
     mariadb = at.mariadb
     identity = "@@GLOBAL.server_id" if mariadb else "@@GLOBAL.server_uuid"
-    name, checksum, clock = rows(connection, f"SELECT {identity}, @@GLOBAL.binlog_checksum, UNIX_TIMESTAMP(NOW(6))")[0]
+    asked = f"{identity}, @@GLOBAL.binlog_checksum, UNIX_TIMESTAMP(NOW(6)), @@GLOBAL.lower_case_table_names"
+    name, checksum, clock, folds = rows(connection, f"SELECT {asked}")[0]
     major, minor, patch = at.version
     version = major * 10000 + minor * 100 + patch
     return Server(
@@ -54,6 +57,7 @@ def ask(connection: Connection, now: float) -> Server:
         checksum == "CRC32",
         _charsets(connection, mariadb),
         float(clock) - now,
+        int(folds) == 1,
     )
 
 

@@ -36,6 +36,7 @@ class Asking:
     """`describe`: the server's present description of a table, twins included, None when it is not there.
 
     `complete`: adds the normalised twins to a schema. `version`: as in version comments (80015, 101100).
+    `fold`: the server keeps the names of tables in lower case, and compares them so.
     """
 
     describe: Callable[[TableId], TableSchema | None]
@@ -43,6 +44,7 @@ class Asking:
     version: int
     mariadb: bool
     zero_is_null: bool
+    fold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Follower:
         except Unsupported as error:
             self._refuse_unread(text, error)
             return Followed()
-        action = alter.read(words, query.database, mariadb=self._asking.mariadb)
+        action = alter.read(words, query.database, mariadb=self._asking.mariadb, fold=self._asking.fold)
         if isinstance(action, actions.Nothing):
             return Followed(rollback=action.rollback, xa=action.xa)
         if isinstance(action, actions.Rows):
