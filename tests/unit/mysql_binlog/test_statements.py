@@ -100,7 +100,7 @@ FOLLOWED = {
     "DROP DATABASE e": [],
     "TRUNCATE t": [(Ddl.TRUNCATE, "t")],
     "truncate table d . t": [(Ddl.TRUNCATE, "t")],
-    "RENAME TABLE t TO u, u2 TO t": [(Ddl.RENAME, "t")],
+    "RENAME TABLE t TO u, u2 TO e.t": [(Ddl.RENAME, "t")],
     "ALTER TABLE t RENAME AS u": [(Ddl.RENAME, "t")],
     "ALTER TABLE t RENAME INDEX a TO b": [],
     "ALTER TABLE t RENAME COLUMN v TO w": [(Ddl.OTHER, "t")],
@@ -120,6 +120,9 @@ FOLLOWED = {
     "ALTER TABLE t DROP PARTITION p1": [(Ddl.OTHER, "t")],
     "ALTER TABLE t TRUNCATE PARTITION p1": [(Ddl.OTHER, "t")],
     "ALTER TABLE t EXCHANGE PARTITION p1 WITH TABLE u": [(Ddl.OTHER, "t")],
+    "ALTER TABLE e.par EXCHANGE PARTITION p1 WITH TABLE d.t WITHOUT VALIDATION": [(Ddl.OTHER, "t")],
+    "ALTER TABLE e.par CONVERT TABLE d.t TO PARTITION p1 VALUES LESS THAN (5)": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t CONVERT PARTITION p1 TO TABLE u": [(Ddl.OTHER, "t")],
     "ALTER TABLE t DISCARD TABLESPACE": [(Ddl.OTHER, "t")],
     "ALTER TABLE t ADD SYSTEM VERSIONING": [(Ddl.OTHER, "t")],
     "ALTER TABLE t ENGINE=InnoDB, ROW_FORMAT=DYNAMIC": [],
@@ -163,7 +166,7 @@ def test_a_name_may_begin_with_a_digit(text: str) -> None:
         ("ALTER TABLE T ADD n INT", (Ddl.ADD_COLUMN, "t")),
         ("DROP TABLE `X`, `T`", (Ddl.DROP, "t")),
         ("DROP DATABASE D", (Ddl.DROP, "t")),
-        ("RENAME TABLE T TO U", (Ddl.RENAME, "t")),
+        ("RENAME TABLE T TO e.U, X TO e.T", (Ddl.RENAME, "t")),
         ("SOMETHING NEW T", (Ddl.OTHER, "t")),
         ("CREATE TABLE MixedCase (ID INT PRIMARY KEY)", (Ddl.CREATE, "mixedcase")),
     ],
@@ -173,6 +176,24 @@ def test_a_server_that_folds_the_names_of_tables(text: str, found: tuple[Ddl, st
     assert kinds(text) in ([], [(Ddl.CREATE, "MixedCase")])
     with pytest.raises(Unsupported, match="STATEMENT"):
         kinds("DELETE FROM T", follower(fold=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RENAME TABLE e.x TO e.y, e.c TO d.new",
+        "RENAME TABLE t TO new",
+        "RENAME TABLE t TO u, new2 TO e.x, e.y TO d.new",
+        "ALTER TABLE e.x RENAME TO d.new",
+        "ALTER TABLE t RENAME new, ADD n INT",
+        "ALTER TABLE t CONVERT PARTITION p1 TO TABLE new",
+        "ALTER TABLE e.t EXCHANGE PARTITION p1 WITH TABLE d.new",
+    ],
+)
+def test_a_table_that_comes_with_its_rows_is_halted_by_name(text: str) -> None:
+    with pytest.raises(Unsupported, match="with its rows") as refused:
+        kinds(text)
+    assert (refused.value.table, refused.value.code) == ("d.new", "E155")
 
 
 def created(text: str, **options: bool) -> TableSchema:

@@ -36,13 +36,17 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Alter:
-    """`drops_index`: some index or constraint goes. `other`: a part that is not followed, "" without any."""
+    """`drops_index`: some index or constraint goes. `other`: a part that is not followed, "" without any.
+
+    `partners`: other tables that it gives rows to or takes them from.
+    """
 
     table: TableId
     added: tuple[Added, ...] = ()
     renamed: TableId | None = None
     drops_index: bool = False
     other: str = ""
+    partners: frozenset[TableId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,7 +283,17 @@ class _Statement:
                 drops = True
             else:
                 other = other or what
-        return Alter(table, tuple(added), renamed, drops, other)
+        return Alter(table, tuple(added), renamed, drops, other, self._partners())
+
+    def _partners(self) -> frozenset[TableId]:
+        """What follows the word TABLE in EXCHANGE PARTITION ... WITH TABLE x, CONVERT PARTITION ... TO TABLE x, ..."""
+        found = set()
+        while self._at < len(self._words):
+            if self._accept("TABLE"):
+                found.add(self._table())
+            else:
+                self._at += 1
+        return frozenset(found)
 
     def _part(self) -> list[Added] | TableId | str:
         """One part of an ALTER TABLE: columns added, a new name, "index" (one goes), "" (harmless) or what it is."""

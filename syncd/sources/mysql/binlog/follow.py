@@ -78,7 +78,7 @@ class Follower:
             self._refuse_rows(action, without_values(text, query.quoting))
             return Followed()
         changes: list[SchemaChange] = []
-        for kind, schema in self._changes(action):
+        for kind, schema in self._changes(action, without_values(text, query.quoting)):
             at = seq + len(changes)
             if kind in {Ddl.CREATE, Ddl.ADD_COLUMN}:
                 schema = replace(schema, version=at)
@@ -107,12 +107,12 @@ class Follower:
                     hint="SET GLOBAL binlog_format = ROW (and in all sessions), then resync the table",
                 )
 
-    def _changes(self, action: actions.Action) -> Iterator[tuple[Ddl, TableSchema]]:
+    def _changes(self, action: actions.Action, shown: str) -> Iterator[tuple[Ddl, TableSchema]]:
         match action:
             case actions.Create():
                 yield from self._create(action)
             case actions.Alter():
-                yield from self._alter(action)
+                yield from self._alter(action, shown)
             case actions.Drop():
                 for table in action.tables or [t for t in self._tables.schemas if t.database == action.database]:
                     yield from self._gone(table, Ddl.DROP)
@@ -120,8 +120,9 @@ class Follower:
                 if schema := self._known(action.table):
                     yield Ddl.TRUNCATE, schema
             case actions.Rename():
-                for old, _ in action.pairs:
+                for old, new in action.pairs:
                     yield from self._gone(old, Ddl.RENAME)
+                    self._arrived(new, shown)
             case actions.Other():
                 for table in sorted(action.tables):
                     if schema := self._known(table):
@@ -134,6 +135,16 @@ class Follower:
         if schema := self._known(table):
             self._tables.forget(table)
             yield kind, schema
+
+    def _arrived(self, table: TableId, shown: str) -> None:
+        """Unsupported: a wanted table, whose rows are in the log under another name or not at all."""
+        if self._tables.wanted(table):
+            raise Unsupported(
+                f"{table}: it came with its rows by {shown!r}",
+                table=str(table),
+                hint="resync the table",
+                code="E155",
+            )
 
     def _create(self, action: actions.Create) -> Iterator[tuple[Ddl, TableSchema]]:
         if not self._tables.wanted(action.table):
@@ -195,10 +206,19 @@ class Follower:
         ]
         return None if open_ else self._asking.complete(computed)
 
-    def _alter(self, action: actions.Alter) -> Iterator[tuple[Ddl, TableSchema]]:
-        schema = self._known(action.table)
-        if schema is None:
-            return
+    def _alter(self, action: actions.Alter, shown: str) -> Iterator[tuple[Ddl, TableSchema]]:
+        if schema := self._known(action.table):
+            yield from self._altered(action, schema)
+        for table in sorted(action.partners):
+            if partner := self._known(table):
+                yield Ddl.OTHER, partner
+            else:
+                self._arrived(table, shown)
+        if action.renamed:
+            yield from self._gone(action.table, Ddl.RENAME)
+            self._arrived(action.renamed, shown)
+
+    def _altered(self, action: actions.Alter, schema: TableSchema) -> Iterator[tuple[Ddl, TableSchema]]:
         if action.other or (action.drops_index and schema.key_from == "unique"):
             yield Ddl.OTHER, schema
         elif action.added:
@@ -207,8 +227,6 @@ class Follower:
                 yield Ddl.OTHER, schema
             elif changed is not schema:
                 yield Ddl.ADD_COLUMN, changed
-        if action.renamed:
-            yield from self._gone(action.table, Ddl.RENAME)
 
     def _added(self, schema: TableSchema, action: actions.Alter) -> TableSchema | None:
         """The schema with the new columns, the same one if they are there already; None: it cannot be told."""
