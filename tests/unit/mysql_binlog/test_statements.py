@@ -132,7 +132,46 @@ FOLLOWED = {
     "CREATE OR REPLACE VIEW w AS SELECT * FROM t": [],
     "CREATE DEFINER=`root`@`localhost` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET NEW.v = 1": [],
     "CREATE TABLE IF NOT EXISTS t (x INT)": [],
-    "CREATE TEMPORARY TABLE t (x INT)": [],
+    "CREATE TEMPORARY TABLE t (x INT)": [(Ddl.OTHER, "t")],
+    "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS d.t LIKE u": [(Ddl.OTHER, "t")],
+    "CREATE TEMPORARY TABLE u SELECT * FROM t": [],
+    "DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `t`": [],
+    "CREATE DEFINER =": [],
+    "ALTER IGNORE TABLE t ADD UNIQUE KEY (v)": [(Ddl.OTHER, "t")],
+    "ALTER ONLINE IGNORE TABLE u ADD UNIQUE KEY (v)": [],
+    "ALTER TABLE t ENGINE = BLACKHOLE": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t COMMENT 'x' ENGINE 'blackhole'": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t ROW_FORMAT=DYNAMIC ENGINE=`InnoDB`, ENGINE Aria COMMENT 'ENGINE=BLACKHOLE'": [],
+    "ALTER TABLE t WITH SYSTEM VERSIONING": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t COMMENT='x' UNION=(a, b)": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t WITHOUT VALIDATION, ORDER BY v": [],
+    "ALTER TABLE t REPAIR PARTITION p1": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t IMPORT PARTITION p1 TABLESPACE": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t REORGANIZE PARTITION p0 INTO (PARTITION p1 VALUES LESS THAN (5) ENGINE = InnoDB)": [],
+    "ALTER TABLE t PARTITION BY HASH (id) PARTITIONS 4": [],
+    "ALTER TABLE t DROP INDEX `PRIMARY`": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t DROP CONSTRAINT IF EXISTS `primary`": [(Ddl.OTHER, "t")],
+    "ALTER TABLE t DROP INDEX other": [],
+    "DROP INDEX `PRIMARY` ON t": [(Ddl.OTHER, "t")],
+    "DROP INDEX other ON t": [],
+    "CREATE OR REPLACE DATABASE d": [(Ddl.DROP, "t")],
+    "CREATE DATABASE IF NOT EXISTS d": [],
+    "CREATE OR REPLACE SEQUENCE t": [(Ddl.DROP, "t")],
+    "REPAIR NO_WRITE_TO_BINLOG TABLE t USE_FRM": [(Ddl.OTHER, "t")],
+    "OPTIMIZE LOCAL TABLE t": [],
+    "DO t()": [(Ddl.OTHER, "t")],
+    "RENAME USER t TO x": [],
+    "RENAME SOMETHING t TO x": [(Ddl.OTHER, "t")],
+    "CREATE DEFINER=root@localhost TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET NEW.v = 1": [],
+    "CREATE DEFINER=`root`@`%` SQL SECURITY INVOKER VIEW w AS SELECT * FROM t": [],
+    "CREATE DEFINER = root@`%` EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM t": [],
+    "CREATE DEFINER=`root`@localhost FUNCTION f() RETURNS INT RETURN (SELECT 1 FROM t)": [],
+    "ALTER DEFINER='root'@'localhost' VIEW w AS SELECT * FROM t": [],
+    "CREATE DEFINER=CURRENT_USER() PROCEDURE t() SELECT 1": [],
+    "CREATE DEFINER=`root`@`%` THING t": [(Ddl.OTHER, "t")],
+    "CREATE OR REPLACE JSON RELATIONAL DUALITY VIEW w AS SELECT JSON_DUALITY_OBJECT('v': v) FROM t": [],
+    "BEGIN NOT ATOMIC DELETE FROM t; END": [(Ddl.OTHER, "t")],
+    "CREATE OR REPLACE TABLE u (x INT)": [],
     "CREATE TABLE e.t (x INT)": [],
     "GRANT SELECT ON d.t TO x": [],
     "ANALYZE TABLE t": [],
@@ -274,6 +313,9 @@ def test_what_only_the_server_can_tell() -> None:
         "CREATE TABLE n AS SELECT 1",
         "CREATE TABLE n (LIKE t)",
         "CREATE TABLE n (a INT) SELECT 1",
+        "CREATE TABLE n (a INT) WITH SYSTEM VERSIONING",
+        "CREATE TABLE n (a INT) ENGINE=MRG_MyISAM UNION=(x, y)",
+        "CREATE TABLE n (a INT) ENGINE = BLACKHOLE",
     ],
 )
 def test_tables_that_the_statement_does_not_describe(text: str) -> None:
@@ -288,6 +330,13 @@ def test_columns_are_added_where_the_statement_says() -> None:
     assert [c.name for c in change.schema.columns if not c.normal_of] == ["a", "id", "b", "v", "c", "e", "d"]
     assert change.schema.column("b").default == "3"
     assert change.schema.version == 5
+
+
+def test_a_key_whose_index_may_be_gone() -> None:
+    for text in ("DROP INDEX k ON t", "ALTER TABLE t DROP KEY k", "CREATE OR REPLACE UNIQUE INDEX k ON t (v)"):
+        assert kinds(text, follower(replace(SCHEMA, key_from="unique"))) == [(Ddl.OTHER, "t")]
+        assert kinds(text, follower(replace(SCHEMA, key_from="primary"))) == []
+    assert kinds("CREATE UNIQUE INDEX k ON t (v)", follower(replace(SCHEMA, key_from="unique"))) == []
 
 
 def test_zero_dates_may_be_null() -> None:
@@ -305,6 +354,7 @@ def test_zero_dates_may_be_null() -> None:
         "DELETE FROM x USING x JOIN t",
         "LOAD DATA INFILE 'x' INTO TABLE t",
         "WITH q AS (SELECT 1) UPDATE t SET v = 1",
+        "ANALYZE FORMAT=JSON UPDATE t SET v = 1",
         "SET STATEMENT binlog_format = 'STATEMENT' FOR INSERT INTO t VALUES (2)",
     ],
 )

@@ -5,6 +5,7 @@ Everything that is not certainly harmless to columns, keys and rows comes out as
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 from syncd.model import TableId
@@ -33,22 +34,27 @@ _HARMLESS_OBJECTS = _words(
     "RESOURCE SPATIAL INSTANCE LIBRARY"
 )
 _MODIFIERS = _words(
-    "OR REPLACE UNIQUE FULLTEXT ONLINE OFFLINE IGNORE AGGREGATE VECTOR SQL SECURITY DEFINER INVOKER ALGORITHM MERGE "
-    "TEMPTABLE UNDEFINED ="
+    "UNIQUE FULLTEXT ONLINE OFFLINE AGGREGATE VECTOR SQL SECURITY DEFINER INVOKER ALGORITHM MERGE TEMPTABLE UNDEFINED "
+    "JSON RELATIONAL DUALITY ="
 )
 _HARMLESS_VERBS = _words(
-    "GRANT REVOKE ANALYZE OPTIMIZE REPAIR FLUSH CHECK USE SAVEPOINT RELEASE BEGIN START COMMIT INSTALL UNINSTALL "
-    "DO CHECKSUM KILL RESET LOCK UNLOCK"
+    "GRANT REVOKE OPTIMIZE FLUSH CHECK USE SAVEPOINT RELEASE START COMMIT INSTALL UNINSTALL CHECKSUM KILL RESET LOCK "
+    "UNLOCK"
 )
 _ROW_VERBS = _words("INSERT REPLACE UPDATE DELETE LOAD WITH SELECT CALL")
 _HARMLESS_OPTIONS = _words(
     "ENGINE AUTO_INCREMENT COMMENT ROW_FORMAT KEY_BLOCK_SIZE DEFAULT CHARSET CHARACTER COLLATE ALGORITHM LOCK FORCE "
     "ORDER ENABLE DISABLE COMPRESSION ENCRYPTION MAX_ROWS MIN_ROWS AVG_ROW_LENGTH CHECKSUM DELAY_KEY_WRITE PACK_KEYS "
     "NOWAIT WAIT STATS_AUTO_RECALC STATS_PERSISTENT STATS_SAMPLE_PAGES WITHOUT WITH PAGE_CHECKSUM TRANSACTIONAL "
-    "PAGE_COMPRESSED PAGE_COMPRESSION_LEVEL ENCRYPTED PARTITION ANALYZE CHECK OPTIMIZE REBUILD REPAIR COALESCE "
+    "PAGE_COMPRESSED PAGE_COMPRESSION_LEVEL ENCRYPTED PARTITION ANALYZE CHECK OPTIMIZE REBUILD COALESCE "
     "REORGANIZE SECONDARY_ENGINE"
 )
+_MOVING_OPTIONS = _words("UNION SYSTEM CONNECTION")
+"""Words that among harmless options may change which rows the table has."""
+_ENGINES = _words("INNODB MYISAM ARIA ROCKSDB TOKUDB MEMORY HEAP ARCHIVE NDB NDBCLUSTER")
+"""They hold what is written to them, value by value."""
 _KEYS = _words("INDEX KEY UNIQUE FULLTEXT SPATIAL FOREIGN CHECK CONSTRAINT PRIMARY PARTITION")
+_DROPPED_KEYS = _words("INDEX KEY FOREIGN CONSTRAINT CHECK")
 _MAYBE_KEYS = {"PERIOD": {"FOR"}, "VECTOR": {"INDEX", "KEY"}, "SYSTEM": {"VERSIONING"}}
 """Words that begin a key's or a table's part only before certain others, and a column's definition else."""
 
@@ -129,7 +135,9 @@ class _Statement:
             case "CREATE" | "ALTER" | "DROP":
                 return self._definition(verb)
             case "RENAME":
-                return self._rename() if self._accept("TABLE") or self._accept("TABLES") else Nothing()
+                if self._accept("TABLE") or self._accept("TABLES"):
+                    return self._rename()
+                return Nothing() if self._accept("USER") else Other(self._named())
             case "TRUNCATE":
                 self._accept("TABLE")
                 return Truncate(self._table())
@@ -139,12 +147,21 @@ class _Statement:
                 return Nothing(xa=self._peek())
             case "SET":
                 return self._set() if self._accept("STATEMENT") else Nothing()
+            case "BEGIN" | "ANALYZE":
+                return self._begin_or_analyze(verb)
             case _ if verb in _ROW_VERBS or verb == "(":
                 return Rows(self._named())
             case _ if verb in _HARMLESS_VERBS:
                 return Nothing()
             case _:
                 return Other(self._named())
+
+    def _begin_or_analyze(self, verb: str) -> Action:
+        """Of a transaction and of a table; MariaDB has blocks and statements behind these verbs, too."""
+        if verb == "BEGIN":
+            return Other(self._named()) if self._accept("NOT") else Nothing()
+        _ = self._accept("LOCAL") or self._accept("NO_WRITE_TO_BINLOG")
+        return Nothing() if self._peek() in {"TABLE", "TABLES"} else Rows(self._named())
 
     def _set(self) -> Action:
         """MariaDB's SET STATEMENT variable = value, ... FOR what counts."""
@@ -171,30 +188,65 @@ class _Statement:
 
     def _definition(self, verb: str) -> Action:
         replace = self._accept("OR", "REPLACE")
-        while self._peek() in _MODIFIERS:
-            self._at += 1
+        ignore = self._modifiers()
         kind = self._peek()
         self._at += 1
         if kind == "TEMPORARY":
-            return Nothing()
+            return Nothing() if verb == "DROP" else self._create_temporary()
         if kind in {"TABLE", "TABLES"}:
-            make = {"CREATE": lambda: self._create(replace=replace), "ALTER": self._alter, "DROP": self._drop}
-            return make[verb]()
-        if kind == "INDEX" or (verb == "CREATE" and kind in {"SPATIAL", "FULLTEXT"}):
-            return self._index(verb)
-        if verb == "DROP" and kind in {"DATABASE", "SCHEMA"}:
-            self._accept("IF", "EXISTS")
-            if self._at == len(self._words):
-                raise Unclear("no database name")
-            return Drop(database=self._server.table("", self._words[self._at].text).database)
-        return Nothing() if kind in _HARMLESS_OBJECTS or not kind else Other(self._named())
+            if verb == "ALTER":
+                return self._alter(ignore=ignore)
+            return self._create(replace=replace) if verb == "CREATE" else self._drop()
+        if kind == "INDEX" or (verb == "CREATE" and kind in {"SPATIAL", "FULLTEXT"} and self._accept("INDEX")):
+            return Nothing() if verb == "CREATE" and not replace else self._index()
+        if verb == "DROP" or replace:
+            if kind in {"DATABASE", "SCHEMA"}:
+                self._accept("IF", "EXISTS")
+                return Drop(database=self._database())
+            if kind == "SEQUENCE":
+                return self._drop()
+        return Nothing() if kind in _HARMLESS_OBJECTS else Other(self._named())
 
-    def _index(self, verb: str) -> Action:
-        if verb == "CREATE":
-            return Nothing()
-        while self._at < len(self._words) and not self._accept("ON"):
+    def _create_temporary(self) -> Action:
+        """Only a session in STATEMENT or MIXED logs it: statements that follow are not about the table of its name."""
+        self._at += 1
+        self._accept("IF", "NOT", "EXISTS")
+        return Other(frozenset({self._table()}))
+
+    def _modifiers(self) -> bool:
+        """Pass over what stands before the kind of a thing; whether IGNORE is among it."""
+        ignore = False
+        while self._peek() in _MODIFIERS or self._peek() == "IGNORE":
+            ignore = ignore or self._peek() == "IGNORE"
+            if self._accept("DEFINER", "="):
+                self._account()
+            else:
+                self._at += 1
+        return ignore
+
+    def _account(self) -> None:
+        """CURRENT_USER, CURRENT_ROLE(), name@host: one word, or, in quotes, a name, an @ and a name."""
+        if self._at >= len(self._words):
+            raise Unclear("no account")
+        self._at += 1
+        _ = self._accept("(", ")")
+        if self._peek().startswith("@"):
             self._at += 1
-        return Alter(self._table(), drops_index=True)
+        if self._words[self._at - 1].word.endswith("@"):
+            self._at += 1
+
+    def _database(self) -> str:
+        if self._at >= len(self._words):
+            raise Unclear("no database name")
+        return self._server.table("", self._words[self._at].text).database
+
+    def _index(self) -> Action:
+        """One goes, dropped or replaced."""
+        other = ""
+        while self._at < len(self._words) and not self._accept("ON"):
+            other = other or _primary(self._words[self._at])
+            self._at += 1
+        return Alter(self._table(), drops_index=True, other=other)
 
     def _drop(self) -> Action:
         self._accept("IF", "EXISTS")
@@ -230,6 +282,8 @@ class _Statement:
         return unclear
 
     def _created(self, made: Create, body: list[Token], options: list[Token]) -> Create:
+        if _moves_rows(options):
+            return dataclasses.replace(made, unclear="its options are not followed")
         if any(word.word in {"SELECT", "AS"} for word in options) or (body and body[0].word in {"LIKE", "SELECT"}):
             return made
         columns: list[Defined] = []
@@ -260,12 +314,13 @@ class _Statement:
 
     # ------------------------------------------------------------------------------------------------- ALTER TABLE
 
-    def _alter(self) -> Action:
+    def _alter(self, *, ignore: bool) -> Action:
+        """`ignore`: rows that a new key refuses are deleted."""
         self._accept("IF", "EXISTS")
         table = self._table()
         added: list[Added] = []
         renamed: TableId | None = None
-        drops, other = False, ""
+        drops, other = False, "IGNORE" if ignore else ""
         for part in split(self._words[self._at :]):
             one = _Statement(part, self._server)
             if one._accept("WAIT"):
@@ -303,7 +358,8 @@ class _Statement:
         if verb == "ADD":
             return self._add(text)
         if verb == "DROP":
-            return "index" if self._peek() in {"INDEX", "KEY", "FOREIGN", "CONSTRAINT", "CHECK"} else text
+            primary = any(_primary(word) for word in self._words[self._at :])
+            return "index" if self._peek() in _DROPPED_KEYS and not primary else text
         if verb == "RENAME":
             if self._peek() in {"INDEX", "KEY"}:
                 return ""
@@ -315,7 +371,7 @@ class _Statement:
             return self._alter_part(text)
         if verb == "REMOVE" and self._accept("PARTITIONING"):
             return ""
-        return "" if verb in _HARMLESS_OPTIONS else text
+        return "" if verb in _HARMLESS_OPTIONS and not _moves_rows(self._words) else text
 
     def _alter_part(self, text: str) -> str:
         """ALTER INDEX or ALTER COLUMN name SET DEFAULT, DROP DEFAULT, SET VISIBLE: rows and types stay."""
@@ -344,6 +400,23 @@ class _Statement:
         elif len(rest) > 2 and rest[-2].word == "AFTER":
             rest, after = rest[:-2], rest[-1].text
         return [Added(define(rest, mariadb=self._server.mariadb), after, lenient)]
+
+
+def _primary(word: Token) -> str:
+    """The primary key's name, by which it can be dropped like any index; "" for any other word."""
+    named = word.kind in {Kind.WORD, Kind.NAME} and word.text.upper() == "PRIMARY"
+    return word.text if named else ""
+
+
+def _moves_rows(options: list[Token]) -> bool:
+    """Options after which the table may have other rows, or none, without a word in the log."""
+    words = [word.word for word in options]
+    for at, word in enumerate(words):
+        if word == "ENGINE":
+            value = options[at + 1 :][words[at + 1 : at + 2] == ["="] :]
+            if not value or value[0].text.upper() not in _ENGINES:
+                return True
+    return not _MOVING_OPTIONS.isdisjoint(words)
 
 
 def _key(part: list[Token]) -> list[tuple[str, tuple[str, ...]]]:
