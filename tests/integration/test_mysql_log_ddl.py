@@ -11,7 +11,8 @@ import pytest
 from syncd.errors import FatalError, Unsupported
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Op, Position, SchemaChange, TableId
 from tests.integration.log_tools import batches, changes, log_end, read, rows, schema, schemas, table
-from tests.services.database import Database
+from tests.services.database import Database, fresh_database
+from tests.services.fixtures import PrivateServer
 
 
 @pytest.fixture
@@ -310,3 +311,82 @@ def test_a_table_of_the_same_name_in_another_database(database: Database, start:
     )
     assert len(rows(events)) == 1
     assert [change.kind for change in changes(events)] == [Ddl.DROP]
+
+
+def test_statements_that_move_rows_without_row_events(mariadb_database: Database) -> None:
+    """Each is followed, or halts the tables that it touches, and no other."""
+    database = mariadb_database
+    other = f"{database.name}_2"
+    database.execute(
+        *(f"CREATE TABLE {name} (id INT PRIMARY KEY, v INT)" for name in ("a", "1t", "ign", "ex", "quiet")),
+        "CREATE TABLE par (id INT PRIMARY KEY, v INT) PARTITION BY RANGE (id) "
+        "(PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20))",
+        f"CREATE DATABASE {other}",
+        f"CREATE TABLE {other}.c (id INT PRIMARY KEY)",
+        "INSERT INTO a VALUES (1, 1)",
+        "INSERT INTO ign VALUES (1, 1), (2, 1), (3, 2)",
+        f"INSERT INTO {other}.c VALUES (1)",
+    )
+    begin, known = log_end(database), schemas(database, "a", "1t", "ign", "ex", "par", "quiet")
+    wanted = known.keys() | {table(database, "n"), table(database, "moved_in")}
+    database.execute(
+        "SET STATEMENT max_statement_time = 60 FOR TRUNCATE TABLE a",
+        f"TRUNCATE TABLE {database.name}.1t",
+        "SET STATEMENT max_statement_time = 60 FOR ALTER TABLE a ADD COLUMN w INT",
+        "INSERT INTO a VALUES (7, 8, 9)",
+        "SET STATEMENT max_statement_time = 60 FOR CREATE TABLE n (id INT PRIMARY KEY)",
+        "ALTER IGNORE TABLE ign ADD UNIQUE KEY (v)",
+        "ALTER TABLE par EXCHANGE PARTITION p0 WITH TABLE ex",
+        "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'",
+        rf"CREATE TABLE {other}.x (id INT PRIMARY KEY, p VARCHAR(10) DEFAULT 'c:\')",
+        r"ALTER TABLE n ADD COLUMN p VARCHAR(10) CHARACTER SET latin1 DEFAULT 'a\b'",
+        "SET SESSION sql_mode = 'ANSI_QUOTES'",
+        rf'CREATE TABLE {other}.y (id INT PRIMARY KEY, "a\" INT)',
+        "ALTER TABLE quiet COMMENT = 'x', ORDER BY v",
+        "INSERT INTO quiet VALUES (5, 6)",
+    )
+    events = read(database, begin, known, wanted.__contains__, **describing(database))
+    assert [(change.kind, change.table.name) for change in changes(events)] == [
+        (Ddl.TRUNCATE, "a"),
+        (Ddl.TRUNCATE, "1t"),
+        (Ddl.ADD_COLUMN, "a"),
+        (Ddl.CREATE, "n"),
+        (Ddl.OTHER, "ign"),
+        (Ddl.OTHER, "par"),
+        (Ddl.OTHER, "ex"),
+        (Ddl.ADD_COLUMN, "n"),
+    ]
+    assert changes(events)[-1].schema.column("p").default == r"a\b"
+    assert [tuple(row.values()) for _, row in rows(events)] == [(7, 8, 9), (5, 6)]
+
+    for statement, halted in (
+        (f"RENAME TABLE {other}.c TO moved_in", "moved_in"),
+        ("SET STATEMENT binlog_format = 'STATEMENT' FOR INSERT INTO quiet VALUES (6, 7)", "quiet"),
+    ):
+        begin = log_end(database)
+        database.execute(statement)
+        with pytest.raises(Unsupported) as refused:
+            read(database, begin, schemas(database, "quiet"), wanted.__contains__, **describing(database))
+        assert refused.value.table == f"{database.name}.{halted}"
+    database.execute(f"DROP DATABASE {other}")
+
+
+def test_a_server_that_keeps_names_in_lower_case(private_mariadb: PrivateServer) -> None:
+    with fresh_database(private_mariadb("--lower-case-table-names=1")) as database:
+        database.execute("CREATE TABLE lc (id INT PRIMARY KEY)", "INSERT INTO lc VALUES (1)")
+        begin, known = log_end(database), schemas(database, "lc")
+        wanted = known.keys() | {table(database, "mixedcase")}
+        database.execute(
+            "TRUNCATE TABLE LC",
+            f"ALTER TABLE {database.name.upper()}.Lc ADD COLUMN n INT",
+            "INSERT INTO LC VALUES (2, 3)",
+            "CREATE TABLE MixedCase (id INT PRIMARY KEY)",
+            "INSERT INTO MIXEDCASE VALUES (4)",
+        )
+        events = read(database, begin, known, wanted.__contains__, **describing(database))
+    assert [(change.kind, change.table.name) for change in changes(events)] == [
+        (Ddl.TRUNCATE, "lc"),
+        (Ddl.ADD_COLUMN, "lc"),
+        (Ddl.CREATE, "mixedcase"),
+    ]
+    assert [row for _, row in rows(events)] == [{"id": 2, "n": 3}, {"id": 4}]
