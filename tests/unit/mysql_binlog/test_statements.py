@@ -339,6 +339,27 @@ def test_a_key_whose_index_may_be_gone() -> None:
     assert kinds("CREATE UNIQUE INDEX k ON t (v)", follower(replace(SCHEMA, key_from="unique"))) == []
 
 
+CASCADES = [
+    "ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (v) REFERENCES x (y) ON DELETE CASCADE",
+    "ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES x (y) ON DELETE RESTRICT ON UPDATE SET NULL, ADD n INT",
+]
+
+
+def test_a_cascade_is_followed_only_where_the_server_says_that_its_rows_are_seen() -> None:
+    for text in CASCADES:
+        assert kinds(text) == [(Ddl.OTHER, "t")]
+        assert (Ddl.OTHER, "t") not in kinds(text, follower(present=SCHEMA))
+    assert kinds("ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES x (y) ON DELETE NO ACTION") == []
+    for text in (
+        "CREATE TABLE n (a INT PRIMARY KEY REFERENCES x (y) ON DELETE CASCADE)",
+        "CREATE TABLE n (a INT PRIMARY KEY, FOREIGN KEY (a) REFERENCES x (y) ON UPDATE CASCADE)",
+    ):
+        with pytest.raises(Unsupported, match="foreign key"):
+            created(text)
+        there = TableSchema(TableId("d", "n"), 9, (Column("a", pa.int32(), False, "int"),), ("a",), "primary")
+        assert kinds(text, follower(present=there)) == [(Ddl.CREATE, "n")]
+
+
 def test_zero_dates_may_be_null() -> None:
     text = "CREATE TABLE n (id INT PRIMARY KEY, d DATE NOT NULL DEFAULT '2020-01-01')"
     assert created(text, zero_is_null=True).column("d").nullable

@@ -19,7 +19,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """`charset` and `collation`: the table's defaults, "" where the statement leaves them to the database."""
+    """`charset` and `collation`: the table's defaults, "" where the statement leaves them to the database.
+
+    `cascades`: a foreign key of it changes its rows when another table's rows go or change.
+    """
 
     table: TableId
     columns: tuple[Defined, ...]
@@ -32,13 +35,14 @@ class Create:
     replace: bool = False
     unclear: str = ""
     rows_follow: bool = False
+    cascades: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Alter:
     """`drops_index`: some index or constraint goes. `other`: a part that is not followed, "" without any.
 
-    `partners`: other tables that it gives rows to or takes them from.
+    `partners`: other tables that it gives rows to or takes them from. `cascades`: as in `Create`.
     """
 
     table: TableId
@@ -47,6 +51,7 @@ class Alter:
     drops_index: bool = False
     other: str = ""
     partners: frozenset[TableId] = frozenset()
+    cascades: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -310,6 +310,7 @@ class _Statement:
             made.lenient,
             made.replace,
             rows_follow=[w.word for w in options[-2:]] == ["START", "TRANSACTION"],
+            cascades=_cascades(body),
         )
 
     # ------------------------------------------------------------------------------------------------- ALTER TABLE
@@ -338,7 +339,7 @@ class _Statement:
                 drops = True
             else:
                 other = other or what
-        return Alter(table, tuple(added), renamed, drops, other, self._partners())
+        return Alter(table, tuple(added), renamed, drops, other, self._partners(), _cascades(self._words))
 
     def _partners(self) -> frozenset[TableId]:
         """What follows the word TABLE in EXCHANGE PARTITION ... WITH TABLE x, CONVERT PARTITION ... TO TABLE x, ..."""
@@ -417,6 +418,13 @@ def _moves_rows(options: list[Token]) -> bool:
             if not value or value[0].text.upper() not in _ENGINES:
                 return True
     return not _MOVING_OPTIONS.isdisjoint(words)
+
+
+def _cascades(words: list[Token]) -> bool:
+    """ON DELETE CASCADE, ON UPDATE SET NULL and their like."""
+    found = [word.word for word in words]
+    acts = zip(found, found[1:], found[2:], strict=False)
+    return any(on == "ON" and what in {"DELETE", "UPDATE"} and act in {"CASCADE", "SET"} for on, what, act in acts)
 
 
 def _key(part: list[Token]) -> list[tuple[str, tuple[str, ...]]]:

@@ -155,11 +155,12 @@ class Follower:
             yield from self._gone(action.table, Ddl.DROP)
         computed = self._created(action)
         present = self._asking.describe(action.table)
-        schema = None if computed is None else self._settled(computed, present)
+        unseen = action.cascades and present is None  # also refused where cascades are not logged
+        schema = None if computed is None or unseen else self._settled(computed, present)
         if schema is None:
+            other = "a foreign key of it cascades" if unseen else "the server now describes the table in another way"
             raise Unsupported(
-                f"{action.table}: its CREATE TABLE in the log cannot be followed: "
-                f"{action.unclear or 'the server now describes the table in another way'}",
+                f"{action.table}: its CREATE TABLE in the log cannot be followed: {action.unclear or other}",
                 table=str(action.table),
                 hint="resync the table",
             )
@@ -219,7 +220,9 @@ class Follower:
             self._arrived(action.renamed, shown)
 
     def _altered(self, action: actions.Alter, schema: TableSchema) -> Iterator[tuple[Ddl, TableSchema]]:
-        if action.other or (action.drops_index and schema.key_from == "unique"):
+        # a description is refused, too, where cascades are not logged
+        unseen = action.cascades and self._asking.describe(action.table) is None
+        if action.other or unseen or (action.drops_index and schema.key_from == "unique"):
             yield Ddl.OTHER, schema
         elif action.added:
             changed = self._added(schema, action)
