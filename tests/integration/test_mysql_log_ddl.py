@@ -371,6 +371,20 @@ def test_statements_that_move_rows_without_row_events(mariadb_database: Database
     database.execute(f"DROP DATABASE {other}")
 
 
+@pytest.mark.parametrize("call", ["DO f()", "SET @x = f()", "SELECT f()"])
+def test_a_function_that_changes_rows_may_change_any_table(database: Database, start: Position, call: str) -> None:
+    database.execute("SET GLOBAL log_bin_trust_function_creators = ON")
+    known = schemas(database, "a")
+    database.execute(
+        "CREATE FUNCTION f() RETURNS INT BEGIN INSERT INTO a VALUES (8, 'x'); RETURN 1; END",
+        "SET SESSION binlog_format = 'STATEMENT'",
+        call,
+    )
+    with pytest.raises(Unsupported, match="STATEMENT") as refused:
+        read(database, start, known)
+    assert refused.value.table == f"{database.name}.a"
+
+
 def test_a_server_that_keeps_names_in_lower_case(private_mariadb: PrivateServer) -> None:
     with fresh_database(private_mariadb("--lower-case-table-names=1")) as database:
         database.execute("CREATE TABLE lc (id INT PRIMARY KEY)", "INSERT INTO lc VALUES (1)")

@@ -87,6 +87,7 @@ def test_a_statement_is_shown_without_its_values(statement: str, shown: str) -> 
 
 def test_comments_that_are_executed() -> None:
     assert words("a /*!b c*/ d") == ["a", "b", "c", "d"]
+    assert words("a /*!99999 b /* c */ d */ e /*!80030 f /* g */ h */ i /*!99999 j") == [*"aefhi"]
     assert words("a /*!80030 b */ /*!80031 c */ d") == ["a", "b", "d"]
     assert words("a /*M!100000 b */ c") == ["a", "c"]
     assert words("a /*M!100000 b */ /*!50701 c */ /*!50503 d */", mariadb=True, version=101100) == ["a", "b", "d"]
@@ -377,6 +378,7 @@ def test_zero_dates_may_be_null() -> None:
         "WITH q AS (SELECT 1) UPDATE t SET v = 1",
         "ANALYZE FORMAT=JSON UPDATE t SET v = 1",
         "SET STATEMENT binlog_format = 'STATEMENT' FOR INSERT INTO t VALUES (2)",
+        "SELECT `e`.`f`(1)",
     ],
 )
 def test_rows_as_statements(text: str) -> None:

@@ -72,9 +72,12 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A statement that changes rows, written to the log as a statement. `tables`: every name in it."""
+    """A statement that changes rows, written to the log as a statement. `tables`: every name in it.
 
-    tables: frozenset[TableId]
+    None: those of a stored function, which it does not name.
+    """
+
+    tables: frozenset[TableId] | None
 
 
 @dataclass(frozen=True, slots=True)

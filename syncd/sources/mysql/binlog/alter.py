@@ -150,11 +150,16 @@ class _Statement:
             case "BEGIN" | "ANALYZE":
                 return self._begin_or_analyze(verb)
             case _ if verb in _ROW_VERBS or verb == "(":
-                return Rows(self._named())
+                return Rows(None if verb == "SELECT" and self._calls() else self._named())
             case _ if verb in _HARMLESS_VERBS:
                 return Nothing()
             case _:
                 return Other(self._named())
+
+    def _calls(self) -> bool:
+        """`database`.`function`(...: so the servers log a call that has changed rows."""
+        kinds = [Kind.NAME if word.kind is Kind.NAME else word.word for word in self._words]
+        return any(kinds[at : at + 4] == [Kind.NAME, ".", Kind.NAME, "("] for at in range(len(kinds)))
 
     def _begin_or_analyze(self, verb: str) -> Action:
         """Of a transaction and of a table; MariaDB has blocks and statements behind these verbs, too."""

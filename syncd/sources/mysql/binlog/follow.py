@@ -99,7 +99,7 @@ class Follower:
                 raise Unsupported(f"{table}: {error.what}", table=str(table), hint="resync the table") from error
 
     def _refuse_rows(self, action: actions.Rows, shown: str) -> None:
-        for table in sorted(action.tables):
+        for table in sorted(self._tables.schemas if action.tables is None else action.tables):
             if self._tables.wanted(table) and table in self._tables.schemas:
                 raise Unsupported(
                     f"{table}: a session switched to STATEMENT or MIXED; the log holds no rows but {shown!r}",

@@ -29,6 +29,8 @@ _PARTS = r"""
     | (?P<sign>.)
 """
 _WITH_ESCAPES, _WITHOUT = r"""(?:[^{0}\\]|{0}{0}|\\.)*""", "(?:[^{0}]|{0}{0})*"
+_SKIPPED = re.compile(r"(?:/\*.*?\*/|(?!\*/).)*(?:\*/)?", re.DOTALL)
+"""The rest of a comment for other servers: comments may stand in it."""
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 
 
@@ -83,8 +85,8 @@ def _tokens(statement: str, version: int, mariadb: bool, quoting: Quoting) -> It
         at, kind, text = match.end(), match.lastgroup, match.group()
         if kind == "only":
             if not _executed(text, version, mariadb):
-                end = statement.find("*/", at)
-                at = len(statement) if end < 0 else end + 2
+                skipped = _SKIPPED.match(statement, at)
+                at = skipped.end() if skipped else at
         elif kind == "back":
             yield Token(Kind.NAME, text[1:-1].replace("``", "`"))
         elif kind == "double" and quoting.ansi:
