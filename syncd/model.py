@@ -48,7 +48,8 @@ class Column:
     """One column: its Arrow type and what the source itself says of it.
 
     `source_type` is the source's own spelling ("decimal(18,4) unsigned"). `default` is a constant default as the
-    source's text, None without one. `normal_of` names the key column whose normalised twin this is: a column that the
+    source's text, None without one; of a column added while live it is what old rows hold, exactly: bytes as 0x and hex
+    digits, a timestamp in UTC. `normal_of` names the key column whose normalised twin this is: a column that the
     source adds when equal keys may differ in their bytes (case-insensitive text), type binary, ordered as the server's
     collation orders; it exists in every batch and takes the key column's part in hashing, ordering and comparing keys.
     """

@@ -115,12 +115,21 @@ def _default(column: Column) -> Any:
     if column.default is None:
         return None if column.nullable else plain(_zero(column.type))[0]
     if pa.types.is_binary(column.type):
-        return column.default.encode()
+        return bytes.fromhex(column.default.removeprefix("0x"))
     if pa.types.is_decimal(column.type):
         return plain(pa.array([Decimal(column.default)], column.type))[0]
     if pa.types.is_dictionary(column.type):
         return column.default
-    return plain(pa.array([column.default]).cast(column.type))[0]
+    if pa.types.is_duration(column.type):
+        return _microseconds(column.default)
+    kind = pa.timestamp("us") if pa.types.is_timestamp(column.type) else column.type
+    return plain(pa.array([column.default]).cast(kind))[0]
+
+
+def _microseconds(time: str) -> int:
+    hours, minutes, seconds = time.lstrip("-").split(":")
+    size = (int(hours) * 60 + int(minutes)) * 60_000_000 + int(Decimal(seconds) * 1_000_000)
+    return -size if time.startswith("-") else size
 
 
 def _zero(kind: pa.DataType) -> pa.Array:

@@ -12,7 +12,7 @@ from syncd import control
 from syncd.state import Phase
 from syncd.testing.clickhouse_http import Front
 from tests.e2e.harness import Running, running
-from tests.e2e.test_bad_days import ends, fill, right, syncd
+from tests.e2e.test_bad_days import ends, fill, halted, right, syncd
 from tests.services.database import Database
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.chdb]
@@ -176,7 +176,7 @@ def at_target(folder: Path, database: str, table: str) -> list[tuple[int, str, i
         sink.close()
 
 
-def test_a_value_and_a_default_that_the_target_cannot_hold(pair: Database, tmp_path: Path) -> None:
+def test_a_value_that_the_target_cannot_hold_and_a_default_that_is_no_date(pair: Database, tmp_path: Path) -> None:
     """Each halts its table, by name; a value that is mended at the source lets the table go on."""
     with running(tmp_path, pair.port, pair.name, "clickhouse") as run:
         run.wait_live(2)
@@ -198,7 +198,7 @@ def test_a_value_and_a_default_that_the_target_cannot_hold(pair: Database, tmp_p
         run.wait_live(2, 60)
         right(run)
         pair.execute("SET SESSION sql_mode = ''", "ALTER TABLE a ADD COLUMN d DATE NOT NULL DEFAULT '0000-00-00'")
-        assert ".a.d: the default '0000-00-00' is no value of date32" in stopped(run, f"{pair.name}.a")
+        assert "ALTER TABLE a ADD COLUMN d DATE NOT NULL" in halted(run, f"{pair.name}.a")
         assert run.terminate() == 4
 
 

@@ -14,12 +14,15 @@ from syncd.model import Column, Lane, TableId
 from syncd.sinks.clickhouse.ddl import floor, names_in
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.errors import mapped
+from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.options import ClickHouseOptions
 from syncd.sinks.clickhouse.sink import token
 from syncd.sinks.clickhouse.types import Making, held
 from syncd.spi import Mark, Ticket
 
 TABLE = TableId("shop", "items")
+LIMITS = Limits(dates=(-25567, 120529), times=(-25567, 120529))
+"""1900-01-01 to 2299-12-31."""
 
 
 @pytest.mark.parametrize(
@@ -58,11 +61,11 @@ def test_a_comment_is_no_floor() -> None:
         (pa.int64(), "-5", "CAST('-5' AS Int64)"),
         (pa.uint64(), "18446744073709551615", "CAST('18446744073709551615' AS UInt64)"),
         (pa.uint64(), "b'101'", "CAST('5' AS UInt64)"),
-        (pa.float64(), "1e3", "CAST('1000.0' AS Float64)"),
+        (pa.float64(), "0.5", f"reinterpretAsFloat64(toUInt64({0x3FE << 52}))"),
+        (pa.float32(), "-2", f"reinterpretAsFloat32(toUInt32({0xC << 28}))"),
         (pa.decimal128(10, 2), "1.5", "CAST('1.50' AS Decimal(10, 2))"),
         (pa.string(), "it's \\", "'it\\'s \\\\'"),
-        (pa.binary(), "0x00FF", "unhex('00ff')"),
-        (pa.binary(), "a", "unhex('61')"),
+        (pa.binary(), "0x00ff", "unhex('00ff')"),
         (pa.dictionary(pa.int16(), pa.string()), "b", "'b'"),
         (pa.date32(), "2024-02-29", "CAST('2024-02-29' AS Date32)"),
         (pa.timestamp("us"), "1970-01-01 00:00:01.5", "fromUnixTimestamp64Micro(toInt64(1500000), 'UTC')"),
@@ -73,25 +76,34 @@ def test_a_comment_is_no_floor() -> None:
     ids=str,
 )
 def test_defaults_as_literals(kind: pa.DataType, default: str, want: str) -> None:
-    assert literal(TABLE, Column("c", kind, default=default), empty=False) == want
+    assert literal(TABLE, Column("c", kind, default=default), LIMITS, empty=False) == want
 
 
 @pytest.mark.parametrize(
     ("kind", "default"),
-    [(pa.int8(), "300"), (pa.int64(), "now()"), (pa.decimal128(4, 2), "1.234"), (pa.date32(), "0000-00-00")],
+    [
+        (pa.int8(), "300"),
+        (pa.int64(), "9" * 30),
+        (pa.int64(), "now()"),
+        (pa.decimal128(4, 2), "1.234"),
+        (pa.date32(), "0000-00-00"),
+        (pa.date32(), "1899-12-31"),
+        (pa.timestamp("us"), "9999-12-31 23:59:59"),
+        (pa.binary(), "a"),
+    ],
     ids=str,
 )
 def test_a_default_that_is_no_value_halts(kind: pa.DataType, default: str) -> None:
     with pytest.raises(FatalError, match=r"shop\.items\.c"):
-        literal(TABLE, Column("c", kind, default=default), empty=False)
+        literal(TABLE, Column("c", kind, default=default), LIMITS, empty=False)
 
 
 def test_an_implicit_default_that_is_not_known_halts_where_it_would_be_seen() -> None:
     required = Column("c", pa.date32(), nullable=False)
     with pytest.raises(FatalError, match="not known"):
-        literal(TABLE, required, empty=False)
-    assert literal(TABLE, required, empty=True) is not None
-    assert literal(TABLE, replace(required, nullable=True), empty=False) is None
+        literal(TABLE, required, LIMITS, empty=False)
+    assert literal(TABLE, required, LIMITS, empty=True) is not None
+    assert literal(TABLE, replace(required, nullable=True), LIMITS, empty=False) is None
 
 
 def test_types_without_an_exact_home() -> None:

@@ -9,6 +9,7 @@ from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.ddl import column_line, floor, full_name, quoted, raise_floor
 from syncd.sinks.clickhouse.defaults import literal
+from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.present import describe, fingerprint
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
 from syncd.sinks.clickhouse.types import Making, nullable
@@ -17,7 +18,7 @@ from syncd.sinks.clickhouse.types import Making, nullable
 _SYNC = "SETTINGS mutations_sync = 2"
 
 
-def add_columns(client: Client, target: Target, change: SchemaChange, making: Making) -> None:
+def add_columns(client: Client, target: Target, change: SchemaChange, making: Making, limits: Limits) -> None:
     """Every column of `target` that the table has not, at its place; rows that are there show the source's default."""
     present = describe(client, target)
     if present is None:
@@ -28,16 +29,16 @@ def add_columns(client: Client, target: Target, change: SchemaChange, making: Ma
     table = str(target.schema.table)
     count = f"SELECT count() FROM (SELECT 1 FROM {full_name(target)} WHERE {VERSION} < {change.seq} LIMIT 1)"
     empty = client.text(count, doing=f"looking into {full_name(target)}", table=table).strip() == "0"
-    adds = ", ".join(_add(target, column, making, empty) for column in missing)
+    adds = ", ".join(_add(target, column, making, limits, empty=empty) for column in missing)
     client.command(f"ALTER TABLE {full_name(target)} {adds}", doing=f"adding to {full_name(target)}", table=table)
 
 
-def _add(target: Target, column: Column, making: Making, empty: bool) -> str:
+def _add(target: Target, column: Column, making: Making, limits: Limits, *, empty: bool) -> str:
     names = [c.name for c in target.schema.columns]
     at = names.index(column.name)
     line = column_line(column, False, making)
     taken = nullable(column, False, making)
-    default = literal(target.schema.table, column, empty=empty or (taken and not column.nullable))
+    default = literal(target.schema.table, column, limits, empty=empty or (taken and not column.nullable))
     if default is not None:
         # The default stands between the type and the codec.
         kind, codec, rest = line.partition(" CODEC(")
@@ -114,11 +115,11 @@ def expire(client: Client, target: Target, below: int, at_least: int) -> None:
     client.command(f"ALTER TABLE {name} DELETE WHERE {old} {_SYNC}", doing=doing, table=table)
 
 
-def act(client: Client, target: Target, change: SchemaChange, making: Making) -> None:
+def act(client: Client, target: Target, change: SchemaChange, making: Making, limits: Limits) -> None:
     """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
     match change.kind:
         case Ddl.ADD_COLUMN:
-            add_columns(client, target, change, making)
+            add_columns(client, target, change, making, limits)
         case Ddl.TRUNCATE:
             truncate(client, target, change.seq)
         case Ddl.DROP | Ddl.RENAME:

@@ -163,7 +163,7 @@ class ClickHouseSink:
         if change.kind is Ddl.CREATE:
             self.prepare(target)
             return
-        acts.act(self._client, target, change, self._making)
+        acts.act(self._client, target, change, self._making, self._known_limits())
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._context.log("target_kept", table=ddl.full_name(target), statement=change.statement)
         if change.kind is Ddl.ADD_COLUMN:

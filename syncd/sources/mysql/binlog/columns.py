@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncd.model import Column
+from syncd.sources.mysql.binlog import literals
+from syncd.sources.mysql.binlog.control import Query
 from syncd.sources.mysql.binlog.tokens import Kind, Token
 from syncd.sources.mysql.types import arrow_type, base_type
 
@@ -38,8 +40,10 @@ _NO_LENGTH = {"tinyint", "smallint", "mediumint", "int", "bigint", "year", "doub
 _TEXT = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"}
 _BINARY = {"char": "binary", "varchar": "varbinary", "tinytext": "tinyblob", "text": "blob"}
 _BINARY |= {"mediumtext": "mediumblob", "longtext": "longblob"}
+_UNICODE = {"utf8mb4", "utf8mb3", "utf8"}
 _NATIONAL = {"NATIONAL", "NCHAR", "NVARCHAR"}
-_ZERO_DATES = {"date", "datetime", "timestamp"}
+_NO_ZERO = {"date", "datetime", "timestamp", "json"}
+"""Types whose value in old rows is neither 0 nor empty, where they are NOT NULL and have no default."""
 
 
 class Unclear(Exception):
@@ -51,7 +55,8 @@ class Defined:
     """A column as its definition says. `column.charset` is "" where the definition leaves it to the table.
 
     `key`: "primary" or "unique" when the definition makes it one. `computed`: rows that are there already get a value
-    that no constant says.
+    that no constant says, or that is not surely known. The default of a TIMESTAMP is in the session's time zone
+    (`settled`).
     """
 
     column: Column
@@ -72,7 +77,7 @@ class _Definition:
         self._charset = self._collation = self._key = ""
         self._nullable, self._unsigned, self._computed = True, False, False
         self._null_said = False
-        self._default: str | None = None
+        self._default: tuple[Token, str] | None = None
 
     def read(self) -> Defined:
         kind = self._type()
@@ -89,6 +94,7 @@ class _Definition:
         if arrow is None:
             raise Unclear(f"type {kind} {self._charset} is not supported")
         nullable = self._nullable and self._key != "primary"
+        default = self._filling(kind, nullable)
         column = Column(
             self._words[0].text,
             arrow,
@@ -96,15 +102,23 @@ class _Definition:
             kind,
             self._charset if text else "",
             self._collation if text else "",
-            self._default,
+            default,
         )
-        return Defined(column, self._key, self._computed or self._zero(base, nullable))
+        return Defined(column, self._key, self._computed)
 
-    def _zero(self, base: str, nullable: bool) -> bool:
-        """Rows that are there get what no default says: the zero date, an ENUM's first member, the time."""
+    def _filling(self, kind: str, nullable: bool) -> str | None:
+        """What rows that are there get, None for NULL and for 0 or ""; `_computed` is set where it is not known."""
+        base = base_type(kind)
         if base == "timestamp" and not self._null_said:
-            return True
-        return not nullable and self._default is None and base in _ZERO_DATES | {"enum"}
+            self._computed = True  # what it gets depends on a setting of the session
+        if self._default is not None:
+            default = literals.constant(kind, *self._default)
+            self._computed = self._computed or default is None
+            return default
+        if nullable:
+            return None
+        self._computed = self._computed or base in _NO_ZERO
+        return literals.implicit(kind)
 
     # ------------------------------------------------------------------------------------------------------ words
 
@@ -193,7 +207,7 @@ class _Definition:
                 self._nullable = self._null_said = True
             case "NOT":
                 self._next()
-                self._nullable = False
+                self._nullable, self._null_said = False, True
             case "DEFAULT":
                 self._read_default()
             case "AUTO_INCREMENT" | "GENERATED" | "AS":
@@ -264,14 +278,31 @@ class _Definition:
         sign = "-" if self._accept("-") else ""
         self._accept("+")
         token = self._next()
+        if token.word in {"TRUE", "FALSE"}:
+            token = Token(Kind.NUMBER, str(int(token.word == "TRUE")))
         if token.kind in {Kind.TEXT, Kind.NUMBER}:
-            self._default = sign + token.text
-        elif token.word in {"TRUE", "FALSE"}:
-            self._default = str(int(token.word == "TRUE"))
-        elif token.word != "NULL":
+            self._default = token, sign
+        elif token.word == "NULL":
+            self._default = None
+        else:
             self._computed = True
             if self._peek() == "(":
                 self._parentheses()
+
+
+def settled(defined: Defined, query: Query, charset: str) -> Defined:
+    """With what the session says of the default: its time zone, its mode, the character set of the statement."""
+    column = defined.column
+    if column.default is None:
+        return defined
+    if column.default == "" and query.empty_is_null:
+        return replace(defined, computed=True)
+    if not column.default.isascii() and charset not in _UNICODE:
+        return replace(defined, computed=True)  # other character sets are read here in nearly the server's way only
+    if base_type(column.source_type) != "timestamp":
+        return defined
+    default = literals.in_zone(column.default, query.zone)
+    return replace(defined, column=replace(column, default=default), computed=defined.computed or default is None)
 
 
 def _charset(name: str) -> str:

@@ -51,16 +51,20 @@ def checksum_of(event: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement. `charset`: number of the client's collation, 0 where unknown."""
+    """A statement. `charset`: number of the client's collation, 0 where unknown; `zone`: the session's time zone, ""
+    where the statement's effect does not depend on it; `empty_is_null`: an empty literal is NULL (MariaDB)."""
 
     database: str
     text: bytes
     charset: int = 0
     database_charset: int = 0
     quoting: Quoting = PLAIN
+    zone: str = ""
+    empty_is_null: bool = False
 
 
-_ANSI_QUOTES, _NO_BACKSLASH_ESCAPES = 1 << 2, 1 << 20
+_ANSI_QUOTES, _NO_BACKSLASH_ESCAPES, _EMPTY_STRING_IS_NULL = 1 << 2, 1 << 20, 1 << 32
+"""The last is MariaDB's; MySQL's TIME_TRUNCATE_FRACTIONAL has the same bit, and is taken for it to be safe."""
 _SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8}
 """Status variables of a fixed size that are passed over."""
 
@@ -84,7 +88,7 @@ def query(body: bytes, *, load: bool = False) -> Query:
     database = reader.text(name_size)
     reader.take(1)
     charset = database_charset = 0
-    quoting = PLAIN
+    quoting, mode, zone = PLAIN, 0, ""
     while status.left:
         kind = status.number(1)
         if kind == 1:
@@ -93,19 +97,20 @@ def query(body: bytes, *, load: bool = False) -> Query:
         elif kind == 4:
             charset = status.number(2)
             status.take(4)
+        elif kind == 5:
+            zone = status.text(status.number(1))
         elif kind == 8:
             database_charset = status.number(2)
         elif not _skip_status(status, kind):
             break
-    return Query(database, reader.rest(), charset, database_charset, quoting)
+    empty_is_null = bool(mode & _EMPTY_STRING_IS_NULL)
+    return Query(database, reader.rest(), charset, database_charset, quoting, zone, empty_is_null)
 
 
 def _skip_status(status: Reader, kind: int) -> bool:
     """Pass over one status variable; False: its size is not known."""
     if kind in (2, 6):  # catalog; 2 has a zero byte behind
         status.take(status.number(1) + (kind == 2))
-    elif kind == 5:  # time zone
-        status.take(status.number(1))
     elif kind == 11:  # invoker: user and host
         status.take(status.number(1))
         status.take(status.number(1))

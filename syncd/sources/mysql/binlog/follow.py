@@ -18,7 +18,7 @@ import pyarrow as pa
 from syncd.errors import Unsupported
 from syncd.model import Column, Ddl, SchemaChange, TableId, TableSchema
 from syncd.sources.mysql.binlog import actions, alter
-from syncd.sources.mysql.binlog.columns import Defined
+from syncd.sources.mysql.binlog.columns import Defined, settled
 from syncd.sources.mysql.binlog.control import Query
 from syncd.sources.mysql.binlog.tables import Tables
 from syncd.sources.mysql.binlog.tokens import tokens, without_values
@@ -72,6 +72,9 @@ class Follower:
             self._refuse_unread(text, error)
             return Followed()
         action = alter.read(words, query.database, mariadb=self._asking.mariadb, fold=self._asking.fold)
+        if isinstance(action, actions.Alter):
+            added = (replace(one, defined=settled(one.defined, query, charset)) for one in action.added)
+            action = replace(action, added=tuple(added))
         if isinstance(action, actions.Nothing):
             return Followed(rollback=action.rollback, xa=action.xa)
         if isinstance(action, actions.Rows):

@@ -31,7 +31,8 @@ _PARTS = r"""
 _WITH_ESCAPES, _WITHOUT = r"""(?:[^{0}\\]|{0}{0}|\\.)*""", "(?:[^{0}]|{0}{0})*"
 _SKIPPED = re.compile(r"(?:/\*.*?\*/|(?!\*/).)*(?:\*/)?", re.DOTALL)
 """The rest of a comment for other servers: comments may stand in it."""
-_ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
+_ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
+"""By the letter behind the backslash; any other letter is itself. `\\%` and `\\_` keep theirs, for LIKE."""
 
 
 class Kind(Enum):
