@@ -47,6 +47,30 @@ def test_a_compressed_transaction_of_other_tables(mysql9_database: Database) -> 
     assert rows(read(database, start, known)) == [(Op.INSERT, {"id": 1})]
 
 
+def test_compressed_xa_rows_are_refused_for_their_table_only(mysql9_database: Database) -> None:
+    """XA START, XA END and XA PREPARE lie inside of the compressed transaction, with its rows."""
+    database = mysql9_database
+    database.execute("CREATE TABLE a (id INT PRIMARY KEY, v TEXT)", "CREATE TABLE other (id INT PRIMARY KEY, v TEXT)")
+    start, known = log_end(database), schemas(database, "a")
+
+    def branch(table: str) -> None:
+        name = f"'{database.name}'"
+        insert = f"INSERT INTO {table} VALUES (1, {LONG})"
+        ends = [f"XA END {name}", f"XA PREPARE {name}", f"XA COMMIT {name}"]
+        database.execute("SET SESSION binlog_transaction_compression = ON", f"XA START {name}", insert, *ends)
+
+    branch("other")
+    database.execute("SET SESSION binlog_transaction_compression = ON", f"INSERT INTO a VALUES (2, {LONG})")
+    events = read(database, start, known)
+    assert rows(events) == [(Op.INSERT, {"id": 2, "v": "abc" * 300})]
+    for checkpoint in (event for event in events if isinstance(event, Checkpoint)):
+        assert len(rows(read(database, checkpoint.position, known))) == (checkpoint.seq <= seqs(events)[0])
+    branch("a")
+    with pytest.raises(Unsupported, match="rows of an XA transaction") as refused:
+        read(database, start, known)
+    assert refused.value.table == f"{database.name}.a"
+
+
 def test_more_rows_than_compressed_bytes_are_refused(mysql9_database: Database) -> None:
     database = mysql9_database
     database.execute(

@@ -243,6 +243,12 @@ class Decoder:
         self._progress.abandon()
 
     def _query(self, w: Window, index: int) -> Iterator[Event]:
+        rollback = yield from self._statement(w, index)
+        if rollback or not self._progress.inside:
+            yield self._passed(w, index)
+
+    def _statement(self, w: Window, index: int) -> Generator[Event, None, bool]:
+        """What a QUERY event does to tables and to the current transaction; whether it rolls that back as a whole."""
         body = w.body(index)
         if w.kind[index] == kinds.MARIA_QUERY_COMPRESSED:
             body = compressed.query_body(body)
@@ -258,20 +264,30 @@ class Decoder:
             progress.inside = progress.xa = True
         elif followed.rows_follow:
             progress.inside = True
-        elif not progress.inside or (followed.rollback and len(query.text) == len(b"ROLLBACK")):
-            yield self._passed(w, index)
+        return followed.rollback and len(query.text) == len(b"ROLLBACK")
 
     def _payload(self, w: Window, index: int) -> Iterator[Event]:
         """A whole transaction in one event: its rows share the event's bytes as their places."""
         place, size = int(w.place[index]), int(w.size[index])
         given: dict[TableId, int] = {}
+        self._progress.inside = True
         for part in compressed.payload(w.body(index)):
             inner = compressed.inside(part, place, size)
-            odd = np.flatnonzero(~inner.plain)
-            if odd.size:
-                self._unknown(inner, int(odd[0]), int(inner.kind[odd[0]]))
-            yield from self._rows(inner, 0, len(inner), open_=True, given=given)
+            at = 0
+            for odd in [*np.flatnonzero(~inner.plain).tolist(), len(inner)]:
+                yield from self._rows(inner, at, odd, open_=True, given=given)
+                if odd < len(inner):
+                    yield from self._within(inner, odd)
+                at = odd + 1
         yield self._passed(w, index)
+
+    def _within(self, inner: Window, index: int) -> Iterator[Event]:
+        """An event of a payload that needs a look of its own; the transaction ends with the payload alone."""
+        kind = int(inner.kind[index])
+        if kind == kinds.QUERY:
+            yield from self._statement(inner, index)
+        elif kind != kinds.XA_PREPARE:
+            self._unknown(inner, index, kind)
 
     def _unknown(self, w: Window, index: int, kind: int) -> None:
         if kind in kinds.BETWEEN:
