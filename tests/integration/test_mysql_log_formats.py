@@ -9,7 +9,7 @@ import pytest
 
 from syncd.errors import Unsupported
 from syncd.model import Checkpoint, Op, Position
-from tests.integration.log_tools import batches, log_end, read, rows, schemas, seqs
+from tests.integration.log_tools import batches, log_end, read, rows, schemas, seqs, table
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
 
@@ -175,6 +175,32 @@ def test_partial_json_is_refused(mysql9_database: Database) -> None:
     with pytest.raises(Unsupported, match="binlog_row_value_options") as refused:
         read(database, start, known)
     assert refused.value.table == f"{database.name}.a"
+
+
+def test_updates_without_a_partial_column_are_read(mysql9_database: Database) -> None:
+    """A session with PARTIAL_JSON writes the same event for every UPDATE, with or without a JSON column."""
+    database = mysql9_database
+    database.execute(
+        "CREATE TABLE a (id INT PRIMARY KEY, v VARCHAR(9), d DECIMAL(9,2))",
+        "CREATE TABLE j (id INT PRIMARY KEY, j JSON, v INT)",
+        "INSERT INTO a VALUES (1, 'x', 1), (2, NULL, 2)",
+        "INSERT INTO j VALUES (1, NULL, 1), (2, '[]', 2)",
+    )
+    start, known = log_end(database), schemas(database, "a", "j")
+    partial = "SET SESSION binlog_row_value_options = PARTIAL_JSON"
+    updates = ["UPDATE a SET v = 'y', id = id + 2", "UPDATE a SET d = NULL", "UPDATE j SET j = '{\"k\": 1}', v = v + 1"]
+    database.execute(partial, *updates, "SET SESSION binlog_transaction_compression = ON", "UPDATE a SET v = 'z'")
+    database.execute("INSERT INTO a VALUES (9, '', 9)", "UPDATE a SET v = 'plain' WHERE id = 9")
+    events = read(database, start, known)
+    both = [(3, "y", 1), (4, "y", 2), (3, "y", None), (4, "y", None), (3, "z", None), (4, "z", None)]
+    wanted = [(Op.UPDATE, *row) for row in both] + [(Op.INSERT, 9, "", 9), (Op.UPDATE, 9, "plain", 9)]
+    assert [(op, *row.values()) for op, row in rows(events, table(database, "a"))] == wanted
+    found = rows(events, table(database, "j"))
+    assert found == [(Op.UPDATE, {"id": n, "j": '{"k": 1}', "v": n + 1}) for n in (1, 2)]
+    old = [
+        row["id"] for batch in batches(events, table(database, "a")) if batch.before for row in batch.before.to_pylist()
+    ]
+    assert old[:2] == [1, 2]
 
 
 def test_anonymous_transactions_leave_no_gtids(private_mysql80: PrivateServer) -> None:

@@ -9,12 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncd.errors import FatalError
-from syncd.sources.mysql.binlog.kinds import DELETE_ROWS, DELETE_ROWS_V1, TABLE_MAP, WRITE_ROWS, WRITE_ROWS_V1
+from syncd.sources.mysql.binlog.kinds import (
+    DELETE_ROWS,
+    DELETE_ROWS_V1,
+    PARTIAL_UPDATE_ROWS,
+    TABLE_MAP,
+    WRITE_ROWS,
+    WRITE_ROWS_V1,
+)
 from syncd.sources.mysql.binlog.reader import Reader
 from syncd.sources.mysql.binlog.tokens import PLAIN, Quoting
 
 _BEFORE_LENGTHS = 2 + 50 + 4 + 1
-_LENGTHS = {TABLE_MAP: 8, **dict.fromkeys(range(WRITE_ROWS_V1, DELETE_ROWS_V1 + 1), 8)}
+_LENGTHS = {TABLE_MAP: 8, PARTIAL_UPDATE_ROWS: 10, **dict.fromkeys(range(WRITE_ROWS_V1, DELETE_ROWS_V1 + 1), 8)}
 _LENGTHS |= dict.fromkeys(range(WRITE_ROWS, DELETE_ROWS + 1), 10)
 
 

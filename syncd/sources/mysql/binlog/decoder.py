@@ -297,15 +297,7 @@ class Decoder:
             raise FatalError(
                 f"{where} says that events are missing (INCIDENT)", hint="resync all tables of this source"
             )
-        if kind == kinds.PARTIAL_UPDATE_ROWS:
-            table = self._tables.table_of(int.from_bytes(w.body(index)[:6], "little"))
-            if table:
-                raise Unsupported(
-                    f"{table}: {where} holds a partial JSON update",
-                    table=str(table),
-                    hint=f"SET GLOBAL binlog_row_value_options = '' (and in all sessions), then {_RESYNC}",
-                )
-        elif kind == kinds.EXECUTE_LOAD_QUERY:
+        if kind == kinds.EXECUTE_LOAD_QUERY:
             self._follower.refuse_load(control.query(w.body(index), load=True))
         elif not w.flags[index] & kinds.FLAG_IGNORABLE:
             raise Unsupported(

@@ -2,6 +2,10 @@
 
 The k-th rows of all events are walked together to find where every image begins and that the last one ends where its
 event does; then each column of all rows is gathered at once.
+
+PARTIAL_UPDATE_ROWS (MySQL, `binlog_row_value_options=PARTIAL_JSON`; `rows_event.h`, Rows_event) is UPDATE_ROWS with
+value options before each after-image: 0, or 1 and a bitmap of the table's JSON columns, a bit set for each that holds a
+diff.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from syncd.errors import FatalError, Unsupported
 from syncd.model import ChangeBatch, Column, Op, TableSchema
 from syncd.sources.mysql.binlog.arrays import Bools, Bytes, Ints, Views
 from syncd.sources.mysql.binlog.cells import Cells
-from syncd.sources.mysql.binlog.kinds import DELETES, HEADER, INSERTS, UPDATES
+from syncd.sources.mysql.binlog.kinds import DELETES, HEADER, INSERTS, PARTIAL_UPDATE_ROWS, UPDATES
 from syncd.sources.mysql.binlog.plan import Normalise, Plan
+from syncd.sources.mysql.binlog.tablemap import JSON
 
 _OPS = np.zeros(256, np.uint8)
 for _kinds, _op in ((INSERTS, Op.INSERT), (UPDATES, Op.UPDATE), (DELETES, Op.DELETE)):
@@ -113,12 +118,13 @@ class _Images:
 def _images(events: RowEvents, plan: Plan) -> _Images:
     op = _OPS[events.kind]
     updates = op == Op.UPDATE
+    partial = events.kind == PARTIAL_UPDATE_ROWS
     at = _first_images(events, plan, updates)
     found: list[tuple[Ints, Ints, Ints]] = []
     active = np.flatnonzero(at < events.end)
     at = at[active]
     while active.size:
-        last, end = _step(events.views, plan, at, updates[active])
+        last, end = _step(events.views, plan, at, updates[active], partial[active])
         limit = events.end[active]
         if (end > limit).any():
             raise _malformed(plan)
@@ -134,17 +140,35 @@ def _images(events: RowEvents, plan: Plan) -> _Images:
     return _Images(event, first, last, op[event])
 
 
-def _step(views: Views, plan: Plan, at: Ints, updates: Bools) -> tuple[Ints, Ints]:
+def _step(views: Views, plan: Plan, at: Ints, updates: Bools, partial: Bools) -> tuple[Ints, Ints]:
     """From the first image of a row to its last image and to the end of that."""
     end = plan.layout.ends(views, at)
     if not updates.any():
         return at, end
+    after = _behind_options(views, plan, end, partial) if partial.any() else end
     if updates.all():
-        return end, plan.layout.ends(views, end)
-    last = np.where(updates, end, at)
+        return after, plan.layout.ends(views, after)
+    last = np.where(updates, after, at)
     which = np.flatnonzero(updates)
-    end[which] = plan.layout.ends(views, end[which])
+    end[which] = plan.layout.ends(views, after[which])
     return last, end
+
+
+def _behind_options(views: Views, plan: Plan, at: Ints, partial: Bools) -> Ints:
+    """One past the value options where `partial`. Unsupported: a column holds a diff, not a value."""
+    json = sum(column.type == JSON for column in plan.layout.columns)
+    bitmap = (json + 7) // 8
+    options = np.where(partial, views.data[at].astype(np.int64), 0)
+    some = at[options == 1]
+    if (options > 1).any() or (bitmap and some.size and views.blocks(bitmap, some + 1).any()):
+        table = plan.schema.table
+        raise Unsupported(
+            f"{table}: the log holds a partial JSON update",
+            table=str(table),
+            hint="SET GLOBAL binlog_row_value_options = '' (and in all sessions), then resync the table",
+        )
+    behind: Ints = at + partial + options * bitmap
+    return behind
 
 
 def _first_images(events: RowEvents, plan: Plan, updates: Bools) -> Ints:

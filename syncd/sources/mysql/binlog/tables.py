@@ -82,11 +82,6 @@ class Tables:
             self._plans[body, schema.version] = made
         return made
 
-    def table_of(self, number: int) -> TableId | None:
-        """The wanted table that row events call by this number; None: not wanted, or not seen."""
-        plan = self._maps.get(number, (b"", None))[1]
-        return plan.schema.table if plan else None
-
     def groups(self, window: Window, first: int, after: int) -> Iterator[tuple[Plan, Ints, RowEvents]]:
         """The row events of each wanted table: their plan, their index in the window, themselves."""
         index = np.flatnonzero(_ROWS[window.kind[first:after]]) + first
