@@ -22,7 +22,7 @@ from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
-from syncd.errors import ConfigError, StateError, SyncdError, TransientError
+from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
 from syncd.model import Finding, Head, Lane, TableId, TargetPlan
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
@@ -506,17 +506,25 @@ def reconcile(
                         versions = state.schemas()[record.table]
                         pair = versions[max(versions)]
                         end = End(queue, state, parts, source, record)
-                        result = ops_reconcile.reconcile(
-                            source,
-                            sink,
-                            name,
-                            pair.source,
-                            parts.transform(pair.source),
-                            parts.target(name, pair.published),
-                            job.snapshot.chunk_bytes,
-                            partial(end.settled, settle_seconds),
-                        )
-                        result.unsettled = end.stands() or result.unsettled
+                        try:
+                            result = ops_reconcile.reconcile(
+                                source,
+                                sink,
+                                name,
+                                pair.source,
+                                parts.transform(pair.source),
+                                parts.target(name, pair.published),
+                                job.snapshot.chunk_bytes,
+                                partial(end.settled, settle_seconds),
+                            )
+                        except FatalError as error:
+                            if error.table != str(record.table):
+                                raise
+                            # Gone at one end, say: that must not keep the other tables from being compared.
+                            why = "; ".join(filter(None, [end.stands(), str(error)]))
+                            result = Result(record.table, name, unsettled=why)
+                        else:
+                            result.unsettled = end.stands() or result.unsettled
                         said(result)
                         results.append(result)
                 finally:

@@ -58,3 +58,7 @@ def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database,
         assert "nothing was compared" in heap.stderr
         assert "is not copied: " in heap.stdout
         assert reconcile(run, "--table", f"{name}.items").returncode == 0
+        database.execute("DROP TABLE pairs")
+        gone = {result.table.name: result for result in control.reconcile(run.service, run.job)}
+        assert "pairs: dropped, renamed or altered meanwhile" in gone["pairs"].unsettled
+        assert gone["items"].right
