@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from syncd import control
+from syncd import control, failpoints
 from syncd.config import Job, Service, load_job
 from syncd.engine.build import Parts
 from syncd.ops.reconcile import Result
@@ -93,6 +93,15 @@ class Running:
                 stderr=log,
                 env={**os.environ, "SYNCD_FAILPOINTS": str(self.failpoints)},
             )
+
+    def die_at(self, places: Mapping[str, int]) -> None:
+        """Failpoint -> at its how-manieth passing whoever comes by dies."""
+        for name, times in places.items():
+            failpoints.arm(self.failpoints, name, times)
+
+    def deaths_to_come(self) -> list[str]:
+        """The failpoints that have not killed yet."""
+        return sorted(path.name for path in self.failpoints.iterdir())
 
     @property
     def alive(self) -> bool:

@@ -149,11 +149,11 @@ def test_every_row_once(kind: str, sink: str, request: pytest.FixtureRequest, tm
     ) as run:  # fmt: skip
         other = "snapshot.attempt_begun" if sink == "arrival" else "snapshot.attempt_saved"
         # the third death of a reader would be the table's fault
-        order(run.failpoints, {name: times for name, times in LOADS.items() if name != other})
+        run.die_at({name: times for name, times in LOADS.items() if name != other})
         run.wait_for(lambda: phase(run) in DELIVERED)
         deaths = {"deliver.written": 2, "deliver.committed": 3, "capture.published": 3}
-        order(run.failpoints, deaths if sink == "arrival" else CHANGES | deaths)  # marks need no intent
-        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        run.die_at(deaths if sink == "arrival" else CHANGES | deaths)  # marks need no intent
+        run.wait_for(lambda: not run.deaths_to_come())
         database.execute("ALTER TABLE visits ADD COLUMN added INT NOT NULL DEFAULT 42")
         inserts.stop()
         run.wait_live(2)
@@ -270,8 +270,3 @@ def test_a_target_that_is_not_empty_is_left_alone(mariadb_database: Database, tm
         run.wait_live(2)
         assert run.terminate() == 0
         assert_copied(run, mariadb_database)
-
-
-def order(folder: Path, wanted: dict[str, int]) -> None:
-    for name, times in wanted.items():
-        (folder / name).write_text(str(times))

@@ -62,14 +62,14 @@ def test_nothing_is_lost_or_doubled(mariadb_database: Database, tmp_path: Path, 
     workload = Workload(mariadb_database, seed=11)
     workload.create(rows=2000)
     with running(tmp_path, mariadb_database.port, mariadb_database.name, sink, chunk_bytes=20_000) as run:
-        order(run.failpoints, GROUPS[group])
+        run.die_at(GROUPS[group])
         workload.start()
         try:
             run.wait_live(len(TABLES))
             if group == "barrier":
                 mariadb_database.execute("ALTER TABLE items ADD COLUMN added INT NOT NULL DEFAULT 42")
                 mariadb_database.execute("TRUNCATE TABLE pairs")
-            run.wait_for(lambda: not list(run.failpoints.iterdir()))
+            run.wait_for(lambda: not run.deaths_to_come())
         finally:
             workload.stop()
         run.wait_live(len(TABLES))
@@ -87,7 +87,7 @@ def test_a_transaction_that_was_published_in_part(mariadb_database: Database, tm
     mariadb_database.execute("CREATE TABLE large (id INT PRIMARY KEY, n INT NOT NULL, body MEDIUMBLOB NULL)")
     with running(tmp_path, mariadb_database.port, mariadb_database.name, sink) as run:
         run.wait_live(len(TABLES) + 1)
-        order(run.failpoints, {"capture.part_published": 1})
+        run.die_at({"capture.part_published": 1})
         with closing(mariadb_database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
             for number in range(2 * capture.PUBLISH_BYTES // LARGE):
                 workload.transaction(cursor)
@@ -95,7 +95,7 @@ def test_a_transaction_that_was_published_in_part(mariadb_database: Database, tm
                 cursor.execute("REPLACE INTO large VALUES (%s, %s, _binary %s)", values)
                 cursor.execute("UPDATE IGNORE large SET id = id + 100 WHERE id = %s", (rng.randrange(20),))
             connection.commit()
-        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        run.wait_for(lambda: not run.deaths_to_come())
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()
@@ -110,10 +110,10 @@ def test_a_chunk_that_was_written_in_part(mariadb_database: Database, tmp_path: 
     mariadb_database.execute("CREATE TABLE many (id INT PRIMARY KEY, n INT NOT NULL)")
     mariadb_database.many("INSERT INTO many VALUES (%s, %s)", [(i, i) for i in range(rows)])
     run = Running(tmp_path, mariadb_database.port, mariadb_database.name, sink, chunk_bytes=1 << 26)
-    order(run.failpoints, {"snapshot.chunk_part": 1})
+    run.die_at({"snapshot.chunk_part": 1})
     try:
         run.start()
-        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        run.wait_for(lambda: not run.deaths_to_come())
         mariadb_database.execute("DELETE FROM many WHERE id % 3 = 0", "UPDATE many SET n = -n WHERE id % 5 = 0")
         run.wait_live(len(TABLES) + 1)
         run.wait_applied()
@@ -131,10 +131,10 @@ def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink:
     Workload(mariadb_database, seed=14).create(rows=300)
     with running(tmp_path, mariadb_database.port, mariadb_database.name, sink) as run:
         run.wait_live(len(TABLES))
-        order(run.failpoints, {"capture.halt_saved": 1})
+        run.die_at({"capture.halt_saved": 1})
         mariadb_database.execute("UPDATE items SET n = 1", "ALTER TABLE words DROP COLUMN n")
         mariadb_database.execute("UPDATE items SET n = n + id", "DELETE FROM words", "DELETE FROM pairs WHERE a = 1")
-        run.wait_for(lambda: not list(run.failpoints.iterdir()))
+        run.wait_for(lambda: not run.deaths_to_come())
         run.wait_for(lambda: len(run.events("worker_died")) == 1)
         run.wait_applied()
         halted = control.status(run.service)[0].halted
@@ -147,8 +147,3 @@ def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink:
             ("items", True, 300),
             ("pairs", True, 297),
         ]
-
-
-def order(folder: Path, wanted: dict[str, int]) -> None:
-    for name, times in wanted.items():
-        (folder / name).write_text(str(times))

@@ -69,7 +69,7 @@ def test_a_halted_table_gives_its_share_up(tables: Database, tmp_path: Path) -> 
     with running(tmp_path, tables.port, tables.name, "arrival", extra=extra, queue=QUEUE) as run:
         run.wait_live(2, 60)
         refuse(run, "poison")
-        (run.failpoints / "capture.share_given_up").write_text("1")
+        run.die_at({"capture.share_given_up": 1})
         tables.execute("INSERT INTO bad VALUES (1000, 'poison', 0)")
         run.wait_for(lambda: phase(run, "bad") is Phase.HALTED, 60)
         for part in range(4):
@@ -79,7 +79,7 @@ def test_a_halted_table_gives_its_share_up(tables: Database, tmp_path: Path) -> 
                 run.kill()
                 run.start()
         run.wait_for(lambda: phase(run, "bad") is Phase.NEEDS_RESYNC, 60)
-        assert not (run.failpoints / "capture.share_given_up").exists()
+        assert not run.deaths_to_come()
         tables.execute("CREATE TABLE fresh (id INT PRIMARY KEY, v VARCHAR(9))", "INSERT INTO fresh VALUES (1, 'a')")
         run.wait_applied(120)
         run.wait_for(lambda: phase(run, "fresh") is Phase.LIVE, 60)

@@ -80,7 +80,7 @@ def marks(run: Running) -> dict[str, Any]:
 def test_a_snapshot_ends_when_all_is_loaded(kind: str, sink: str, made: Database, tmp_path: Path) -> None:
     """Exit code 0, every value there; also after a death at the last step; a later start does nothing more."""
     run = Running(tmp_path, made.port, made.name, sink, chunk_bytes=20_000, extra="mode: snapshot\n")
-    (run.failpoints / "snapshot.all_marked").write_text("2")
+    run.die_at({"snapshot.all_marked": 2})
     try:
         run.start()
         assert run.ended() == -9, run.tail()
