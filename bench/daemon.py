@@ -17,6 +17,7 @@ from syncd import control
 from syncd.config import load_job
 from syncd.engine.build import Parts
 from syncd.errors import ConfigError, StateError
+from syncd.ops import settle
 from syncd.spi import Queue
 from syncd.state import Phase, State
 from syncd.testing.servers.cache import cache_dir
@@ -131,8 +132,8 @@ class Daemon:
     def wait_applied(self) -> float:
         """Until everything that is committed at the source now is in ClickHouse; when that was."""
         with control.opened_queue(self.service) as queue:
-            head = control.source_head(self.parts, queue)
-        return self.until(lambda queue: control.applied(self.parts, queue, head))
+            head = settle.source_head(self.parts, queue)
+        return self.until(lambda queue: settle.applied(self.parts, queue, head))
 
     def loaded_at(self) -> float:
         """When the last chunk was written and visible, in seconds since 1970."""

@@ -22,6 +22,7 @@ from syncd.catalogue import explain as explain_code
 from syncd.config import Faults, Job, Service
 from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding, TableId
+from syncd.ops import look
 from syncd.ops.reconcile import Result
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
@@ -181,7 +182,7 @@ def list_plugins(service: ServicePath = None, as_json: Json = False) -> None:
 def check(path: JobFile, service: ServicePath = None) -> None:
     """Try connections, grants and server settings."""
     loaded = _service(service)
-    findings = [*control.check(_job(path, loaded), loaded)]
+    findings = [*look.check(_job(path, loaded), loaded)]
     good = _print_findings(finding for finding, _ in findings)
     reached = all(reached for _, reached in findings)
     raise typer.Exit(UNREACHABLE if not reached else RIGHT if good else CONFIG)
@@ -192,7 +193,7 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
     """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
     loaded = _service(service)
     refused = False
-    planned = control.plan(_job(path, loaded), loaded)
+    planned = look.plan(_job(path, loaded), loaded)
     for table in planned.tables:
         schema = table.found.schema
         out.print(f"[bold]{schema.table}[/]  about {table.found.rows:,} rows, {table.found.bytes:,} bytes")

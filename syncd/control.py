@@ -22,18 +22,15 @@ from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
-from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
-from syncd.model import Finding, Head, Lane, TableId, TargetPlan
+from syncd.errors import ConfigError, FatalError, StateError, TransientError
+from syncd.model import TableId
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
-from syncd.spi import Found, Lease, LeaseState, Queue, Sink, Source
-from syncd.state import STANDING, Failure, Phase, State, TableRecord, Wait, Wish, paused_part
+from syncd.ops.settle import End, daemon_runs
+from syncd.spi import Lease, LeaseState, Queue, Sink, Source
+from syncd.state import Failure, Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
-ASSUMED_BYTES_PER_S = 20e6
-"""What a load reads in a second where no throttle is lower: with two readers on a small machine."""
-LOG_MARGIN = 2
-"""Estimates are rough: a load that takes more than this part of the time for which the log is kept is warned of."""
 HEARTBEATS = 3
 """A worker that has not been heard for this many heartbeats is not shown as running."""
 
@@ -93,110 +90,6 @@ def _other_queues(jobs: Sequence[Job]) -> Iterator[ConfigError]:
 
 
 _ONE_QUEUE = "the jobs of one daemon share one queue: say the same of it in each, or give them two data directories"
-
-
-# -- looking before running
-
-
-def check(job: Job, service: Service) -> Iterator[tuple[Finding, bool]]:
-    """Connections, grants and settings of every end, one finding each; never stops at the first.
-
-    With each finding: whether the end that it is about could be reached.
-    """
-    parts = Parts(job, service)
-    yield from ((finding, True) for finding in job.findings)
-    ends: list[tuple[str, Source | Sink]] = [
-        ("source", parts.make_source()),
-        *((f"sink {name}", parts.make_sink(name)) for name in job.sinks),
-    ]
-    for name, end in ends:
-        try:
-            end.open()
-            yield Finding("ok", name, "connected"), True
-            yield from ((finding, True) for finding in end.check())
-            if name == "source" and any(sink.tags != "*" for sink in job.sinks.values()):
-                tables = [found.schema.table for found in cast(Source, end).tables(parts.wants)]
-                yield from ((finding, True) for finding in parts.unmatched_tags(tables))
-        except SyncdError as error:
-            yield Finding("error", name, str(error)), not isinstance(error, TransientError)
-        finally:
-            end.close()
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlan:
-    """One table as a run would copy it: what is at the source, and per sink what it becomes."""
-
-    found: Found
-    refusals: tuple[str, ...]
-    sinks: dict[str, TargetPlan]
-
-
-@dataclass(frozen=True, slots=True)
-class JobPlan:
-    """`findings`: what of the source stands in the way, or may; none of them is "ok" but the load's time."""
-
-    findings: tuple[Finding, ...]
-    tables: list[TablePlan]
-
-
-def plan(job: Job, service: Service) -> JobPlan:
-    """What a run would do, for every wanted table. Reads both ends, writes nothing."""
-    parts = Parts(job, service)
-    source = parts.make_source()
-    source.open()
-    try:
-        found = source.tables(parts.wants)
-        findings = [finding for finding in source.check() if finding.level != "ok"]
-        findings += parts.unmatched_tags([table.schema.table for table in found])
-        kept = source.log_kept()
-    finally:
-        source.close()
-    sinks = {name: parts.make_sink(name) for name in job.sinks}
-    plans = []
-    for sink in sinks.values():
-        sink.open()
-    try:
-        for table, refusals in zip(found, parts.refused(found).values(), strict=True):
-            targets: dict[str, TargetPlan] = {}
-            if not refusals:
-                published = parts.transform(table.schema).schema
-                for name in parts.sinks_of(table.schema.table):
-                    targets[name] = sinks[name].plan(parts.target(name, published))
-            plans.append(TablePlan(table, refusals, targets))
-    finally:
-        for sink in sinks.values():
-            sink.close()
-    if parts.loads:
-        findings += _load_time(parts, plans, kept)
-    return JobPlan(tuple(findings), plans)
-
-
-def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:
-    """How long the load may take, and whether the source keeps its log for so long. Each sink reads by itself."""
-    reads = [(plan.found.rows, plan.found.bytes) for plan in plans for _ in plan.sinks]
-    rows, size = sum(rows for rows, _ in reads), sum(size for _, size in reads)
-    seconds, why = size / ASSUMED_BYTES_PER_S, f"{ASSUMED_BYTES_PER_S / 1e6:g} MB/s, which is an assumption"
-    limit = parts.job.throttle.rows_per_s
-    if limit and rows / limit > seconds:
-        seconds, why = rows / limit, f"{limit:g} rows/s, the throttle"
-    text = f"the load takes about {_long(seconds)}: {rows:,} rows, {size / 1e6:,.0f} MB, at {why}"
-    if parts.captures and kept is not None and seconds > kept / LOG_MARGIN:
-        text += (
-            f"; the source keeps its log for {_long(kept)}: if capture stands still meanwhile (a full queue, a stop of "
-            "the daemon) its place in the log is lost, and the load begins anew"
-        )
-        yield Finding("warning", "load time", text, "let the source keep its log for longer, or load faster")
-    else:
-        yield Finding("ok", "load time", text)
-
-
-def _long(seconds: float) -> str:
-    """A time for people."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} seconds"
 
 
 # -- running
@@ -367,19 +260,22 @@ def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableSt
 # -- telling
 
 
-def wish(service: Service, job: str, change: Callable[[Wish], Wish]) -> Wish:
-    """Change what is asked of a job; the daemon sees it within a second, or at its next start."""
-    with opened_queue(service) as queue, _held(queue, f"job/{job}/wish") as lease:
+@contextmanager
+def _changing(service: Service, job: str) -> Iterator[tuple[Queue, State, Lease]]:
+    """What is asked of a job changes; the daemon sees it within a second, or at its next start."""
+    with opened_queue(service) as queue:
         state = _known_state(service, queue, job)
-        after = change(state.wish())
-        queue.put(lease, state.wish_item(after))
-        return after
+        with _held(queue, f"job/{job}/wish") as lease:
+            yield queue, state, lease
 
 
 def pause(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
     """A write that is under way is finished."""
-    part = paused_part(_known_table(service, job, table), _known_sink(service, job, sink))
-    return wish(service, job, lambda w: replace(w, paused=tuple(sorted({*w.paused, part}))))
+    with _changing(service, job) as (queue, state, lease):
+        part, before = _known_part(state, job, table, sink), state.wish()
+        after = replace(before, paused=tuple(sorted({*before.paused, part})))
+        queue.put(lease, state.wish_item(after))
+        return after
 
 
 def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> dict[str, str]:
@@ -387,10 +283,10 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> di
 
     Answers what it cannot help: tables that halted at capture, with their reasons.
     """
-    part = paused_part(_known_table(service, job, table), _known_sink(service, job, sink))
-    wish(service, job, lambda w: Wish(tuple(p for p in w.paused if part and p != part), stopped=False))
-    with opened_queue(service) as queue, _held(queue, f"job/{job}/wish") as lease:
-        state = State(queue, job)
+    with _changing(service, job) as (queue, state, lease):
+        part = _known_part(state, job, table, sink)
+        after = Wish(tuple(p for p in state.wish().paused if part and p != part), stopped=False)
+        queue.put(lease, state.wish_item(after))
         for record in state.tables(sink):
             if record.phase is Phase.HALTED and record.resume and table in ("", str(record.table)):
                 again = replace(record, phase=record.resume, resume=None, reason="", since=clock())
@@ -404,7 +300,10 @@ def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish
     """The job's processes drain and end; a table or a sink alone is paused."""
     if table or sink:
         return pause(service, job, table=table, sink=sink)
-    return wish(service, job, lambda w: replace(w, stopped=True))
+    with _changing(service, job) as (queue, state, lease):
+        after = replace(state.wish(), stopped=True)
+        queue.put(lease, state.wish_item(after))
+        return after
 
 
 def forget(service: Service, job: str) -> None:
@@ -426,21 +325,19 @@ def _known_state(service: Service, queue: Queue, job: str) -> State:
     return state
 
 
-def _known_table(service: Service, job: str, table: str) -> str:
-    with opened_queue(service) as queue:
-        state = _known_state(service, queue, job)
-        known = {str(record.table) for record in state.tables()} | {str(name) for name in state.halts()}
-    if table and table not in known:
-        raise _unknown(f"job {job} has no table '{table}'", known)
-    return table
-
-
-def _known_sink(service: Service, job: str, sink: str) -> str:
-    with opened_queue(service) as queue:
-        known = cast("dict[str, str]", (_known_state(service, queue, job).meta() or {}).get("sinks", {}))
+def _known_part(state: State, job: str, table: str, sink: str) -> str:
+    _know_tables(state, job, [table] if table else [])
+    known = cast("dict[str, str]", (state.meta() or {}).get("sinks", {}))
     if sink and sink not in known:
         raise _unknown(f"job {job} has no sink '{sink}'", known)
-    return sink
+    return paused_part(table, sink)
+
+
+def _know_tables(state: State, job: str, tables: Iterable[str]) -> None:
+    known = {str(record.table) for record in state.tables()} | {str(name) for name in state.halts()}
+    for table in tables:
+        if table not in known:
+            raise _unknown(f"job {job} has no table '{table}'", known)
 
 
 def _unknown(what: str, known: Iterable[str]) -> ConfigError:
@@ -487,12 +384,11 @@ def reconcile(
 
     Tables that stand still are compared as they are, and their results say so. See also `left_out`.
     """
-    for table in tables:
-        _known_table(service, job.name, table)
     parts = Parts(job, service)
     results = []
     with opened_queue(service) as queue:
         state = State(queue, job.name)
+        _know_tables(state, job.name, tables)
         source = parts.make_source()
         source.open()
         try:
@@ -503,28 +399,7 @@ def reconcile(
                     for record in state.tables(name):
                         if tables and str(record.table) not in tables:
                             continue
-                        versions = state.schemas()[record.table]
-                        pair = versions[max(versions)]
-                        end = End(queue, state, parts, source, record)
-                        try:
-                            result = ops_reconcile.reconcile(
-                                source,
-                                sink,
-                                name,
-                                pair.source,
-                                parts.transform(pair.source),
-                                parts.target(name, pair.published),
-                                job.snapshot.chunk_bytes,
-                                partial(end.settled, settle_seconds),
-                            )
-                        except FatalError as error:
-                            if error.table != str(record.table):
-                                raise
-                            # Gone at one end, say: that must not keep the other tables from being compared.
-                            why = "; ".join(filter(None, [end.stands(), str(error)]))
-                            result = Result(record.table, name, unsettled=why)
-                        else:
-                            result.unsettled = end.stands() or result.unsettled
+                        result = _compared(source, sink, End(queue, state, parts, source, record), settle_seconds)
                         said(result)
                         results.append(result)
                 finally:
@@ -534,8 +409,29 @@ def reconcile(
     return results
 
 
-def daemon_runs(queue: Queue, job: str) -> bool:
-    return any(state.live for state in queue.leases(f"job/{job}/run"))
+def _compared(source: Source, sink: Sink, end: End, settle_seconds: float) -> Result:
+    record, parts = end.record, end.parts
+    versions = end.state.schemas(record.table)[record.table]
+    pair = versions[max(versions)]
+    try:
+        result = ops_reconcile.reconcile(
+            source,
+            sink,
+            record.sink,
+            pair.source,
+            parts.transform(pair.source),
+            parts.target(record.sink, pair.published),
+            parts.job.snapshot.chunk_bytes,
+            partial(end.settled, settle_seconds),
+        )
+    except FatalError as error:
+        if error.table != str(record.table):
+            raise
+        # Gone at one end, say: that must not keep the other tables from being compared.
+        why = "; ".join(filter(None, [end.stands(), str(error)]))
+        return Result(record.table, record.sink, unsettled=why)
+    result.unsettled = end.stands() or result.unsettled
+    return result
 
 
 def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str, str]:
@@ -545,76 +441,6 @@ def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str
         at_sinks = {record.table for record in state.tables()}
         halts = state.halts().items()
         return {str(t): halt.reason for t, halt in halts if t not in at_sinks and (not tables or str(t) in tables)}
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of a table's changes at one sink, for whoever waits for it. No other table or sink is looked at."""
-
-    queue: Queue
-    state: State
-    parts: Parts
-    source: Source
-    record: TableRecord
-
-    def stands(self) -> str:
-        """Why its changes are not applied as they come; "" when they are."""
-        table, sink, state = self.record.table, self.record.sink, self.state
-        now = next((record for record in state.tables(sink) if record.table == table), self.record)
-        if now.phase in STANDING:
-            return f"it is {now.phase}: {now.reason}"
-        if (halt := state.halts().get(table)) is not None:
-            return f"it is HALTED at capture: {halt.reason}"
-        return "it is paused" if state.wish().pauses(sink, table) else ""
-
-    def settled(self, seconds: float) -> str:
-        """Wait until everything committed at the source by now is applied. Why that cannot be, or ""."""
-        if not daemon_runs(self.queue, self.parts.job.name):
-            return "no daemon runs the job"
-        saved = self.state.source()
-        if saved is None:
-            return "capture has not begun"
-        head, deadline = self.source.head(saved.epoch), time.monotonic() + seconds
-        ends: dict[Lane, int] | None = None
-        while time.monotonic() < deadline:
-            if reason := self.stands():
-                return reason
-            if ends is None and _published(self.state, head):
-                ends = {lane: end for lane, (_, end) in self._lanes()}
-            # A busy table's lanes may never all be empty at once.
-            if ends is not None and all(start >= ends.get(lane, 0) for lane, (start, _) in self._lanes()):
-                return ""
-            time.sleep(0.1)
-        return f"its changes were not applied within {seconds:g} s"
-
-    def _lanes(self) -> list[tuple[Lane, tuple[int, int]]]:
-        tag, lanes = self.parts.tag(self.record.table), self.queue.lanes(self.parts.group(self.record.sink))
-        return [(lane, borders) for lane, borders in lanes.items() if lane.tag == tag]
-
-
-def source_head(parts: Parts, queue: Queue) -> Head:
-    """The source's low watermark now, in the epoch of the job's saved state."""
-    record = State(queue, parts.job.name).source()
-    source = parts.make_source()
-    source.open()
-    try:
-        return source.head(1 if record is None else record.epoch)
-    finally:
-        source.close()
-
-
-def applied(parts: Parts, queue: Queue, head: Head) -> bool:
-    """Everything before `head` is at every sink. The lanes are looked at after the record: see `SourceRecord`."""
-    groups = [parts.group(sink) for sink in parts.job.sinks]
-    return _published(State(queue, parts.job.name), head) and all(
-        start >= end for group in groups for start, end in queue.lanes(group).values()
-    )
-
-
-def _published(state: State, head: Head) -> bool:
-    """Everything before `head` is in the queue."""
-    record = state.source()
-    return record is not None and record.seq >= head.seq
 
 
 def as_json(value: object) -> str:

@@ -25,6 +25,7 @@ from syncd.engine.build import Parts
 from syncd.engine.job import JobRunner
 from syncd.errors import FatalError
 from syncd.model import ChangeBatch, Head, Op
+from syncd.ops import settle
 from syncd.printing import print_results
 from syncd.progress import Progress
 from syncd.spi import Ticket
@@ -112,8 +113,8 @@ class Director:
             return False
         if self._head is None:
             self.end()
-            self._head = control.source_head(self._parts, queue)
-        return control.applied(self._parts, queue, self._head)
+            self._head = settle.source_head(self._parts, queue)
+        return settle.applied(self._parts, queue, self._head)
 
 
 def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: float) -> None:

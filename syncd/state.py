@@ -269,7 +269,8 @@ class State:
 
     def forgotten(self) -> Epochs:
         """Of the job's lives that were forgotten: the next one uses larger ones only."""
-        return Epochs(*json.loads(self._queue.get(self._forgotten) or b"[]"))
+        with _whole(self._forgotten):
+            return Epochs(*json.loads(self._queue.get(self._forgotten) or b"[]"))
 
     def readers(self) -> int:
         """How many readers have a chunk."""

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.errors import BatchError, FatalError
-from syncd.model import ChangeBatch, TableSchema
+from syncd.model import ChangeBatch, TableSchema, Target
+from syncd.spi import Sink
+from syncd.state import TableRecord
 
 
 def join(schema: TableSchema, parts: Sequence[ChangeBatch]) -> ChangeBatch:
@@ -39,3 +41,14 @@ def refused(batch: ChangeBatch, key: Sequence[str], error: BatchError) -> FatalE
         hint="mend the row at the source, or the target, then `syncd jobs resume`",
         code="E130",
     )
+
+
+def refuse_rows(sink: Sink, target: Target, record: TableRecord) -> None:
+    """FatalError: the target of a load that has written nothing yet has rows."""
+    if any(part.num_rows for part in sink.scan(target, None, None)):
+        raise FatalError(
+            f"{record.table}: the target at {record.sink} holds rows that this load did not write",
+            table=str(record.table),
+            hint="drop the target table, then `syncd jobs resume`",
+            code="E192",
+        )

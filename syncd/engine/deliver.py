@@ -21,7 +21,7 @@ import structlog
 
 from syncd import codec, partition
 from syncd.engine import barrier
-from syncd.engine.batches import join, refused
+from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import HANG_SECONDS, IDLE_SECONDS, Parts, clock
 from syncd.engine.lease import Keeper, acquire
 from syncd.engine.process import Link
@@ -175,13 +175,8 @@ class Deliverer:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         target = self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published)
         self._sink.prepare(target, max(record.newest, record.head.seq))
-        if self._parts.loads and any(part.num_rows for part in self._sink.scan(target, None, None)):
-            raise FatalError(
-                f"{record.table}: the target at {record.sink} holds rows that this load did not write",
-                table=str(record.table),
-                hint="drop the target table, then `syncd jobs resume`",
-                code="E192",
-            )
+        if self._parts.loads:
+            refuse_rows(self._sink, target, record)
         failpoint("snapshot.prepared")
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))

@@ -119,11 +119,8 @@ class Link:
         try:
             self.send(InHand(table))
             yield
-            self.send(InHand(None))
-        except SyncdError:
-            self.send(InHand(None))  # an answer, not a death
-            raise
         finally:
+            self.send(InHand(None))  # an error is an answer, too, not a death
             self._one.release()
 
     def beat(self) -> None:

@@ -92,10 +92,15 @@ def settle(parts: Parts, queue: Queue) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by its user only: an option may be a password in the clear."""
+    """Durably, whole or not at all, and readable by its user only: an option may be a password in the clear."""
     part = path.with_suffix(".part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

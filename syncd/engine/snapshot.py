@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.engine.batches import join, refused
+from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
 from syncd.engine.process import Link, open_source
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError, Unsupported
@@ -400,13 +400,7 @@ class Reader:
             sink.apply(target, SchemaChange(Ddl.TRUNCATE, published, record.epoch, "the load begins"))
             if first is not last:
                 sink.apply(target, SchemaChange(Ddl.ADD_COLUMN, published, seq, "columns added before the load"))
-            if any(part.num_rows for part in sink.scan(target, None, None)):
-                raise FatalError(
-                    f"{record.table}: the target at {record.sink} holds rows that this load did not write",
-                    table=str(record.table),
-                    hint="drop the target table, then `syncd jobs resume`",
-                    code="E192",
-                )
+            refuse_rows(sink, target, record)
 
         _until_done(self._link, empty)
 

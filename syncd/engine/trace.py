@@ -38,11 +38,11 @@ def trace(parts: Parts, queue: Queue, table: TableId, key: str) -> Iterator[Chan
     """Found through the key's lane, the key filter of each message, and the key itself; never by hash alone."""
     state = State(queue, parts.job.name)
     versions = state.schemas(table)[table]
-    if not versions[max(versions)].published.key:
+    schema = versions[max(versions)].published
+    if not schema.key:
         hint = "look for the row at both ends; `syncd reconcile` counts how often each is there"
         raise FatalError(f"{table} has no key by which a row could be traced", table=str(table), hint=hint, code="E193")
-    wanted = partition.key_text(versions[max(versions)].published, key)
-    schema = versions[max(versions)].published
+    wanted = partition.key_text(schema, key)
     key_values = wanted.to_pylist()[0]
     if schema.identity != schema.key:
         # The normalised form of a key under a collation is known to the source alone: every lane is read through.

@@ -17,6 +17,7 @@ from typing import Any
 from syncd import control, failpoints
 from syncd.config import Job, Service, load_job
 from syncd.engine.build import Parts
+from syncd.ops import settle
 from syncd.ops.reconcile import Result
 from syncd.spi import Queue
 from syncd.state import Phase, State
@@ -182,8 +183,8 @@ class Running:
         """Everything that is committed at the source now is at the sink."""
         queue = self.queue
         assert queue is not None
-        head = control.source_head(self.parts, queue)
-        self.wait_for(lambda: control.applied(self.parts, queue, head), seconds)
+        head = settle.source_head(self.parts, queue)
+        self.wait_for(lambda: settle.applied(self.parts, queue, head), seconds)
 
     def copied(self, table: str) -> Counter[tuple[Any, ...]]:
         """What the sink holds, each row as often as it is there; the daemon is down."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd import control
 from syncd.config import Job, Service, load_job
 from syncd.model import Finding
+from syncd.ops import look
 from syncd.testing.servers import MySQL9
 from tests.services.database import Database, connect, fresh_database
 from tests.services.fixtures import PrivateServer
@@ -37,7 +37,7 @@ def job(database: Database, folder: Path, source: str = "", more: str = "") -> t
 
 
 def findings(database: Database, folder: Path, source: str = "", more: str = "") -> dict[str, Finding]:
-    return {f.subject: f for f in control.plan(*job(database, folder, source, more)).findings}
+    return {f.subject: f for f in look.plan(*job(database, folder, source, more)).findings}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,7 +87,7 @@ def test_a_log_that_is_gone_before_the_load_is_done(kind: str, request: pytest.F
         found = findings(database, tmp_path, more=slow)["load time"]
         assert found.level == "warning"
         assert "1 rows/s, the throttle; the source keeps its log for 60 minutes" in found.text
-        rows = sum(plan.found.rows for plan in control.plan(*job(database, tmp_path)).tables)
+        rows = sum(plan.found.rows for plan in look.plan(*job(database, tmp_path)).tables)
         assert 4000 < rows < 6000
         assert f"{2 * rows:,} rows" in found.text  # once for each sink
         quick = findings(database, tmp_path)["load time"]
@@ -108,7 +108,7 @@ def test_two_tables_with_one_target(mariadb_database: Database, tmp_path: Path) 
     path = Path(loaded.path)
     rules = f'"{name}.*": {{}}, {name}.old: {{to: orders}}, {name}.other: {{to: log}}'
     path.write_text(path.read_text().replace(f'"{name}.*": {{}}', rules))
-    refusals = {plan.found.schema.table.name: plan.refusals for plan in control.plan(load_job(path), service).tables}
+    refusals = {plan.found.schema.table.name: plan.refusals for plan in look.plan(load_job(path), service).tables}
     assert (refusals["orders"], refusals["other"]) == ((), ())
     what = f"{name}.old and {name}.orders both go to {name}.orders at sink one, and {name}.orders has it"
     assert what in "".join(refusals["old"])

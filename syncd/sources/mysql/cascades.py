@@ -6,17 +6,17 @@ later does so above it, and logs the rows, unless `innodb_native_foreign_keys` a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from syncd.model import TableId
-from syncd.sources.mysql.connect import Connection, rows, server
+from syncd.sources.mysql.connect import Connection, per_table, server, variables
 
 _KEYS = (
     "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule "
     "FROM information_schema.referential_constraints WHERE {where}"
 )
+_NATIVE = "innodb_native_foreign_keys"
 _QUIET = {"RESTRICT", "NO ACTION"}
-_PART = 200
 
 
 def logged(connection: Connection) -> bool:
@@ -24,24 +24,18 @@ def logged(connection: Connection) -> bool:
     at = server(connection)
     if at.mariadb or not at.at_least(9, 6, 0):
         return False
-    found = rows(connection, "SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
-    return not found or str(found[0][1]).upper() == "OFF"
+    return variables(connection, _NATIVE).get(_NATIVE, "OFF").upper() == "OFF"
 
 
-def silent(connection: Connection, tables: Iterable[TableId]) -> Mapping[TableId, list[str]]:
+def silent(connection: Connection, tables: Sequence[TableId]) -> Mapping[TableId, list[str]]:
     """Child table -> its foreign keys that change its rows without a line in the log, as texts for people."""
     if logged(connection):
         return {}
     found: dict[TableId, list[str]] = {}
-    ids = [*tables]
-    for start in range(0, len(ids), _PART):
-        part = ids[start : start + _PART]
-        where = " OR ".join(["(constraint_schema = %s AND table_name = %s)"] * len(part))
-        words = [word for table in part for word in table]
-        for database, table, name, *acts in rows(connection, _KEYS.format(where=where), words):
-            rules = [
-                f"ON {event} {act}" for event, act in zip(("DELETE", "UPDATE"), acts, strict=True) if act not in _QUIET
-            ]
-            if rules:
-                found.setdefault(TableId(database, table), []).append(f"foreign key {name} {' '.join(rules)}")
+    for database, table, name, *acts in per_table(connection, _KEYS, tables, database="constraint_schema"):
+        rules = [
+            f"ON {event} {act}" for event, act in zip(("DELETE", "UPDATE"), acts, strict=True) if act not in _QUIET
+        ]
+        if rules:
+            found.setdefault(TableId(database, table), []).append(f"foreign key {name} {' '.join(rules)}")
     return found

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow as pa
 from syncd.errors import FatalError, TransientError, Unsupported
 from syncd.model import Column, Finding, TableId, TableSchema
 from syncd.sources.mysql import cascades, collation, types
-from syncd.sources.mysql.connect import Connection, Row, Server, quoted, rows, server
+from syncd.sources.mysql.connect import Connection, Row, Server, per_table, quoted, rows, server
 from syncd.sources.mysql.faults import code_of
 from syncd.sources.mysql.grants import granted, may_lock
 from syncd.spi import Found
@@ -84,7 +84,7 @@ def _names(connection: Connection, wanted: Callable[[TableId], bool]) -> list[Ta
 
 def _listed(connection: Connection, ids: Sequence[TableId]) -> list[_Table]:
     """What the server says of the tables. It opens each of them to answer: so only of those that are wanted."""
-    found = _per_table(connection, _TABLES, ids)
+    found = per_table(connection, _TABLES, ids)
     listed = [_Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "") for r in found]
     return sorted(listed, key=lambda table: table.id)
 
@@ -109,14 +109,6 @@ def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> S
         rows(connection, "ROLLBACK")
 
 
-def _per_table(connection: Connection, sql: str, ids: Sequence[TableId]) -> Iterable[Row]:
-    """Rows of an information_schema query with `{where}`, a few hundred tables at a time."""
-    for start in range(0, len(ids), 200):
-        part = ids[start : start + 200]
-        where = " OR ".join(["(table_schema = %s AND table_name = %s)"] * len(part))
-        yield from rows(connection, sql.format(where=where), [word for table in part for word in table])
-
-
 def _columns(connection: Connection, listed: Sequence[_Table]) -> Mapping[TableId, list[Row]]:
     sql = (
         "SELECT table_schema, table_name, column_name, column_default, is_nullable, column_type, character_set_name, "
@@ -124,7 +116,7 @@ def _columns(connection: Connection, listed: Sequence[_Table]) -> Mapping[TableI
         "ORDER BY table_schema, table_name, ordinal_position"
     )
     found: dict[TableId, list[Row]] = {}
-    for row in _per_table(connection, sql, [t.id for t in listed]):
+    for row in per_table(connection, sql, [t.id for t in listed]):
         found.setdefault(TableId(row[0], row[1]), []).append(row[2:])
     return found
 
@@ -141,7 +133,7 @@ def indexes(connection: Connection, ids: Sequence[TableId]) -> Mapping[TableId, 
         "ORDER BY table_schema, table_name, index_name, seq_in_index"
     )
     parts: dict[tuple[TableId, str], list[Row]] = {}
-    for row in _per_table(connection, sql, ids):
+    for row in per_table(connection, sql, ids):
         parts.setdefault((TableId(row[0], row[1]), row[2]), []).append(row[3:])
     found: dict[TableId, list[Index]] = {}
     for (table, name), of_index in parts.items():

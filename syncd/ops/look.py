@@ -1,0 +1,119 @@
+"""Looking before running: `check` tries every end, `plan` says what a run would do. Neither changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from syncd.config import Job, Service
+from syncd.engine.build import Parts
+from syncd.errors import SyncdError, TransientError
+from syncd.model import Finding, TargetPlan
+from syncd.spi import Found, Sink, Source
+
+ASSUMED_BYTES_PER_S = 20e6
+"""What a load reads in a second where no throttle is lower: with two readers on a small machine."""
+LOG_MARGIN = 2
+"""Estimates are rough: a load that takes more than this part of the time for which the log is kept is warned of."""
+
+
+def check(job: Job, service: Service) -> Iterator[tuple[Finding, bool]]:
+    """Connections, grants and settings of every end, one finding each; never stops at the first.
+
+    With each finding: whether the end that it is about could be reached.
+    """
+    parts = Parts(job, service)
+    yield from ((finding, True) for finding in job.findings)
+    ends: list[tuple[str, Source | Sink]] = [
+        ("source", parts.make_source()),
+        *((f"sink {name}", parts.make_sink(name)) for name in job.sinks),
+    ]
+    for name, end in ends:
+        try:
+            end.open()
+            yield Finding("ok", name, "connected"), True
+            yield from ((finding, True) for finding in end.check())
+            if name == "source" and any(sink.tags != "*" for sink in job.sinks.values()):
+                tables = [found.schema.table for found in cast(Source, end).tables(parts.wants)]
+                yield from ((finding, True) for finding in parts.unmatched_tags(tables))
+        except SyncdError as error:
+            yield Finding("error", name, str(error)), not isinstance(error, TransientError)
+        finally:
+            end.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """One table as a run would copy it: what is at the source, and per sink what it becomes."""
+
+    found: Found
+    refusals: tuple[str, ...]
+    sinks: dict[str, TargetPlan]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """`findings`: what of the source stands in the way, or may; none of them is "ok" but the load's time."""
+
+    findings: tuple[Finding, ...]
+    tables: list[TablePlan]
+
+
+def plan(job: Job, service: Service) -> JobPlan:
+    """What a run would do, for every wanted table. Reads both ends, writes nothing."""
+    parts = Parts(job, service)
+    source = parts.make_source()
+    source.open()
+    try:
+        found = source.tables(parts.wants)
+        findings = [finding for finding in source.check() if finding.level != "ok"]
+        findings += parts.unmatched_tags([table.schema.table for table in found])
+        kept = source.log_kept()
+    finally:
+        source.close()
+    sinks = {name: parts.make_sink(name) for name in job.sinks}
+    plans = []
+    for sink in sinks.values():
+        sink.open()
+    try:
+        for table, refusals in zip(found, parts.refused(found).values(), strict=True):
+            targets: dict[str, TargetPlan] = {}
+            if not refusals:
+                published = parts.transform(table.schema).schema
+                for name in parts.sinks_of(table.schema.table):
+                    targets[name] = sinks[name].plan(parts.target(name, published))
+            plans.append(TablePlan(table, refusals, targets))
+    finally:
+        for sink in sinks.values():
+            sink.close()
+    if parts.loads:
+        findings += _load_time(parts, plans, kept)
+    return JobPlan(tuple(findings), plans)
+
+
+def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:
+    """How long the load may take, and whether the source keeps its log for so long. Each sink reads by itself."""
+    reads = [(plan.found.rows, plan.found.bytes) for plan in plans for _ in plan.sinks]
+    rows, size = sum(rows for rows, _ in reads), sum(size for _, size in reads)
+    seconds, why = size / ASSUMED_BYTES_PER_S, f"{ASSUMED_BYTES_PER_S / 1e6:g} MB/s, which is an assumption"
+    limit = parts.job.throttle.rows_per_s
+    if limit and rows / limit > seconds:
+        seconds, why = rows / limit, f"{limit:g} rows/s, the throttle"
+    text = f"the load takes about {_long(seconds)}: {rows:,} rows, {size / 1e6:,.0f} MB, at {why}"
+    if parts.captures and kept is not None and seconds > kept / LOG_MARGIN:
+        text += (
+            f"; the source keeps its log for {_long(kept)}: if capture stands still meanwhile (a full queue, a stop of "
+            "the daemon) its place in the log is lost, and the load begins anew"
+        )
+        yield Finding("warning", "load time", text, "let the source keep its log for longer, or load faster")
+    else:
+        yield Finding("ok", "load time", text)
+
+
+def _long(seconds: float) -> str:
+    """A time for people."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"

@@ -1,0 +1,85 @@
+"""Whether what was committed at the source has arrived: of a whole job, and of one table at one sink."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from syncd.engine.build import Parts
+from syncd.model import Head, Lane
+from syncd.spi import Queue, Source
+from syncd.state import STANDING, State, TableRecord
+
+
+def daemon_runs(queue: Queue, job: str) -> bool:
+    return any(state.live for state in queue.leases(f"job/{job}/run"))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a table's changes at one sink, for whoever waits for it. No other table or sink is looked at."""
+
+    queue: Queue
+    state: State
+    parts: Parts
+    source: Source
+    record: TableRecord
+
+    def stands(self) -> str:
+        """Why its changes are not applied as they come; "" when they are."""
+        table, sink, state = self.record.table, self.record.sink, self.state
+        now = next((record for record in state.tables(sink) if record.table == table), self.record)
+        if now.phase in STANDING:
+            return f"it is {now.phase}: {now.reason}"
+        if (halt := state.halts().get(table)) is not None:
+            return f"it is HALTED at capture: {halt.reason}"
+        return "it is paused" if state.wish().pauses(sink, table) else ""
+
+    def settled(self, seconds: float) -> str:
+        """Wait until everything committed at the source by now is applied. Why that cannot be, or ""."""
+        if not daemon_runs(self.queue, self.parts.job.name):
+            return "no daemon runs the job"
+        saved = self.state.source()
+        if saved is None:
+            return "capture has not begun"
+        head, deadline = self.source.head(saved.epoch), time.monotonic() + seconds
+        ends: dict[Lane, int] | None = None
+        while time.monotonic() < deadline:
+            if reason := self.stands():
+                return reason
+            if ends is None and _published(self.state, head):
+                ends = {lane: end for lane, (_, end) in self._lanes()}
+            # A busy table's lanes may never all be empty at once.
+            if ends is not None and all(start >= ends.get(lane, 0) for lane, (start, _) in self._lanes()):
+                return ""
+            time.sleep(0.1)
+        return f"its changes were not applied within {seconds:g} s"
+
+    def _lanes(self) -> list[tuple[Lane, tuple[int, int]]]:
+        tag, lanes = self.parts.tag(self.record.table), self.queue.lanes(self.parts.group(self.record.sink))
+        return [(lane, borders) for lane, borders in lanes.items() if lane.tag == tag]
+
+
+def source_head(parts: Parts, queue: Queue) -> Head:
+    """The source's low watermark now, in the epoch of the job's saved state."""
+    record = State(queue, parts.job.name).source()
+    source = parts.make_source()
+    source.open()
+    try:
+        return source.head(1 if record is None else record.epoch)
+    finally:
+        source.close()
+
+
+def applied(parts: Parts, queue: Queue, head: Head) -> bool:
+    """Everything before `head` is at every sink. The lanes are looked at after the record: see `SourceRecord`."""
+    groups = [parts.group(sink) for sink in parts.job.sinks]
+    return _published(State(queue, parts.job.name), head) and all(
+        start >= end for group in groups for start, end in queue.lanes(group).values()
+    )
+
+
+def _published(state: State, head: Head) -> bool:
+    """Everything before `head` is in the queue."""
+    record = state.source()
+    return record is not None and record.seq >= head.seq
