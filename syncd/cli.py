@@ -262,8 +262,8 @@ def _print_status(job: control.JobStatus) -> None:
         out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})", markup=False)
     for line in control.wait_lines(job):
         out.print(f"  {line}", markup=False)
-    for table, reason in job.halted.items():
-        out.print(f"  {table} HALTED at capture {control.ago(job.halted_since[table])}: {reason}", markup=False)
+    for table, halt in job.halted.items():
+        out.print(f"  {table} HALTED at capture {control.ago(halt.at)}: {halt.reason}", markup=False)
     grid = grid_of("table", "sink", "state", "chunks", "rows loaded", "waiting", "since", "reason")
     for row in job.tables:
         record = row.record

@@ -1,4 +1,6 @@
-"""Every verb of syncd once. The CLI only calls these and prints what they answer; so will every other face.
+"""The verbs on jobs and on what they have saved (those on a job before it runs: `ops.look`), each once.
+
+The CLI only calls these and prints what they answer; so will every other face.
 
 What concerns a running daemon goes through the saved state, so that it is valid while the daemon is down, too.
 """
@@ -28,7 +30,7 @@ from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
 from syncd.ops.settle import End, daemon_runs
 from syncd.spi import Lease, LeaseState, Queue, Sink, Source
-from syncd.state import Failure, Phase, State, TableRecord, Wait, Wish, paused_part
+from syncd.state import Failure, Halt, Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
 HEARTBEATS = 3
@@ -146,8 +148,7 @@ class JobStatus:
     lag: float | None
     workers: tuple[WorkerStatus, ...]
     tables: tuple[TableStatus, ...]
-    halted: dict[str, str]
-    halted_since: dict[str, int]
+    halted: dict[str, Halt]
     failed: Failure | None
     waits: dict[str, Wait]
     queue_bytes: int
@@ -187,7 +188,6 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
     age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
     lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
     used, limit = queue.usage()
-    halts = {str(table): halt for table, halt in state.halts().items()}
     return JobStatus(
         job,
         _job_state(workers, state, age, heard),
@@ -196,8 +196,7 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
         lag,
         workers,
         tuple(_table(queue, state, job, table) for table in state.tables()),
-        {table: halt.reason for table, halt in halts.items()},
-        {table: halt.at for table, halt in halts.items()},
+        {str(table): halt for table, halt in state.halts().items()},
         state.failure(),
         state.waits(),
         used,
@@ -464,9 +463,9 @@ def ago(micros: int) -> str:
 
 def status_facts(job: JobStatus) -> dict[str, object]:
     return {
-        **asdict(replace(job, tables=(), waits={}, failed=None)),
+        **asdict(replace(job, tables=(), halted={}, waits={}, failed=None)),
         "failed": None if job.failed is None else {"reason": job.failed.reason, "since": when(job.failed.since)},
-        "halted_since": {table: when(at) for table, at in job.halted_since.items()},
+        "halted": {table: {"reason": halt.reason, "since": when(halt.at)} for table, halt in job.halted.items()},
         "waits": {name: {"reason": wait.reason, "since": when(wait.since)} for name, wait in job.waits.items()},
         "tables": [
             {

@@ -1,15 +1,12 @@
 """The delivery operator: lanes in order, merged by key, written to the sink, then committed.
 
-`work` is the process: it holds the group's lease and, where the sink lives in one process only, the sink itself. Each
-of its threads runs a `Deliverer`, which owns the tags that hash to it; a table's lanes always belong to one thread.
+A table's lanes always belong to one `Deliverer`; `deliver_process` runs them.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,10 +19,7 @@ import structlog
 from syncd import codec, partition
 from syncd.engine import barrier
 from syncd.engine.batches import join, refuse_rows, refused
-from syncd.engine.build import HANG_SECONDS, IDLE_SECONDS, Parts, clock
-from syncd.engine.lease import Keeper, acquire
-from syncd.engine.process import Link
-from syncd.engine.remote import HostedSink, SinkHost, SinkServer
+from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Hop, Kind, Lane, Op, Stored, TableId, Target
@@ -83,7 +77,7 @@ class Deliverer:
         """`numbers`: of this deliverer's writes, unlike those of any other of the lease.
 
         `waits` hears (why, tag), `doing` each step before it is made, `in_hand` is held while a table is worked on: see
-        `Link`.
+        `engine.process.Link`.
         """
         self._parts = parts
         self._sink_name = sink_name
@@ -370,137 +364,3 @@ def _rows_in_front(stored: Sequence[Stored]) -> list[Stored]:
         if item.message.kind is not Kind.ROWS:
             return list(stored[:place])
     return list(stored)
-
-
-def work(link: Link, parts: Parts, sink_name: str) -> None:
-    """The deliver process of one sink."""
-    queue = parts.make_queue()
-    queue.open()
-    try:
-        name = f"job/{parts.job.name}/deliver/{sink_name}"
-        lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
-        if lease is None:
-            return
-        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
-            _with_sink(link, parts, sink_name, lease, keeper)
-    finally:
-        queue.close()
-
-
-def _with_sink(link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: Keeper) -> None:
-    traits = parts.make_sink(sink_name).traits()
-    if traits.scope == "any process":
-        link.send("ready")
-        _run_threads(link, parts, sink_name, lease, keeper, lambda: parts.make_sink(sink_name))
-        return
-    host = _hosted(link, keeper, lambda: parts.make_sink(sink_name))
-    if host is None:
-        return
-    server = SinkServer(parts.socket(sink_name), host, traits, link.in_hand)
-    server.start()
-    link.send("ready")
-    try:
-        _run_threads(link, parts, sink_name, lease, keeper, lambda: HostedSink(host, traits))
-    finally:
-        server.stop()
-        host.close()
-
-
-def _hosted(link: Link, keeper: Keeper, make: Callable[[], Sink]) -> SinkHost | None:
-    """The sink in its own thread, once it could be opened; None when told to stop first."""
-    while not link.stop.is_set():
-        keeper.beat()
-        host = SinkHost(make)
-        link.step("opening the sink")
-        try:
-            host.open()
-        except TransientError as error:
-            log.warning("sink_unreachable", error=str(error))
-            link.waits(str(error))
-            link.stop.wait(error.retry_after)
-        else:
-            link.step("")
-            link.waits("")
-            keeper.done()
-            return host
-    return None
-
-
-def _run_threads(
-    link: Link, parts: Parts, sink_name: str, lease: Lease, keeper: Keeper, make_sink: Callable[[], Sink]
-) -> None:
-    count = parts.service.workers
-    failures: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            _run(link, parts, sink_name, lease, keeper, make_sink(), number, count)
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            failures.append(error)
-            link.stop.set()
-
-    threads = [threading.Thread(target=run, args=(n,), name=f"lanes {n}") for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-def _run(
-    link: Link,
-    parts: Parts,
-    sink_name: str,
-    lease: Lease,
-    keeper: Keeper,
-    sink: Sink,
-    number: int,
-    count: int,
-) -> None:
-    queue = parts.make_queue()
-    queue.open()
-    try:
-        open_when_there(sink, link, keeper)
-        if link.stop.is_set():
-            return
-        sink.fence(parts.group(sink_name), lease.epoch)
-        deliverer = Deliverer(
-            parts,
-            sink_name,
-            queue,
-            sink,
-            lease,
-            lambda tag: zlib.crc32(tag.encode()) % count == number,
-            itertools.count(number + 1, count),
-            link.waits,
-            link.step,
-            link.in_hand,
-        )
-        while not link.stop.is_set():
-            keeper.beat()
-            seconds = deliverer.step()
-            link.step("")
-            if seconds:
-                queue.wait(parts.topic, seconds)
-    finally:
-        keeper.done()
-        sink.close()
-        queue.close()
-
-
-def open_when_there(sink: Sink, link: Link, keeper: Keeper) -> None:
-    """Open, waiting as long as the target cannot be reached."""
-    while not link.stop.is_set():
-        keeper.beat()
-        link.step("connecting to the sink")
-        try:
-            sink.open()
-        except TransientError as error:
-            log.warning("sink_unreachable", error=str(error))
-            link.waits(str(error), threading.current_thread().name)
-            link.stop.wait(error.retry_after)
-        else:
-            link.step("")
-            link.waits("", threading.current_thread().name)
-            return

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from syncd.engine import capture, deliver, snapshot
+from syncd.engine import capture, deliver_process, snapshot
 from syncd.engine.build import Parts, clock
 from syncd.engine.lease import Keeper
 from syncd.engine.load import Loader
@@ -122,7 +122,7 @@ class JobRunner:
         else:
             self._tables_known()
         for sink in self.parts.job.sinks:
-            self._add(f"deliver/{sink}", deliver.work, sink)
+            self._add(f"deliver/{sink}", deliver_process.work, sink)
 
     def _take(self, name: str) -> Lease:
         lease = self.queue.acquire(name, self.parts.owner(), self.parts.service.lease)

@@ -24,7 +24,7 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.process import Link, open_source
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError, Unsupported
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Chunk, Ddl, SchemaChange, TableId, TableSchema, Target
+from syncd.model import ChangeBatch, Chunk, Ddl, Head, SchemaChange, TableId, TableSchema, Target
 from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
 from syncd.state import LAST_EPOCH, Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
 
@@ -141,33 +141,22 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
 
 
 def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
-    """First start: save where the log is to be read from and what the tables are; about how many chunks they have.
-
-    The tables are read before and after the head: what did not change between holds at the head (DESIGN: "Schema").
-    """
+    """First start: save where the log is to be read from and what the tables are; about how many chunks they have."""
     state = State(queue, parts.job.name)
-    record = state.source()
-    if record is not None:
+    if state.source() is not None:
         return 0
     past = state.forgotten()
     epoch = past.seqs + 1
     if epoch > LAST_EPOCH:
         hint = "use a new data directory, and drop the target tables"
         raise FatalError(f"job {parts.job.name} has used all {LAST_EPOCH} epochs", hint=hint, code="E154")
-    while True:
-        before = source.tables(parts.wants)
-        head = source.head(epoch)
-        failpoint("snapshot.head_taken")
-        after = source.tables(parts.wants)
-        if _columns(before) == _columns(after):
-            break
-        log.info("schema_changed_while_read", job=parts.job.name)
-    reasons = parts.refused(before)
-    refused = {str(table): _refusal(table, why) for table, why in reasons.items() if why}
-    sizes = {found.schema: found.bytes for found in before if not reasons[found.schema.table]}
+    found, head = _tables_at_head(parts, source, epoch)
+    reasons = parts.refused(found)
+    refused = {table: _refusal(table, why) for table, why in reasons.items() if why}
+    sizes = {table.schema: table.bytes for table in found if table.schema.table not in refused}
     if not sizes:
         raise FatalError(
-            f"job {parts.job.name}: no table to copy" + (f"; refused: {refused}" if refused else ""),
+            f"job {parts.job.name}: no table to copy" + "".join(f"; {table}: {why}" for table, why in refused.items()),
             hint="look at the table patterns and at the account's SELECT grants (`syncd plan`, `syncd check`)",
             code="E160",
         )
@@ -181,14 +170,24 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
         for sink in parts.sinks_of(schema.table):
             fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
             items |= state.table_item(fresh)
-    for table in reasons:
-        if (why := refused.get(str(table))) is not None:
-            log.error("table_refused", job=parts.job.name, table=str(table), reason=why)
-            items |= state.halt_item(table, Halt(why, start.position, clock()))
+    for table, why in refused.items():
+        log.error("table_refused", job=parts.job.name, table=str(table), reason=why)
+        items |= state.halt_item(table, Halt(why, start.position, clock()))
     parts.subscribe(queue, [schema.table for schema in sizes])
     queue.put(lease, items)
     failpoint("snapshot.head_saved")
     return sum(1 + size // parts.job.snapshot.chunk_bytes for size in sizes.values())
+
+
+def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Sequence[Found], Head]:
+    """The tables as they are at the head: read before and after it, until nothing has changed between."""
+    while True:
+        before = source.tables(parts.wants)
+        head = source.head(epoch)
+        failpoint("snapshot.head_taken")
+        if _columns(before) == _columns(source.tables(parts.wants)):
+            return before, head
+        log.info("schema_changed_while_read", job=parts.job.name)
 
 
 def _refusal(table: TableId, reasons: Sequence[str]) -> str:

@@ -158,12 +158,16 @@ class Running:
         self._stack.close()
         self._queue = None
 
+    def halted(self) -> dict[str, str]:
+        """Table -> why capture has left it."""
+        return {table: halt.reason for table, halt in control.status(self.service)[0].halted.items()}
+
     def phases(self) -> dict[str, Phase]:
         if self.queue is None:
             return {}
         return {str(r.table): r.phase for r in State(self.queue, self.job.name).tables()}
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 300.0, *, restart: bool = True) -> None:
+    def wait_for(self, what: Callable[[], object], seconds: float = 300.0, *, restart: bool = True) -> None:
         end = time.monotonic() + seconds
         while not what():
             if time.monotonic() > end:

@@ -224,8 +224,8 @@ def test_truncate_and_xa(mariadb_database: Database, tmp_path: Path, sink: str) 
             *("XA START 'v'", "INSERT INTO visits (who, n) VALUES (3, 3)", "XA END 'v'", "XA PREPARE 'v'"),
             "XA COMMIT 'v'",
         )
-        run.wait_for(lambda: bool(control.status(run.service)[0].halted), 30)
-        assert "XA" in control.status(run.service)[0].halted[f"{mariadb_database.name}.visits"]
+        run.wait_for(run.halted, 30)
+        assert "XA" in run.halted()[f"{mariadb_database.name}.visits"]
         run.terminate()
         assert run.copied("visits") == {(2, 2, None, None): 1}
 

@@ -22,6 +22,7 @@ from syncd.state import Phase
 from tests.e2e.harness import Running, running
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
+from tests.services.small_disk import small_disk
 
 pytestmark = pytest.mark.mariadb
 
@@ -72,8 +73,8 @@ def ends(run: Running, code: int, *says: str, seconds: float = 60) -> None:
 
 def halted(run: Running, table: str) -> str:
     """Why capture has halted the table; waits for it."""
-    run.wait_for(lambda: table in control.status(run.service)[0].halted, 60, restart=False)
-    return control.status(run.service)[0].halted[table]
+    run.wait_for(lambda: table in run.halted(), 60, restart=False)
+    return run.halted()[table]
 
 
 def right(run: Running, *tables: str) -> None:
@@ -358,18 +359,9 @@ def test_state_that_is_newer_or_damaged(pair: Database, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "data"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no file system of its own to be had: {made.stderr}")
-    try:
+def small_data(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "data", 30) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def fill_up(file: Path) -> None:
@@ -378,10 +370,10 @@ def fill_up(file: Path) -> None:
             out.write(b"x" * 65536)
 
 
-def test_a_full_disk(pair: Database, tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk(pair: Database, tmp_path: Path, small_data: Path) -> None:
     with running(tmp_path, pair.port, pair.name, "arrival") as run:
         run.wait_live(2)
-        ballast = small_disk / "ballast"
+        ballast = small_data / "ballast"
         with pytest.raises(OSError, match="No space"):
             fill_up(ballast)
         for n in range(10):

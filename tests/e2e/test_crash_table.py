@@ -137,7 +137,7 @@ def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink:
         run.wait_for(lambda: not run.deaths_to_come())
         run.wait_for(lambda: len(run.events("worker_died")) == 1)
         run.wait_applied()
-        halted = control.status(run.service)[0].halted
+        halted = run.halted()
         assert [*halted] == [f"{mariadb_database.name}.words"]
         assert "DROP COLUMN" in halted[f"{mariadb_database.name}.words"]
         run.terminate()

@@ -114,9 +114,9 @@ def test_a_ddl_that_cannot_be_followed_halts_that_table_alone(shop: Database, tm
     with running(tmp_path, shop.port, shop.name, "arrival") as run:
         run.wait_live(len(TABLES))
         shop.execute("ALTER TABLE words DROP COLUMN n", "UPDATE items SET n = 5")
-        run.wait_for(lambda: bool(control.status(run.service)[0].halted), 30)
+        run.wait_for(run.halted, 30)
         run.wait_applied()
-        halted = control.status(run.service)[0].halted
+        halted = run.halted()
         assert list(halted) == [f"{shop.name}.words"]
         assert "DROP COLUMN" in halted[f"{shop.name}.words"]
         shown = syncd("status", "--service", str(tmp_path / "syncd.yaml")).stdout

@@ -109,14 +109,14 @@ def test_a_masked_value_is_nowhere(mariadb_database: Database, tmp_path: Path) -
         run.wait_live(2)
         run.wait_applied()
         database.execute(f"ALTER TABLE more MODIFY email VARCHAR(120) NOT NULL DEFAULT '{secrets[8]}'")
-        run.wait_for(lambda: bool(control.status(run.service)[0].halted), 60, restart=False)
-        (reason,) = control.status(run.service)[0].halted.values()
+        run.wait_for(run.halted, 60, restart=False)
+        (reason,) = run.halted().values()
         assert "ALTER TABLE more MODIFY email VARCHAR(?) NOT NULL DEFAULT ?" in reason
         database.execute(
             "SET SESSION binlog_format = STATEMENT",
             f"UPDATE people SET name = 'Geheimrat Müller' WHERE email = '{secrets[4]}'",
         )
-        run.wait_for(lambda: len(control.status(run.service)[0].halted) == 2, 60, restart=False)
+        run.wait_for(lambda: len(run.halted()) == 2, 60, restart=False)
         said = syncd(run, "status").stdout + refused + traced.stdout + compared.stdout
         assert "HALTED at capture" in said
         assert run.terminate() == 4

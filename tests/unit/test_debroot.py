@@ -117,7 +117,7 @@ def test_failed_build_leaves_nothing(path: Path, tmp_path: Path) -> None:
 def test_truststore_is_in_javas_format(tmp_path: Path) -> None:
     written = write_truststore(tmp_path / "store.jks")
     if written is None:
-        pytest.skip("this machine trusts no certificate authority")
+        pytest.skip("this machine trusts no certificate authority (apt-get install ca-certificates)")
     data = written.read_bytes()
     assert data[:8] == bytes.fromhex("feedfeed00000002")
     assert int.from_bytes(data[8:12], "big") > 0

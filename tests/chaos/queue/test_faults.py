@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from syncd.mq.embedded import EmbeddedQueue, Options
 from syncd.mq.embedded.bodies import Disk
 from syncd.spi import Context, Lease, Queue
 from syncd.testing.contracts.queue_kit import A0, GROUP, TOPIC, leased, message, opened, patiently, seqs
+from tests.services.small_disk import small_disk
 
 
 def make(directory: Path, disk: Disk | None = None, **options: object) -> EmbeddedQueue:
@@ -69,20 +69,14 @@ def test_no_room_in_the_database(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "small"
-    path.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", path], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield path
-    subprocess.run(["umount", path], check=True)
+def small(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", 12) as disk:
+        yield disk
 
 
-def test_a_disk_that_really_is_full(small_disk: Path) -> None:
+def test_a_disk_that_really_is_full(small: Path) -> None:
     """Capture waits, the sinks go on, and what they finish makes room again."""
-    with opened(lambda _=None: make(small_disk, segment_bytes=1 << 20, keep_bytes=0, reserve_bytes=1 << 20)) as queue:
+    with opened(lambda _=None: make(small, segment_bytes=1 << 20, keep_bytes=0, reserve_bytes=1 << 20)) as queue:
         queue.subscribe(GROUP, TOPIC, None)
         lease = leased(queue)
         stored = _fill(queue, lease)
@@ -172,7 +166,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         make(tmp_path).open()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere (run as another user)")
 def test_a_read_only_directory_is_named(tmp_path: Path) -> None:
     directory = filled(tmp_path)
     directory.chmod(0o500)

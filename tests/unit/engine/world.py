@@ -26,7 +26,7 @@ import pytest
 import structlog
 
 from syncd.config import Job, Service, parse_job
-from syncd.engine import barrier, capture, deliver, job, load, snapshot, supervise
+from syncd.engine import barrier, capture, deliver, deliver_process, job, load, snapshot, supervise
 from syncd.engine.build import Parts
 from syncd.engine.process import Alive, Failed, Waiting
 from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
@@ -312,7 +312,7 @@ class ModelWorker:
         if not self.alive:
             return
         try:
-            if self._work is deliver.work:
+            if self._work is deliver_process.work:
                 self._deliver(*self._args)
             elif self._work is capture.work or self._link.inbox or not self._stepped:
                 self._link.stop.clear()
