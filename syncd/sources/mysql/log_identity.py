@@ -9,8 +9,15 @@ from syncd.model import Head, Position
 from syncd.sources.mysql.binlog import gtid as gtids
 from syncd.sources.mysql.binlog import position as positions
 from syncd.sources.mysql.binlog.seq import file_number, make
-from syncd.sources.mysql.connect import Connection, rows, server
+from syncd.sources.mysql.connect import Connection, dicts, rows, server
 from syncd.sources.mysql.head import executed, identity, owned
+
+_WITHIN = re.compile(
+    r"table_map|(write|update|delete|partial_update)_rows|rows_query|annotate_rows|query|xid|xa_prepare|intvar|rand"
+    r"|user.?var|transaction_payload|begin_load|execute_load",
+    re.IGNORECASE,
+)
+"""How the names of events begin before which a GTID event stands (MySQL's also without GTIDs)."""
 
 _FILE_AND_BYTE = re.compile(r"^([^:,/\s]+\.\d+):(\d+)$")
 
@@ -71,6 +78,7 @@ def written_place(connection: Connection, text: str, epoch: int) -> Head:
     found = _FILE_AND_BYTE.match(text.strip())
     if found:
         file, byte = found[1], int(found[2])
+        _begins_there(connection, here, file, byte)
         return Head(positions.Place(file, byte, None, here).dump(), make(epoch, file_number(file), byte))
     try:
         known = gtids.parse(text, mariadb=server(connection).mariadb)
@@ -80,3 +88,19 @@ def written_place(connection: Connection, text: str, epoch: int) -> Head:
             hint="write binlog.000012:4711, or a GTID set of this server",
         ) from error
     return Head(positions.Place(gtid=known.text(), server=here).dump(), make(epoch, 0, 0))
+
+
+def _begins_there(connection: Connection, here: str, file: str, byte: int) -> None:
+    """FatalError: no event begins at this byte, or one in the middle of a transaction, half of which would be copied."""
+    hint = f"`SHOW BINLOG EVENTS IN '{file}'` says where transactions begin: at their GTID events"
+    quoted = file.replace("'", "''")
+    try:
+        found = dicts(connection, f"SHOW BINLOG EVENTS IN '{quoted}' FROM {byte} LIMIT 1")
+    except FatalError as error:
+        raise FatalError(f"{file}:{byte} is no place in the log of {here}: {error.what}", hint=hint) from error
+    if found and _WITHIN.match(str(found[0]["event_type"])):
+        raise FatalError(
+            f"{file}:{byte} is in the middle of a transaction in the log of {here}: "
+            f"a {found[0]['event_type']} event begins there",
+            hint=hint,
+        )
