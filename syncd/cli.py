@@ -351,10 +351,9 @@ def reconcile(
 
 def compared(results: Sequence[Result], left_out: Mapping[str, str]) -> int:
     """The exit code of a comparison: HALTED where nothing differs, but not every table was compared to its end."""
-    if not all(result.right for result in results):
+    if any(result.differs for result in results):
         return DIFFERS
-    whole = results and not left_out and not any(result.unsettled for result in results)
-    return RIGHT if whole else HALTED
+    return RIGHT if results and not left_out and all(result.right for result in results) else HALTED
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may be a negative number

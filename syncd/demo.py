@@ -48,7 +48,10 @@ GIVE_UP_SECONDS = 300.0
 
 
 def run(console: Console, *, seconds: float, rows: int, corrupt: bool, keep: Path | None) -> int:
-    """0: both ends hold the same values; 1: they differ. `corrupt` changes one value at the sink before comparing."""
+    """0: both ends hold the same values; 1: they differ; 4: not every table was compared to the end.
+
+    `corrupt` changes one value at the sink before comparing.
+    """
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         return _run(console, keep.absolute(), seconds, rows, corrupt=corrupt)
@@ -132,9 +135,14 @@ def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: flo
 def _compare(console: Console, job: Job, service: Service) -> int:
     results = control.reconcile(service, job)
     print_results(results)
-    right = bool(results) and all(result.right for result in results)
-    console.print("[green]Both ends hold the same values.[/]" if right else "[red]The two ends differ.[/]")
-    return 0 if right else 1
+    if any(result.differs for result in results):
+        console.print("[red]The two ends differ.[/]")
+        return 1
+    if control.left_out(service, job) or not results or not all(result.right for result in results):
+        console.print("[red]Not every table was compared to the end.[/]")
+        return 4
+    console.print("[green]Both ends hold the same values.[/]")
+    return 0
 
 
 def _corrupt(job: Job, service: Service) -> str:

@@ -56,8 +56,13 @@ class Result:
     unsettled: str = ""
 
     @property
+    def differs(self) -> bool:
+        return bool(self.missing or self.extra or self.different)
+
+    @property
     def right(self) -> bool:
-        return not (self.missing or self.extra or self.different)
+        """Compared to the end, and nothing differs."""
+        return not (self.differs or self.unsettled)
 
 
 @dataclass(frozen=True)

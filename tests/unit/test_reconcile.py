@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from decimal import Decimal
+from typing import Any, cast
 
 import pyarrow as pa
+import pytest
+from rich.console import Console
 
+from syncd import control, demo
+from syncd.cli import compared
 from syncd.model import Column, TableId, TableSchema
-from syncd.ops.reconcile import compare_rows, surplus
+from syncd.ops.reconcile import Result, compare_rows, surplus
 
 SCHEMA = TableSchema(
     TableId("shop", "t"),
@@ -75,3 +81,30 @@ def test_rows_of_every_type_are_counted() -> None:
         }
     )
     assert surplus(table, table.slice(1)) == [tuple(table.slice(0, 1).to_pylist()[0].values())]
+
+
+RIGHT = Result(SCHEMA.table, "copy", rows=3)
+WRONG = Result(SCHEMA.table, "copy", rows=3, missing=1)
+UNKNOWN = Result(SCHEMA.table, "copy", unsettled="the table is gone")
+
+
+@pytest.mark.parametrize(
+    ("results", "left_out", "code", "says"),
+    [
+        ([RIGHT, RIGHT], {}, 0, "Both ends hold the same values."),
+        ([RIGHT, WRONG, UNKNOWN], {}, 1, "The two ends differ."),
+        ([RIGHT, UNKNOWN], {}, 4, "Not every table was compared to the end."),
+        ([RIGHT], {"shop.u": "it has no key"}, 4, "Not every table was compared to the end."),
+        ([], {}, 4, "Not every table was compared to the end."),
+    ],
+)
+def test_what_was_not_compared_is_not_right(
+    monkeypatch: pytest.MonkeyPatch, results: list[Result], left_out: dict[str, str], code: int, says: str
+) -> None:
+    monkeypatch.setattr(control, "reconcile", lambda *_: results)
+    monkeypatch.setattr(control, "left_out", lambda *_: left_out)
+    shown = io.StringIO()
+    assert demo._compare(Console(file=shown), cast("Any", None), cast("Any", None)) == code
+    assert compared(results, left_out) == code
+    assert shown.getvalue().strip() == says
+    assert [result.right for result in results] == [result is RIGHT for result in results]
