@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,19 @@ sinks:
   copy:
     {sink}
 """
+
+
+def order(folder: Path, **faults: object) -> None:
+    """What goes wrong at the sink from its next write on (`sink_faults.Faults`); nothing given: all is well again.
+
+    A write that comes by reads an order whole, or none.
+    """
+    if not faults:
+        (folder / "faults").unlink()
+        return
+    part = folder / "faults.part"
+    part.write_text(json.dumps(faults))
+    part.rename(folder / "faults")
 
 
 class Running:
@@ -87,7 +100,10 @@ class Running:
     # -- the process
 
     def start(self) -> None:
-        with self.log.open("ab") as log:
+        with self.log.open("a+b") as log:
+            if log.tell() and self.log.read_bytes()[-1:] != b"\n":
+                log.write(b"\n")  # the last one died in the middle of a line
+                log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "syncd", "run", str(self.path), "--service", str(self.folder / "syncd.yaml")],
                 stdout=log,
@@ -137,11 +153,9 @@ class Running:
         """Name -> pid of the daemon's worker processes ("capture", "reader/1", ...), the supervisor as "run"."""
         assert self._process is not None
         found = {"run": self._process.pid}
-        for line in self.log.read_text().splitlines():
-            if '"worker_started"' in line and line.endswith("}"):  # a daemon may die in the middle of a line
-                word = json.loads(line)
-                if _alive(word["pid"], self._process.pid):
-                    found[word["worker"]] = word["pid"]
+        for word in self.events("worker_started"):
+            if _alive(word["pid"], self._process.pid):
+                found[word["worker"]] = word["pid"]
         return found
 
     # -- looking
@@ -211,14 +225,22 @@ class Running:
 
     def assert_equal(self) -> None:
         """Every value at both ends, by syncd's own reconcile; delivery tests also compare with a plain SELECT."""
-        for result in self.reconcile():
+        results = self.reconcile()
+        assert results, self.tail()
+        for result in results:
             assert result.right, f"{result}\n{self.tail()}"
 
     def tail(self, lines: int = 30) -> str:
-        return "\n".join(self.log.read_text().splitlines()[-lines:])
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if f'"{name}"' in line]
+        """Half a line is none: others write just now, or were killed in the middle of it."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            if f'"{name}"' in line:
+                with suppress(json.JSONDecodeError):
+                    found.append(json.loads(line))
+        return found
 
 
 def _alive(pid: int, parent: int) -> bool:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from syncd import control
 from syncd.errors import FatalError
 from syncd.sinks.clickhouse import ClickHouseSink
-from syncd.state import DELIVERED, Phase
+from syncd.state import DELIVERED, Phase, State
 from tests.e2e.harness import Running, running
 from tests.services.database import Database
 
@@ -86,23 +86,17 @@ class Inserts:
 
 
 @contextmanager
-def late_transaction(database: Database, seconds: float) -> Iterator[None]:
-    """One that has inserted before the load begins, and commits when it is under way."""
+def late_transaction(database: Database) -> Iterator[Callable[[], None]]:
+    """One that has inserted before the load begins; gives what to call when it is under way: it commits then."""
     connection = database.connect(autocommit=False)
     with closing(connection), connection.cursor() as cursor:
         cursor.execute("INSERT INTO visits (who, n, note) VALUES (77, 1, 'late'), (77, 1, 'late')")
 
         def commit() -> None:
-            time.sleep(seconds)
             cursor.execute("INSERT INTO visits (who, n, note) VALUES (77, 2, 'later')")
             connection.commit()
 
-        thread = threading.Thread(target=commit)
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
+        yield commit
 
 
 def emptied(run: Running, table: str) -> None:
@@ -121,14 +115,27 @@ def there(database: Database, table: str = "visits") -> Counter[tuple[Any, ...]]
     return Counter(database.query(f"SELECT * FROM {table}"))
 
 
-def assert_copied(run: Running, database: Database) -> None:
-    for table in ("visits", "items"):
+def assert_copied(run: Running, database: Database, tables: Iterable[str] = ("visits", "items")) -> None:
+    """The sink has each row as often as a plain SELECT at the source; the daemon is down."""
+    for table in tables:
         wrong = run.copied(table) - there(database, table), there(database, table) - run.copied(table)
         assert not any(wrong), f"{table}: too many {wrong[0].most_common(5)}, missing {wrong[1].most_common(5)}"
 
 
 def phase(run: Running, table: str = "visits") -> Phase | None:
     return next((p for name, p in run.phases().items() if name.endswith(f".{table}")), None)
+
+
+def held(run: Running) -> bool:
+    """The load cannot begin before another transaction has ended, and says so."""
+    jobs = control.status(run.service) if run.queue is not None else []
+    return any("visits" in wait.reason for job in jobs for wait in job.waits.values())
+
+
+def last_attempt(run: Running) -> bool:
+    """The read that no death interrupts has begun: two of those before it have died, each raised the epoch."""
+    records = State(run.queue, run.job.name).tables() if run.queue is not None else []
+    return any(record.table.name == "visits" and record.epoch > 3 for record in records)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +151,14 @@ def test_every_row_once(kind: str, sink: str, request: pytest.FixtureRequest, tm
     database: Database = request.getfixturevalue(f"{kind}_database")
     inserts = Inserts(database)
     inserts.create(ROWS)
-    with inserts, late_transaction(database, 6), running(
+    with inserts, late_transaction(database) as commit, running(
         tmp_path, database.port, database.name, sink, rule="keyless: append"
     ) as run:  # fmt: skip
         other = "snapshot.attempt_begun" if sink == "arrival" else "snapshot.attempt_saved"
         # the third death of a reader would be the table's fault
         run.die_at({name: times for name, times in LOADS.items() if name != other})
+        run.wait_for(lambda: held(run) or last_attempt(run))
+        commit()
         run.wait_for(lambda: phase(run) in DELIVERED)
         deaths = {"deliver.written": 2, "deliver.committed": 3, "capture.published": 3}
         run.die_at(deaths if sink == "arrival" else CHANGES | deaths)  # marks need no intent
@@ -174,13 +183,11 @@ def test_a_table_that_is_held_keeps_no_other_waiting(mysql9_database: Database, 
         options = {"rule": "keyless: append", "readers": 1}
         with running(tmp_path, mysql9_database.port, mysql9_database.name, "arrival", **options) as run:
             run.wait_for(lambda: phase(run, "items") is Phase.LIVE, 60)
-            run.wait_for(
-                lambda: any("visits" in wait.reason for wait in control.status(run.service)[0].waits.values()), 60
-            )
+            run.wait_for(lambda: held(run), 120)
             assert phase(run) is Phase.SNAPSHOT
             holder.commit()
             run.wait_live(2)
-            run.wait_for(lambda: not control.status(run.service)[0].waits, 30)
+            run.wait_for(lambda: not control.status(run.service)[0].waits, 120)
             run.wait_applied()
             assert run.terminate() == 0
             assert_copied(run, mysql9_database)
@@ -197,7 +204,7 @@ def test_an_update_or_delete_halts_that_table_alone(mariadb_database: Database, 
         run.wait_applied()
         before = there(mariadb_database)
         mariadb_database.execute(statement, "UPDATE items SET n = 5")
-        run.wait_for(lambda: phase(run) is Phase.HALTED, 30)
+        run.wait_for(lambda: phase(run) is Phase.HALTED, 120)
         (halted,) = [r for r in control.status(run.service)[0].tables if r.record.table.name == "visits"]
         assert statement.split()[0] in halted.record.reason
         assert "[E191]" in halted.record.reason
@@ -224,7 +231,7 @@ def test_truncate_and_xa(mariadb_database: Database, tmp_path: Path, sink: str) 
             *("XA START 'v'", "INSERT INTO visits (who, n) VALUES (3, 3)", "XA END 'v'", "XA PREPARE 'v'"),
             "XA COMMIT 'v'",
         )
-        run.wait_for(run.halted, 30)
+        run.wait_for(run.halted, 120)
         assert "XA" in run.halted()[f"{mariadb_database.name}.visits"]
         run.terminate()
         assert run.copied("visits") == {(2, 2, None, None): 1}

@@ -8,16 +8,11 @@ import pytest
 
 from syncd import control
 from syncd.state import Phase
-from tests.e2e.harness import Running, running
+from tests.e2e.harness import Running, order, running
 from tests.e2e.workload import Workload
 from tests.services.database import Database
 
 pytestmark = pytest.mark.mariadb
-
-
-def deadly(run: Running, word: str) -> None:
-    (run.folder / "faults.part").write_text(f'{{"die_of": {{"word": ["{word}"]}}}}')
-    (run.folder / "faults.part").rename(run.folder / "faults")
 
 
 def halted(run: Running, table: str) -> str:
@@ -28,7 +23,7 @@ def halted(run: Running, table: str) -> str:
 
 
 def mend(run: Running) -> None:
-    (run.folder / "faults").unlink()
+    order(run.folder)
     control.resume(run.service, "chaos", table=f"{run.database}.words")
 
 
@@ -37,14 +32,14 @@ def test_a_row_to_die_of(mariadb_database: Database, tmp_path: Path, sink: str) 
     database, name = mariadb_database, mariadb_database.name
     Workload(database, seed=3).create(rows=300)
     database.execute("INSERT INTO words VALUES ('first', 1)")
-    (tmp_path / "faults").write_text('{"die_of": {"word": ["first"]}}')
+    order(tmp_path, die_of={"word": ["first"]})
     with running(tmp_path, database.port, name, sink) as run:
         run.wait_for(lambda: bool(halted(run, "words")), 120, restart=False)
         assert f"3 readers died at chunk 0 of {name}.words: no last word" in halted(run, "words")
         assert "[E162]" in halted(run, "words")
         mend(run)
         run.wait_live(3, 120)
-        deadly(run, "second")
+        order(tmp_path, die_of={"word": ["second"]})
         database.execute("INSERT INTO words VALUES ('second', 2)", "UPDATE items SET n = 7")
         run.wait_for(lambda: bool(halted(run, "words")), 240, restart=False)
         assert f"deliver/copy of job chaos died 4 times at {name}.words" in halted(run, "words")

@@ -12,7 +12,7 @@ import pytest
 from syncd import control, failpoints
 from syncd.engine import capture, snapshot
 from tests.e2e.harness import Running, running
-from tests.e2e.test_append import CHANGES, LOADS
+from tests.e2e.test_append import CHANGES, LOADS, assert_copied
 from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
 
@@ -76,6 +76,7 @@ def test_nothing_is_lost_or_doubled(mariadb_database: Database, tmp_path: Path, 
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()
+        assert_copied(run, mariadb_database, TABLES)
 
 
 @pytest.mark.mariadb
@@ -99,6 +100,7 @@ def test_a_transaction_that_was_published_in_part(mariadb_database: Database, tm
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()
+        assert_copied(run, mariadb_database, (*TABLES, "large"))
 
 
 @pytest.mark.mariadb
@@ -120,6 +122,7 @@ def test_a_chunk_that_was_written_in_part(mariadb_database: Database, tmp_path: 
         assert [event["worker"].partition("/")[0] for event in run.events("worker_died")] == ["reader"]
         assert run.terminate() == 0
         run.assert_equal()
+        assert_copied(run, mariadb_database, (*TABLES, "many"))
     finally:
         run.close()
 
@@ -147,3 +150,4 @@ def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink:
             ("items", True, 300),
             ("pairs", True, 297),
         ]
+        assert_copied(run, mariadb_database, ("items", "pairs"))

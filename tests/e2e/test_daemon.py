@@ -41,13 +41,13 @@ def state_of(run: Running) -> str:
 def test_a_frozen_worker_is_seen_and_loses_its_place(shop: Database, tmp_path: Path) -> None:
     with running(tmp_path, shop.port, shop.name, "arrival") as run:
         run.wait_live(len(TABLES))
-        assert state_of(run) == "RUNNING"
+        run.wait_for(lambda: state_of(run) == "RUNNING", 120)
         capture = run.workers()["capture"]
         os.kill(capture, signal.SIGSTOP)
-        run.wait_for(lambda: state_of(run) == "STALLED", 10)
+        run.wait_for(lambda: state_of(run) == "STALLED", 120)
         shop.execute("UPDATE items SET n = 7")
         os.kill(capture, signal.SIGCONT)
-        run.wait_for(lambda: state_of(run) == "RUNNING", 60)
+        run.wait_for(lambda: state_of(run) == "RUNNING", 120)
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()
@@ -58,7 +58,7 @@ def test_pause_and_resume(shop: Database, tmp_path: Path) -> None:
         run.wait_live(len(TABLES))
         control.pause(run.service, "chaos", table=f"{shop.name}.items")
         shop.execute("UPDATE items SET n = 7", "UPDATE words SET n = 7")
-        run.wait_for(lambda: waiting(run, "words") == 0 and waiting(run, "items") > 0, 30)
+        run.wait_for(lambda: waiting(run, "words") == 0 and waiting(run, "items") > 0, 120)
         control.resume(run.service, "chaos", table=f"{shop.name}.items")
         run.wait_applied()
         assert run.terminate() == 0
@@ -85,11 +85,11 @@ def test_parts_of_a_job_by_name(shop: Database, tmp_path: Path) -> None:
         part = ("--table", f"{shop.name}.items", "--sink", "copy")
         assert syncd("jobs", "stop", "chaos", *part, *service).returncode == 0
         shop.execute("UPDATE items SET n = 7", "UPDATE words SET n = 7")
-        run.wait_for(lambda: waiting(run, "words") == 0 and waiting(run, "items") > 0, 30)
+        run.wait_for(lambda: waiting(run, "words") == 0 and waiting(run, "items") > 0, 120)
         shown = [line.split() for line in syncd("status", *service).stdout.splitlines() if f"{shop.name}." in line]
         assert [line[2:4] for line in shown] == [["LIVE,", "paused"], ["LIVE", "1/1"], ["LIVE", "1/1"]]
         assert syncd("jobs", "stop", "chaos", *service).returncode == 0
-        run.wait_for(lambda: state_of(run) == "STOPPED" and set(run.workers()) == {"run"}, 40)
+        run.wait_for(lambda: state_of(run) == "STOPPED" and set(run.workers()) == {"run"}, 120)
         assert syncd("jobs", "resume", "chaos", *service).returncode == 0
         run.wait_applied()
         assert run.terminate() == 0
@@ -114,7 +114,7 @@ def test_a_ddl_that_cannot_be_followed_halts_that_table_alone(shop: Database, tm
     with running(tmp_path, shop.port, shop.name, "arrival") as run:
         run.wait_live(len(TABLES))
         shop.execute("ALTER TABLE words DROP COLUMN n", "UPDATE items SET n = 5")
-        run.wait_for(run.halted, 30)
+        run.wait_for(run.halted, 120)
         run.wait_applied()
         halted = run.halted()
         assert list(halted) == [f"{shop.name}.words"]
@@ -176,8 +176,8 @@ def test_commands_open_the_queue_that_the_daemon_has_and_no_start_takes_another_
         shutil.rmtree(tmp_path / "other")
         (tmp_path / "big").rename(tmp_path / "other")  # with its files it is the same queue
         run.start()
-        run.wait_for(lambda: "other" in (run.service.data / "queue.json").read_text(), 60, restart=False)
-        run.wait_for(lambda: state_of(run) == "PAUSED", 60, restart=False)
+        run.wait_for(lambda: "other" in (run.service.data / "queue.json").read_text(), 120, restart=False)
+        run.wait_for(lambda: state_of(run) == "PAUSED", 120, restart=False)
         assert run.terminate() == 0
         shutil.rmtree(tmp_path / "other")
         done = syncd("run", str(run.path), *service)
@@ -186,7 +186,7 @@ def test_commands_open_the_queue_that_the_daemon_has_and_no_start_takes_another_
 
 def test_an_unreachable_source_is_waited_for(tmp_path: Path) -> None:
     with running(tmp_path, 1, "nowhere", "arrival") as run:
-        run.wait_for(lambda: bool(run.events("source_unreachable")), 30, restart=False)
+        run.wait_for(lambda: bool(run.events("source_unreachable")), 120, restart=False)
         assert run.alive
         assert "Traceback" not in run.tail(100)
         assert run.terminate() == 0

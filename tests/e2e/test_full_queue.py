@@ -11,7 +11,7 @@ import pytest
 from syncd import control
 from syncd.errors import StateError
 from syncd.state import Phase
-from tests.e2e.harness import Running, running
+from tests.e2e.harness import Running, order, running
 from tests.services.database import Database
 
 pytestmark = pytest.mark.mariadb
@@ -40,12 +40,6 @@ def fill(database: Database, table: str, megabytes: int, seed: int) -> None:
         database.many(f"REPLACE INTO {table} VALUES (%s, %s, %s)", rows)
 
 
-def refuse(run: Running, text: str) -> None:
-    part = run.folder / "faults.part"
-    part.write_text(f'{{"refuse": {{"v": ["{text}"]}}}}')
-    part.rename(run.folder / "faults")
-
-
 def row(run: Running, table: str, sink: str = "copy") -> control.TableStatus:
     rows = control.status(run.service)[0].tables
     return next(r for r in rows if (r.record.table.name, r.record.sink) == (table, sink))
@@ -68,7 +62,7 @@ def test_a_halted_table_gives_its_share_up(tables: Database, tmp_path: Path) -> 
     extra = OTHER.format(folder=tmp_path)
     with running(tmp_path, tables.port, tables.name, "arrival", extra=extra, queue=QUEUE) as run:
         run.wait_live(2, 60)
-        refuse(run, "poison")
+        order(tmp_path, refuse={"v": ["poison"]})
         run.die_at({"capture.share_given_up": 1})
         tables.execute("INSERT INTO bad VALUES (1000, 'poison', 0)")
         run.wait_for(lambda: phase(run, "bad") is Phase.HALTED, 60)
@@ -98,7 +92,7 @@ def test_a_halted_table_gives_its_share_up(tables: Database, tmp_path: Path) -> 
 def test_a_paused_table_is_waited_for_by_name(tables: Database, tmp_path: Path) -> None:
     with running(tmp_path, tables.port, tables.name, "arrival", queue=QUEUE) as run:
         run.wait_live(2, 60)
-        refuse(run, "poison")
+        order(tmp_path, refuse={"v": ["poison"]})
         control.pause(run.service, "chaos", table=f"{tables.name}.good")
         tables.execute("INSERT INTO bad VALUES (1000, 'poison', 0)")
         run.wait_for(lambda: phase(run, "bad") is Phase.HALTED, 60)
@@ -106,7 +100,7 @@ def test_a_paused_table_is_waited_for_by_name(tables: Database, tmp_path: Path) 
         fill(tables, "good", 10, 1)
         run.wait_for(waits_for(run, f"{tables.name}.good at copy (PAUSED)"), 60)
         assert phase(run, "bad") is Phase.HALTED
-        (tmp_path / "faults").unlink()
+        order(tmp_path)
         control.resume(run.service, "chaos", table=f"{tables.name}.good")
         control.resume(run.service, "chaos", table=f"{tables.name}.bad")
         run.wait_applied(120)

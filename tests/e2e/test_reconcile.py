@@ -10,7 +10,7 @@ import pytest
 
 from syncd import control
 from syncd.state import Phase
-from tests.e2e.harness import Running, running
+from tests.e2e.harness import Running, order, running
 from tests.e2e.workload import Workload
 from tests.services.database import Database
 
@@ -23,11 +23,6 @@ def reconcile(run: Running, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
 
-def faults(run: Running, text: str) -> None:
-    (run.folder / "faults.part").write_text(text)
-    (run.folder / "faults.part").rename(run.folder / "faults")
-
-
 def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database, tmp_path: Path) -> None:
     database, name = mariadb_database, mariadb_database.name
     workload = Workload(database, seed=3)
@@ -35,11 +30,11 @@ def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database,
     database.execute("CREATE TABLE heap (a INT)")
     with running(tmp_path, database.port, name, "arrival") as run:
         run.wait_live(3, 60)
-        faults(run, '{"refuse": {"word": ["poison"]}}')
+        order(tmp_path, refuse={"word": ["poison"]})
         control.pause(run.service, "chaos", table=f"{name}.pairs")
         database.execute("INSERT INTO words VALUES ('poison', 1)", "UPDATE pairs SET v = -1")
-        run.wait_for(lambda: run.phases()[f"{name}.words"] is Phase.HALTED, 30)
-        faults(run, '{"delay": 3}')
+        run.wait_for(lambda: run.phases()[f"{name}.words"] is Phase.HALTED, 120)
+        order(tmp_path, delay=3)
         database.execute("UPDATE items SET n = -1")  # on its way for the next three seconds
         results = {result.table.name: result for result in control.reconcile(run.service, run.job)}
         shown = reconcile(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from syncd import control
 from syncd.state import Phase
 from syncd.testing.clickhouse_http import Front
-from tests.e2e.harness import Running, running
+from tests.e2e.harness import Running, order, running
 from tests.e2e.test_bad_days import ends, fill, halted, right, syncd
 from tests.services.database import Database
 
@@ -97,13 +96,13 @@ def test_a_masked_value_is_nowhere(mariadb_database: Database, tmp_path: Path) -
         assert '"op": "UPDATE"' in traced.stdout, traced
         compared = syncd(run, "reconcile", "chaos", "--full")
         assert compared.returncode == 0, compared
-        (tmp_path / "faults").write_text('{"refuse": {"n": ["66"]}}')
+        order(tmp_path, refuse={"n": ["66"]})
         database.execute(f"UPDATE people SET email = '{secrets[9]}', name = '{secrets[9]}', n = 66 WHERE id = 2")
         reason = stopped(run, f"{database.name}.people")
         assert "1 rows refused, the first (id=2): " in reason
         refused = syncd(run, "status").stdout
         assert "(id=2): " in refused
-        (tmp_path / "faults").unlink()
+        order(tmp_path)
         assert syncd(run, "jobs", "resume", "chaos").returncode == 0
         database.execute(f"CREATE TABLE more {columns}", f"INSERT INTO more VALUES (1, '{secrets[9]}', '', NULL, 1)")
         run.wait_live(2)
@@ -229,7 +228,6 @@ def test_a_port_that_is_taken_is_not_needed(pair: Database, tmp_path: Path) -> N
         run.start()
         run.wait_live(2)
         assert run.phases()[f"{pair.name}.a"] is Phase.LIVE
-        time.sleep(0.5)
         assert run.terminate() == 0
     finally:
         run.close()

@@ -12,7 +12,7 @@ import pytest
 
 from syncd import control
 from tests.e2e import harness
-from tests.e2e.harness import Running, running
+from tests.e2e.harness import Running, order, running
 from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
 
@@ -36,10 +36,12 @@ def lines(run: Running) -> list[str]:
 
 def hangs(run: Running) -> None:
     """A write that takes long, and so can say nothing."""
-    (run.folder / "faults.part").write_text('{"delay": 6}')
-    (run.folder / "faults.part").rename(run.folder / "faults")
-    run.wait_for(lambda: any("deliver/copy: delivering" in line and "no answer yet" in line for line in lines(run)), 60)
-    assert state(run) == "WAITING"
+    order(run.folder, delay=6)
+
+    def told() -> bool:
+        return any("deliver/copy: delivering" in line and "no answer yet" in line for line in lines(run))
+
+    run.wait_for(lambda: told() and state(run) == "WAITING", 120)
 
 
 def state(run: Running) -> str:
@@ -49,10 +51,10 @@ def state(run: Running) -> str:
 def test_each_table_that_waits_for_its_sink(mariadb_database: Database, tmp_path: Path) -> None:
     Workload(mariadb_database, seed=3).create(rows=300)
     with running(tmp_path, mariadb_database.port, mariadb_database.name, "arrival") as run:
-        run.wait_live(len(TABLES), 60)
-        (tmp_path / "faults").write_text('{"fail_every": 1}')
+        run.wait_live(len(TABLES), 120)
+        order(tmp_path, fail_every=1)
         mariadb_database.execute("UPDATE items SET n = 7", "UPDATE words SET n = 7")
-        run.wait_for(lambda: len(lines(run)) == 2 and state(run) == "WAITING", 30)
+        run.wait_for(lambda: len(lines(run)) == 2 and state(run) == "WAITING", 120)
         text = status(run)
         for table in ("items", "words"):
             line = rf"deliver/copy: {mariadb_database.name}\.{table} waits for [\d.]+ s: write \d+ fails by order"
@@ -60,9 +62,9 @@ def test_each_table_that_waits_for_its_sink(mariadb_database: Database, tmp_path
         facts = control.status_facts(control.status(run.service)[0])
         assert len(json.loads(control.as_json(facts))["waits"]) == 2
         hangs(run)
-        (tmp_path / "faults").unlink()
+        order(tmp_path)
         run.wait_applied(60)
-        run.wait_for(lambda: not lines(run) and state(run) == "RUNNING", 30)
+        run.wait_for(lambda: not lines(run) and state(run) == "RUNNING", 120)
         assert run.terminate() == 0
         run.assert_equal()
 
@@ -73,14 +75,14 @@ def test_a_sink_that_is_away_from_the_start(
     mariadb_database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     monkeypatch.setitem(harness.SINKS, "away", 'clickhouse: {{url: "http://127.0.0.1:1/copy"}}')
     with running(tmp_path, mariadb_database.port, mariadb_database.name, "away") as run:
-        run.wait_for(lambda: any("deliver/copy: lanes" in line for line in lines(run)), 30)
-        run.wait_for(lambda: state(run) == "WAITING", 10)
+        run.wait_for(lambda: any("deliver/copy: lanes" in line for line in lines(run)), 120)
+        run.wait_for(lambda: state(run) == "WAITING", 120)
         assert re.search(r"deliver/copy: lanes 0 waits for [\d.]+ s: .*127\.0\.0\.1:1", status(run))
         assert run.terminate() == 0
 
 
 def test_a_source_that_is_away_from_the_start(tmp_path: Path) -> None:
     with running(tmp_path, 1, "nowhere", "arrival") as run:
-        run.wait_for(lambda: any("planner waits for" in line and "be reached" in line for line in lines(run)), 30)
-        run.wait_for(lambda: state(run) == "WAITING", 10)
+        run.wait_for(lambda: any("planner waits for" in line and "be reached" in line for line in lines(run)), 120)
+        run.wait_for(lambda: state(run) == "WAITING", 120)
         assert run.terminate() == 0
