@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from syncd.mq.embedded import EmbeddedQueue, Options
+from syncd.mq.embedded.clock import Clock
 from syncd.spi import Context, Lease, Queue
 
 
-def make_queue(folder: Path) -> EmbeddedQueue:
+def make_queue(folder: Path, clock: Clock | None = None) -> EmbeddedQueue:
     """A new, closed instance on the queue in `folder`."""
-    return EmbeddedQueue(Options.model_validate({"sync": "NORMAL"}), Context("job", folder))
+    return EmbeddedQueue(Options.model_validate({"sync": "NORMAL"}), Context("job", folder), clock=clock)
 
 
 @contextmanager
-def opened_queue(folder: Path) -> Iterator[EmbeddedQueue]:
-    queue = make_queue(folder)
+def opened_queue(folder: Path, clock: Clock | None = None) -> Iterator[EmbeddedQueue]:
+    queue = make_queue(folder, clock)
     queue.open()
     try:
         yield queue

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from syncd.engine import lease as keeping
 from syncd.engine.lease import Keeper, acquire
 from syncd.errors import FencedError, StateError
+from syncd.mq.embedded.clock import Clock
 from syncd.spi import Queue
 from tests.unit.engine.kit import leased, make_queue, opened_queue
 
 TTL = 0.3
 
 
+def wait_until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_the_lease_outlives_its_time_while_the_work_beats(tmp_path: Path) -> None:
-    with opened_queue(tmp_path) as queue:
-        lease = leased(queue, ttl=TTL)
-        with Keeper(partial(make_queue, tmp_path), lease, 10.0, pytest.fail) as keeper:
-            for _ in range(10):
+    """By a clock that goes on only when the keeper has renewed."""
+    now, ttl = [1000.0], 30.0
+    clock = Clock("boot", lambda: now[0])
+    with opened_queue(tmp_path, clock) as queue:
+        lease = leased(queue, ttl=ttl)
+        with Keeper(partial(make_queue, tmp_path, clock), lease, 60.0, pytest.fail, interval=0.01) as keeper:
+            for _ in range(5):
                 keeper.beat()
-                time.sleep(TTL / 5)
-                assert queue.acquire(lease.name, "another", TTL) is None
+                now[0] += ttl / 2
+                wait_until(lambda: queue.leases(lease.name)[0].age == 0)
+                assert queue.acquire(lease.name, "another", ttl) is None
         assert not keeper.lost.is_set()
+
+
+def test_a_lease_is_renewed_three_times_within_its_life(tmp_path: Path) -> None:
+    with opened_queue(tmp_path) as queue:
+        for ttl, interval, found in ((30.0, math.inf, 10.0), (30.0, 60.0, 10.0), (30.0, 2.0, 2.0)):
+            keeper = Keeper(partial(make_queue, tmp_path), leased(queue, ttl=ttl), 60.0, pytest.fail, interval)
+            assert keeper._interval == found
 
 
 def test_it_is_free_at_once_when_the_work_is_done(tmp_path: Path) -> None:
@@ -42,7 +65,7 @@ def test_it_is_lost_when_the_work_hangs(tmp_path: Path) -> None:
         lease = leased(queue, ttl=TTL)
         with Keeper(partial(make_queue, tmp_path), lease, 0.2, told.set) as keeper:
             keeper.beat()
-            assert told.wait(5)
+            assert told.wait(60)
             assert keeper.lost.is_set()
             heir = acquire(queue, lease.name, "another", TTL, threading.Event())
             assert heir is not None
@@ -51,21 +74,29 @@ def test_it_is_lost_when_the_work_hangs(tmp_path: Path) -> None:
         queue.put(heir, {"key": b"heir"})
 
 
-def test_one_thread_that_hangs_is_enough(tmp_path: Path) -> None:
-    told, beaten = threading.Event(), threading.Event()
+def test_one_thread_that_hangs_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that never goes on for long without a beat of the other."""
+    told, hang, now = threading.Event(), threading.Event(), [1000.0]
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with opened_queue(tmp_path) as queue:
-        with Keeper(partial(make_queue, tmp_path), leased(queue, ttl=TTL), 0.3, told.set) as keeper:
+        with Keeper(partial(make_queue, tmp_path), leased(queue), 10.0, told.set, interval=0.01) as keeper:
 
-            def hang() -> None:
+            def beat_once() -> None:
                 keeper.beat()
-                beaten.set()
+                assert hang.wait(60)  # a thread that has ended may pass its number on
 
-            threading.Thread(target=hang).start()
-            assert beaten.wait(5)
-            end = time.monotonic() + 5
-            while not told.is_set() and time.monotonic() < end:
+            other = threading.Thread(target=beat_once)
+            other.start()
+            wait_until(lambda: bool(keeper._beats))
+            for step in (5.0, 5.0):
                 keeper.beat()
-                time.sleep(0.02)
+                now[0] += step
+            keeper.beat()
+            assert not told.wait(0.2)
+            now[0] += 0.1
+            assert told.wait(60)
+            hang.set()
+            other.join()
         assert told.is_set()
 
 
@@ -74,7 +105,7 @@ def test_a_thread_that_is_done_may_be_silent(tmp_path: Path) -> None:
         with Keeper(partial(make_queue, tmp_path), leased(queue, ttl=TTL), 0.1, pytest.fail) as keeper:
             keeper.beat()
             keeper.done()
-            time.sleep(0.4)
+            time.sleep(4 * TTL / 3)
         assert not keeper.lost.is_set()
 
 
@@ -85,7 +116,7 @@ def test_it_is_lost_when_it_has_passed_on(tmp_path: Path) -> None:
         queue.release(lease)
         heir = leased(queue, owner="another")
         with Keeper(partial(make_queue, tmp_path), lease, 10.0, told.set) as keeper:
-            assert told.wait(5)
+            assert told.wait(60)
             assert keeper.lost.is_set()
         queue.put(heir, {"key": b"value"})  # the end of the old keeper has not taken it away
 
@@ -96,7 +127,7 @@ def test_it_is_lost_when_the_queue_cannot_be_opened(tmp_path: Path) -> None:
 
     told = threading.Event()
     with opened_queue(tmp_path) as queue, Keeper(broken, leased(queue), 10.0, told.set) as keeper:
-        assert told.wait(5)
+        assert told.wait(60)
         assert keeper.lost.is_set()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,15 +10,16 @@ import pytest
 
 from syncd.engine import load, supervise
 from syncd.engine.daemon import Daemon
-from syncd.engine.process import Worker
+from syncd.engine.process import Alive, Worker
 from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError
-from syncd.state import Phase
+from syncd.state import Phase, Wait
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
-from tests.unit.engine.world import engine_in
+from tests.unit.engine.world import Clock, engine_in
 
-DRAIN = 0.2
+DRAIN = 30.0
+HEARTBEAT = 2.0
 
 
 class Deaf:
@@ -41,19 +41,75 @@ class Deaf:
         self.done.append("close")
 
 
-def test_a_worker_that_does_not_end_in_time_is_killed() -> None:
-    parts = cast("Any", SimpleNamespace(service=SimpleNamespace(drain=DRAIN)))
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(supervise, "time", clock)
+    monkeypatch.setattr(supervise, "clock", lambda: round(clock.now * 1e6))
+    return clock
+
+
+def supervisor_of() -> Supervisor:
+    service = SimpleNamespace(drain=DRAIN, heartbeat=HEARTBEAT)
+    parts = cast("Any", SimpleNamespace(service=service, job=SimpleNamespace(name="j"), owner=str))
     nothing = cast("Any", lambda *_: None)
-    supervisor, worker = Supervisor(parts, nothing, nothing, nothing, nothing), Deaf()
-    supervisor.slots["planner"] = Slot("planner", nothing, cast("Worker", worker))
+    return Supervisor(parts, cast("Any", SimpleNamespace(leases=lambda _: [])), nothing, nothing, nothing)
+
+
+def test_a_worker_that_does_not_end_in_time_is_killed(now: Clock) -> None:
+    supervisor, worker = supervisor_of(), Deaf()
+    supervisor.slots["planner"] = Slot("planner", cast("Any", None), cast("Worker", worker))
     supervisor.end(["planner"])
+    now.now += DRAIN
     supervisor.step()
     assert worker.done == ["stop"]
-    time.sleep(DRAIN)
+    now.now += 0.001
     supervisor.step()
     assert worker.done == ["stop", "kill", "close"]
     supervisor.step()
     assert worker.done == ["stop", "kill", "close"]
+
+
+class Quiet(Deaf):
+    """One that says "alive" as often as it is let."""
+
+    pid = 4711
+    exitcode = -9
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = [Alive()]
+
+    def words(self) -> list[Alive]:
+        said, self.said = self.said, []
+        return said
+
+
+def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock) -> None:
+    """Frozen, then dead, then started anew and not heard yet; heard again, and the word is taken back."""
+    supervisor, workers = supervisor_of(), [Quiet(), Quiet()]
+    supervisor.add("planner", lambda careful: cast("Worker", workers[careful]))
+    for _ in range(2):
+        supervisor.step()
+    heard = now.now
+    now.now = heard + 2.5 * HEARTBEAT
+    supervisor.step()
+    assert supervisor.waits() == {}
+    now.now = heard + 2.99 * HEARTBEAT
+    supervisor.step()
+    since = round(heard * 1e6)
+    assert supervisor.waits() == {"planner": Wait("it is not heard", since)}
+    workers[0].alive = False
+    supervisor.step()
+    assert workers[0].done == ["close"]
+    assert supervisor.waits() == {"planner": Wait("it died and is started again soon: it left no word", since)}
+    now.now += 1
+    workers[1].said = []
+    supervisor.step()
+    assert supervisor.waits() == {"planner": Wait("it was started, and is not heard yet", since)}
+    workers[1].said = [Alive()]
+    supervisor.step()
+    assert supervisor.waits() == {}
 
 
 def test_a_failed_job_is_stopped_once(tmp_path: Path) -> None:

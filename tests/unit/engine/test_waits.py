@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from syncd.engine import process
 from syncd.state import Wait
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
-from tests.unit.engine.world import World, engine_in
+from tests.unit.engine.world import Clock, World, engine_in
 
 CASES = {
     "sink.write": "sink.write fails by order",
@@ -38,6 +41,28 @@ def test_each_tables_wait_is_told_and_taken_back(tmp_path: Path, point: str) -> 
         world.settle()
         world.round()
         assert world.state.waits() == {}
+
+
+def test_a_step_that_hangs_is_told_before_a_third_heartbeat_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with how long it takes already, and taken back when it is over; a longer one where signs come seldom."""
+    now, said, beat = Clock(), list[object](), 2.0
+    monkeypatch.setattr(process, "time", now)
+    link = process.Link(cast("Any", SimpleNamespace(send=said.append)), process.PATIENCE * beat)
+    began = now.now
+    link.step("reading chunk 7")
+    now.now = began + 2.5 * beat
+    assert link._tell_hanging(set()) == set()
+    now.now = began + 2.99 * beat
+    hanging = link._tell_hanging(set())
+    assert link._tell_hanging(hanging) == {"reading chunk 7"}
+    assert said == [process.Waiting("reading chunk 7", "no answer yet", now.now - began)]
+    link.step("following", every=5 * beat)
+    hanging = link._tell_hanging(hanging)
+    assert said[1:] == [process.Waiting("reading chunk 7", "")]
+    now.now += 2.5 * 5 * beat
+    assert link._tell_hanging(hanging) == set()
+    now.now += 0.49 * 5 * beat
+    assert link._tell_hanging(hanging) == {"following"}
 
 
 def first_waits(world: World) -> dict[str, Wait]:
