@@ -62,10 +62,14 @@ class Faults:
 
 @dataclass
 class Running:
-    """A statement on its way: `cancelled` is seen until the engine has it, `done` is set afterwards."""
+    """A statement on its way: `cancelled` is seen until the engine has it, `done` is set afterwards.
+
+    `delayed`: an insert that an order holds back.
+    """
 
     cancelled: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
+    delayed: bool = False
 
 
 class Engine:
@@ -159,8 +163,12 @@ class Handler(BaseHTTPRequestHandler):
     engine: Engine
 
     def do_GET(self) -> None:
-        if urlsplit(self.path).path == "/ping":
+        path = urlsplit(self.path).path
+        if path == "/ping":
             self._answer(200, b"Ok.\n", {})
+        elif path == "/delayed":
+            held = [name for name, one in list(self.engine.running.items()) if one.delayed]
+            self._answer(200, json.dumps(held).encode(), {})
         else:
             self._statement(b"")
 
@@ -230,6 +238,7 @@ class Handler(BaseHTTPRequestHandler):
         self, insert: re.Match[bytes], data: bytes, settings: dict[str, str], database: str, running: Running
     ) -> None:
         faults = self.engine.take_faults()
+        running.delayed = faults.delay > 0
         if running.cancelled.wait(faults.delay):
             raise InterruptedError(_CANCELLED)
         if faults.error:
@@ -288,6 +297,12 @@ class Front:
         address = f"http://127.0.0.1:{self._port}/faults"
         with urlopen(Request(address, data=json.dumps(asdict(faults)).encode(), method="POST"), timeout=10):
             pass
+
+    def delayed(self) -> list[str]:
+        """The query ids of the inserts that an order holds back now."""
+        with urlopen(f"http://127.0.0.1:{self._port}/delayed", timeout=30) as answer:
+            found: list[str] = json.loads(answer.read())
+        return found
 
     def kill(self) -> None:
         """SIGKILL, as a power cut of the process."""

@@ -95,21 +95,22 @@ class TestClickHouseOverHttp(SinkContract):
             Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         assert live(sink, items) == {}
 
-    def test_a_write_that_hangs_is_given_up(self, front: Front, factory: Factory, tmp_path: Path) -> None:
-        hasty = made(ClickHouseSink, options(front, write_timeout=1), tmp_path)
+    def test_a_write_that_hangs_is_given_up(self, sink: Sink, front: Front, items: Target, tmp_path: Path) -> None:
+        hasty = made(ClickHouseSink, options(front, write_timeout=5), tmp_path)
         hasty.open()
         try:
-            hasty.prepare(target())
-            front.faults(Faults(times=1, delay=3))
+            front.faults(Faults(times=1, delay=600))
             with pytest.raises(TransientError):
-                Writer(hasty, target()).write((INSERT, 10, (1, "a", 1)))
+                Writer(hasty, items).write((INSERT, 10, (1, "a", 1)))
         finally:
             hasty.close()
-            time.sleep(2.5)
+        assert len(front.delayed()) == 1
+        sink.fence(OWNER, 2)  # the next test finds nothing on its way
+        assert (front.delayed(), live(sink, items)) == ([], {})
 
     def test_a_fence_ends_the_inserts_that_run(self, sink: Sink, factory: Factory, front: Front, items: Target) -> None:
         """Guarantee 7: when `fence` has returned, the older insert has ended, and another owner's goes on."""
-        front.faults(Faults(times=2, delay=20))
+        front.faults(Faults(times=2, delay=600))
         other = f"{OWNER}/other"
         ended: dict[str, SyncdError | None] = {}
 
@@ -127,14 +128,18 @@ class TestClickHouseOverHttp(SinkContract):
         threads = [threading.Thread(target=write, args=(o, k)) for k, o in enumerate((OWNER, other))]
         for thread in threads:
             thread.start()
-        time.sleep(1.0)
+        deadline = time.monotonic() + 60
+        while len(front.delayed()) < 2:
+            assert time.monotonic() < deadline, ended
+            time.sleep(0.05)
         sink.fence(OWNER, 2)
-        threads[0].join(5)
+        threads[0].join(60)
         assert isinstance(ended[OWNER], SyncdError)
         assert other not in ended
         assert live(sink, items) == {}
         sink.fence(other, 2)
-        threads[1].join(5)
+        threads[1].join(60)
+        assert isinstance(ended[other], SyncdError)
 
 
 def test_a_server_that_is_away(tmp_path: Path) -> None:

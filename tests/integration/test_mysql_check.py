@@ -116,7 +116,7 @@ def test_tls_where_the_server_has_none(mariadb_database: Database, tmp_path: Pat
 def test_unreachable(tmp_path: Path, unused_port: int) -> None:
     database = Database(server=None, name="none")  # type: ignore[arg-type]
     url = f"mysql://root@127.0.0.1:{unused_port}/"
-    with pytest.raises(TransientError, match="be reached"), opened(database, tmp_path, url=url, connect_timeout=1):
+    with pytest.raises(TransientError, match="be reached"), opened(database, tmp_path, url=url):
         pass
 
 
@@ -185,7 +185,7 @@ def test_no_gtids(private_mysql9: PrivateServer, tmp_path: Path) -> None:
 
 def test_a_server_that_goes_away(private_mariadb: PrivateServer, tmp_path: Path) -> None:
     server = private_mariadb()
-    with fresh_database(server) as database, opened(database, tmp_path, connect_timeout=1) as source:
+    with fresh_database(server) as database, opened(database, tmp_path) as source:
         server.kill()
         with pytest.raises(SyncdError) as caught:
             source.head(1)

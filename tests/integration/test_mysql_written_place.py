@@ -36,9 +36,11 @@ def test_every_event_of_the_log(database: Database, tmp_path: Path, statement_in
             assert here(source.place(f"{file}:{at}", 1).position) == (file, at)
         for at, kind, _ in events:
             if at not in borders:
-                with pytest.raises(FatalError, match=f"middle of a transaction in the log of .*: a {kind} event begins"):
+                with pytest.raises(
+                    FatalError, match=f"middle of a transaction in the log of .*: a {kind} event begins"
+                ):
                     source.place(f"{file}:{at}", 1)
         with pytest.raises(FatalError, match=f"{file}:{begin + 3} is no place in the log of"):
             source.place(f"{file}:{begin + 3}", 1)
-        with pytest.raises(FatalError, match="binlog.009999:4 is no place in the log of .*Could not find"):
+        with pytest.raises(FatalError, match=r"binlog\.009999:4 is no place in the log of .*Could not find"):
             source.place("binlog.009999:4", 1)

@@ -34,6 +34,8 @@ from syncd.testing.contracts.queue_kit import (
 )
 
 _SHORT = 0.3
+_LONG = 3.0
+"""Seconds of a lease that must not run out, however busy the machine is."""
 
 
 class Leases:
@@ -67,9 +69,9 @@ class Leases:
             queue.renew(old)
 
     def test_renewing_keeps_it(self, queue: Queue) -> None:
-        lease = leased(queue, "x", "one", _SHORT * 3)
-        for _ in range(6):
-            time.sleep(_SHORT)
+        lease = leased(queue, "x", "one", _LONG)
+        for _ in range(5):
+            time.sleep(_LONG / 4)
             queue.renew(lease)
             assert queue.acquire("x", "two", 5.0) is None
 
@@ -130,14 +132,14 @@ class Waits:
         seqs(queue)
         began = time.monotonic()
         assert not queue.wait(TOPIC, 0.3)
-        assert 0.2 < time.monotonic() - began < 3.0
+        assert 0.2 < time.monotonic() - began < 30.0
 
     def test_wait_ends_at_another_process_publish(self, factory: Factory, queue: Queue) -> None:
         lease = leased(queue)
         queue.publish(lease, TOPIC, [message(0)], {})
         with child(tell_wakes, factory) as (_, pipe):
             late = [self._time_to_wake(pipe.recv, queue, lease, seq) for seq in range(1, 21)]
-        assert sorted(late)[10] < 0.1, "an idle stream stays under a tenth of a second"
+        assert sorted(late)[10] < 1.0, "it waits for the publish, not for the end of its thirty seconds"
 
     def _time_to_wake(self, hear: Callable[[], object], queue: Queue, lease: Lease, seq: int) -> float:
         while hear() != "waiting":

