@@ -6,10 +6,11 @@ later does so above it, and logs the rows, unless `innodb_native_foreign_keys` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from syncd.model import TableId
-from syncd.sources.mysql.connect import Connection, per_table, server, variables
+from syncd.sources.mysql.connect import Connection, per_table, quoted, rows, server, variables
 
 _KEYS = (
     "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule "
@@ -17,6 +18,12 @@ _KEYS = (
 )
 _NATIVE = "innodb_native_foreign_keys"
 _QUIET = {"RESTRICT", "NO ACTION"}
+_NAME = r"(?:`(?:[^`]|``)*`|[^\s`(),.]+)"
+_NAMES = rf"\({_NAME}(?:, {_NAME})*\)"
+_WRITTEN = re.compile(
+    rf"CONSTRAINT ({_NAME}) FOREIGN KEY {_NAMES} REFERENCES {_NAME}(?:\.{_NAME})? {_NAMES}((?: ON [A-Z ]+)?)"
+)
+_RULE = r" ON {} (RESTRICT|CASCADE|SET NULL|NO ACTION|SET DEFAULT)"
 
 
 def logged(connection: Connection) -> bool:
@@ -28,14 +35,31 @@ def logged(connection: Connection) -> bool:
 
 
 def silent(connection: Connection, tables: Sequence[TableId]) -> Mapping[TableId, list[str]]:
-    """Child table -> its foreign keys that change its rows without a line in the log, as texts for people."""
+    """Child table -> its foreign keys that change its rows without a line in the log, as texts for people.
+
+    `tables`: no views among them.
+    """
     if logged(connection):
         return {}
     found: dict[TableId, list[str]] = {}
-    for database, table, name, *acts in per_table(connection, _KEYS, tables, database="constraint_schema"):
+    for table, name, *acts in _keys(connection, tables):
         rules = [
             f"ON {event} {act}" for event, act in zip(("DELETE", "UPDATE"), acts, strict=True) if act not in _QUIET
         ]
         if rules:
-            found.setdefault(TableId(database, table), []).append(f"foreign key {name} {' '.join(rules)}")
+            found.setdefault(table, []).append(f"foreign key {name} {' '.join(rules)}")
     return found
+
+
+def _keys(connection: Connection, tables: Sequence[TableId]) -> Iterator[tuple[TableId, str, str, str]]:
+    """(child table, foreign key, its rule for DELETE, its rule for UPDATE)."""
+    if not server(connection).mariadb:
+        for database, table, name, delete, update in per_table(connection, _KEYS, tables, database="constraint_schema"):
+            yield TableId(database, table), name, delete, update
+        return
+    # To a user who may only read, MariaDB's information_schema shows no foreign keys, and does not say so.
+    for child in tables:
+        ((_, definition, *_),) = rows(connection, f"SHOW CREATE TABLE {quoted(*child)}", table=str(child))
+        for name, rules in _WRITTEN.findall(definition):
+            delete, update = (re.search(_RULE.format(event), rules) for event in ("DELETE", "UPDATE"))
+            yield child, name.strip("`"), delete[1] if delete else "RESTRICT", update[1] if update else "RESTRICT"

@@ -98,7 +98,7 @@ def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> S
                 # Opening a table in a transaction keeps DDL on it waiting until the transaction ends.
                 rows(connection, f"SELECT 1 FROM {quoted(*table.id)} LIMIT 0", table=str(table.id))
         columns, keys = _columns(connection, listed), indexes(connection, [t.id for t in listed])
-        unseen = cascades.silent(connection, [t.id for t in listed])
+        unseen = cascades.silent(connection, [t.id for t in listed if "VIEW" not in t.kind])
         of_server = _Read(rules, rules.version(), server(connection), granted(connection), unseen)
         return [_found(t, columns.get(t.id, []), keys.get(t.id, []), of_server) for t in listed]
     except FatalError as error:
