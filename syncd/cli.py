@@ -299,7 +299,7 @@ def pause(
 def resume(
     job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
 ) -> None:
-    """Go on, also with tables that halted; without --table and --sink all pauses end."""
+    """Go on, also with tables that halted; without --table and --sink every pause ends, and a stop."""
     for name, reason in _wish(control.resume, service, data, job, table=table, sink=sink).items():
         out.print(f"{name} stays halted at capture, and must be loaded anew: {reason}", markup=False)
 
@@ -308,7 +308,7 @@ def resume(
 def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> None:
     """Delete a job's saved state and queued changes, so that it loads anew. The daemon must be down."""
     control.forget(_service(service, data), job)
-    out.print(f"{job} is forgotten; empty its target tables before you run it again")
+    out.print(f"{job} is forgotten; drop its target tables before you run it again")
 
 
 @jobs_app.command()

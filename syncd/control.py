@@ -278,13 +278,14 @@ def pause(service: Service, job: str, *, table: str = "", sink: str = "") -> Wis
 
 
 def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> dict[str, str]:
-    """Takes the pause of the part back, without one every pause; tables that halted go on from where they stopped.
+    """Takes the pause of the part back, without one every pause and the stop of the job; tables that halted go on from
+    where they stopped.
 
     Answers what it cannot help: tables that halted at capture, with their reasons.
     """
     with _changing(service, job) as (queue, state, lease):
-        part = _known_part(state, job, table, sink)
-        after = Wish(tuple(p for p in state.wish().paused if part and p != part), stopped=False)
+        part, before = _known_part(state, job, table, sink), state.wish()
+        after = Wish(tuple(p for p in before.paused if part and p != part), bool(part) and before.stopped)
         queue.put(lease, state.wish_item(after))
         for record in state.tables(sink):
             if record.phase is Phase.HALTED and record.resume and table in ("", str(record.table)):

@@ -235,11 +235,16 @@ def _different(schema: TableSchema, left: pa.Table, right: pa.Table) -> list[Dif
 
 
 def _equal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Per row: the same value, or both NULL. Floats are compared by their bits' meaning, NaN equals NaN."""
+    """Per row: the same value, or both NULL. Floats are compared by their bits: -0.0 is not 0.0, a NaN is itself."""
+    left, right = _bits(left), _bits(right)
     equal = pc.fill_null(pc.equal(left, right), fill_value=False)
-    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
-    same = pc.or_(equal, both_null)
-    if pa.types.is_floating(left.type):
-        nan = pc.and_(pc.fill_null(pc.is_nan(left), fill_value=False), pc.fill_null(pc.is_nan(right), fill_value=False))
-        same = pc.or_(same, nan)
+    same = pc.or_(equal, pc.and_(pc.is_null(left), pc.is_null(right)))
     return np.asarray(same.to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _bits(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Floats as whole numbers of the same bits, anything else as it is."""
+    if not pa.types.is_floating(values.type):
+        return values
+    kind = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[values.type.bit_width]
+    return pa.chunked_array([chunk.view(kind) for chunk in values.chunks], kind)

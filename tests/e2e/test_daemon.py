@@ -90,6 +90,8 @@ def test_parts_of_a_job_by_name(shop: Database, tmp_path: Path) -> None:
         assert [line[2:4] for line in shown] == [["LIVE,", "paused"], ["LIVE", "1/1"], ["LIVE", "1/1"]]
         assert syncd("jobs", "stop", "chaos", *service).returncode == 0
         run.wait_for(lambda: state_of(run) == "STOPPED" and set(run.workers()) == {"run"}, 120)
+        assert syncd("jobs", "resume", "chaos", *part, *service).returncode == 0
+        assert state_of(run) == "STOPPED", "what was said of the job itself holds on"
         assert syncd("jobs", "resume", "chaos", *service).returncode == 0
         run.wait_applied()
         assert run.terminate() == 0

@@ -41,6 +41,13 @@ def test_equal_rows_are_right_in_any_order() -> None:
     assert not compare_rows(SCHEMA, one, other).keys
 
 
+def test_floats_are_compared_by_their_bits() -> None:
+    left, right = (pa.concat_tables([rows((1, "x", None, None)), rows((2, "y", zero, None))]) for zero in (0.0, -0.0))
+    assert compare_rows(SCHEMA, left, left).keys == set()
+    assert [str(each.columns) for each in compare_rows(SCHEMA, left, right).different] == ["{'x': (0.0, -0.0)}"]
+    assert surplus(left, right) == [(2, "y", 0.0, None)]
+
+
 def test_each_kind_of_difference_is_named() -> None:
     left = rows((1, "only left", 1.0, None), (2, "both", 1.0, Decimal("1.00")), (3, "null", None, None))
     right = rows((9, "only right", 1.0, None), (2, "both", 1.0, Decimal("1.01")), (3, "null", 0.0, None))
