@@ -6,6 +6,7 @@ C1xx are faults of a file, E1xx everything else. A code is never used again for 
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Final, NamedTuple
 
 
@@ -197,7 +198,7 @@ _ENTRIES: Final = (
         "C140",
         "The file contradicts the saved state",
         "A job's state was made under other settings than the file now has.",
-        "Put the setting back, or start the job anew.",
+        "Put the setting back, or load the job anew.",
     ),
     Entry("E100", "An error", "Something went wrong in a way that has no code of its own.", "Read the message."),
     Entry(
@@ -458,7 +459,7 @@ _ENTRIES: Final = (
         "A row of a table without a key was updated or deleted at the source. Its copy only ever gets rows added, and "
         "nothing tells which of them is meant; nothing of the change was written.",
         "Give the table a primary key; or keep it free of updates and deletes (`deletes: ignore` at the sink leaves "
-        "deletes out). Then empty the targets, `syncd jobs forget JOB`, and load anew.",
+        "deletes out). Then drop the targets, `syncd jobs forget JOB`, and load anew.",
     ),
     Entry(
         "E192",
@@ -466,7 +467,8 @@ _ENTRIES: Final = (
         "Rows are there that this load did not write, or the target was closed to what this load would write: it "
         "was filled by another job, or from another log (a server that was failed over or reset), whose rows count as "
         "newer. Rows would be left over, hidden, there twice, or not there at all.",
-        "Drop the target table, then `syncd jobs resume`. Emptying alone leaves it closed to older rows.",
+        "Drop the target table, then `syncd jobs resume`. Emptying alone leaves it closed to older rows. "
+        "A resync of the whole job drops its targets first.",
     ),
     Entry(
         "E193",
@@ -483,7 +485,8 @@ _ENTRIES: Final = (
 )
 
 RESYNC: Final = (
-    "To resync, for now: stop the daemon, empty the job's target tables, `syncd jobs forget JOB`, and run the job."
+    "To resync, or load anew, for now a whole job at a time: stop the daemon, drop the job's target tables,\n"
+    "`syncd jobs forget JOB`, and start it again. docs/states.md says more."
 )
 
 CATALOGUE: Final[dict[str, Entry]] = {entry.code: entry for entry in _ENTRIES}
@@ -496,7 +499,7 @@ def explain(code: str) -> str:
         close = difflib.get_close_matches(code.upper(), CATALOGUE, 1)
         hint = f"did you mean {close[0]}?" if close else "docs/errors.md lists them"
         raise KeyError(f"no error has the code '{code}'; {hint}")
-    more = f"\n{RESYNC}\n" if "resync" in entry.todo.lower() else ""
+    more = f"\n{RESYNC}\n" if re.search("resync|anew", entry.todo.lower()) else ""
     return f"{entry.code}  {entry.title}\n\n{entry.meaning}\n\nWhat to do: {entry.todo}\n{more}"
 
 

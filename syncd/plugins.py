@@ -115,7 +115,7 @@ def _drivers_missing(kind: Kind, name: str) -> list[str]:
 
 
 def _install_hint(kind: Kind, name: str) -> str:
-    return f"pip install 'syncd[{EXTRAS[kind, name][0]}]'"
+    return f"pip install '.[{EXTRAS[kind, name][0]}]' in the checkout of syncd"
 
 
 def _unknown(kind: Kind, name: str, paths: Sequence[Path]) -> PluginError:

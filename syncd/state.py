@@ -401,5 +401,5 @@ def _whole(key: str) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise StateError(
             f"{key} in the saved state is damaged: {type(error).__name__}: {error}",
-            hint="keep the data directory aside for inspection; then empty the targets and load anew into a new one",
+            hint="keep the data directory aside for inspection; then drop the targets and load anew into a new one",
         ) from error

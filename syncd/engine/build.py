@@ -304,5 +304,5 @@ class Parts:
             key,
             what,
             code="C140",
-            hint=f"put it back; or empty the targets, `syncd jobs forget {self.job.name}`, and load anew",
+            hint=f"put it back; or drop the targets, `syncd jobs forget {self.job.name}`, and load anew",
         )

@@ -42,7 +42,7 @@ class QueueUsed:
         if queue.incarnation() != self.incarnation:
             raise StateError(
                 f"{service.data}: its queue is not the one that the last start of syncd worked with",
-                hint="put the queue's files back where they were; or, to begin anew, empty the targets and delete "
+                hint="put the queue's files back where they were; or, to begin anew, drop the targets and delete "
                 f"{_file(service)}",
             )
 
@@ -84,7 +84,7 @@ def settle(parts: Parts, queue: Queue) -> None:
             (*key, *others) if len(others) == 1 else key,
             f"this is another queue than {service.data} works with ({before}); what is saved would seem lost",
             code="C140",
-            hint="put it back, or move the queue's files there; or, to begin anew, empty the targets and delete "
+            hint="put it back, or move the queue's files there; or, to begin anew, drop the targets and delete "
             f"{_file(service)}",
         )
     if now != used:

@@ -84,7 +84,7 @@ def _give_up(
     error = FatalError(
         f"{record.table} at {record.sink}: the queue was full ({limit:,} bytes), and the {holder.bytes:,} bytes that "
         f"it held for this table, which stood HALTED, were given up; it needs a new load ({record.reason})",
-        hint=f"mend the cause; then empty the targets, `syncd jobs forget {parts.job.name}`, and load anew",
+        hint=f"mend the cause; then drop the targets, `syncd jobs forget {parts.job.name}`, and load anew",
         code="E158",
     )
     log.error("share_given_up", job=parts.job.name, table=str(record.table), sink=record.sink, error=str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from syncd.catalogue import CATALOGUE, explain
-from syncd.config import docs, later, load_job, load_service, not_yet
+from syncd.config import docs, later, load_job, load_service, not_yet, parse_job
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"[CE]\d{3}")
@@ -74,10 +75,48 @@ def test_a_config_validates_and_can_be_run(path: str, monkeypatch: pytest.Monkey
     assert job.findings == ()
 
 
-def test_the_service_config_validates() -> None:
-    service = load_service(ROOT / "configs" / "syncd.yaml")
-    defaults = load_service(None)
-    assert service.model_dump(exclude={"data", "jobs"}) == defaults.model_dump(exclude={"data", "jobs"})
+def test_the_service_config_shows_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "configs/syncd.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert load_service(Path("syncd.yaml")) == load_service(None)
+
+
+def blocks() -> Iterator[tuple[str, str]]:
+    """(place, text) of each YAML block of the README and the pages."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            yield f"{page.relative_to(ROOT)}:{text[: found.start()].count(chr(10)) + 1}", found[1]
+
+
+BLOCKS = dict(blocks())
+LEAST = {
+    "job": "job: least",
+    "source": "source: {mysql: {}}",
+    "tables": 'tables: {"shop.*": {}}',
+    "sinks": 'sinks: {olap: {clickhouse: {url: "http://ch:8123/shop"}}}',
+}
+
+
+def test_the_pages_with_jobs_are_looked_at() -> None:
+    assert {place.split(":")[0] for place in BLOCKS} >= {
+        "README.md",
+        "docs/queues/embedded.md",
+        "docs/sinks/clickhouse.md",
+        "docs/sources/mysql.md",
+    }
+
+
+@pytest.mark.parametrize("place", BLOCKS)
+def test_a_block_of_yaml_is_a_job_or_part_of_one(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That can be run, with nothing to warn of."""
+    given = {line.partition(":")[0] for line in BLOCKS[place].splitlines()}
+    text = "\n".join([BLOCKS[place], *(line for key, line in LEAST.items() if key not in given)])
+    for name in re.findall(r"\$\{env:(\w+)\}", text):
+        monkeypatch.setenv(name, "secret-of-a-test")
+    job = parse_job(text, place)
+    assert not_yet(job) == []
+    assert job.findings == ()
 
 
 # -- the catalogue of errors

@@ -53,7 +53,8 @@ def test_an_entry_point_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("kafka", "sink plugin 'kafka' is not there yet; it comes with a later version of syncd [E111]"),
         (
             "clickhouse",
-            "sink plugin 'clickhouse' needs the module 'no_such_driver'; pip install 'syncd[clickhouse]' [E110]",
+            "sink plugin 'clickhouse' needs the module 'no_such_driver'; "
+            "pip install '.[clickhouse]' in the checkout of syncd [E110]",
         ),
         ("foreign", "sink plugin 'foreign' needs the module 'no_such_driver'; pip install no_such_driver [E110]"),
         ("broken", "sink plugin 'broken' names a class that is not there: json:Sink [E113]"),
@@ -98,7 +99,7 @@ def test_the_table_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "files.py").write_text(SINK)
     lines = {(p.kind, p.name): (p.state, p.hint) for p in plugins.available([tmp_path])}
     assert lines["sink", "files"] == ("ready", "")
-    assert lines["sink", "clickhouse"] == ("driver missing", "pip install 'syncd[clickhouse]'")
+    assert lines["sink", "clickhouse"] == ("driver missing", "pip install '.[clickhouse]' in the checkout of syncd")
     assert lines["queue", "kafka"][0] == "not yet"
 
 

@@ -51,7 +51,7 @@ def translate(error: BaseException, where: str, table: str | None = None) -> Syn
     if number in _BUSY:
         return TransientError(f"{place}: {text} ({number})", retry_after=2.0)
     if isinstance(error, RuntimeError) and "cryptography" in text:
-        hint = "pip install 'syncd[mysql]'"
+        hint = "pip install '.[mysql]' in the checkout of syncd"
         return PluginError(f"{place}: the account's password method needs the package cryptography", hint=hint)
     return _fatal(number, text, place, table)
 
