@@ -37,7 +37,7 @@ sinks:
 
 
 def skeleton(source_url: str, sink_url: str) -> str:
-    """A commented job that validates. A password in a URL becomes a reference: `${env:SOURCE_PASSWORD}`."""
+    """A commented job that validates. Where a URL names a user, the password is a reference: `${env:SOURCE_PASSWORD}`."""
     source, sink = _split(source_url, SOURCES, "source"), _split(sink_url, SINKS, "sink")
     database = source.path.strip("/")
     source_plugin, sink_plugin = SOURCES[source.scheme], SINKS[sink.scheme]
@@ -71,8 +71,7 @@ def _without_password(parts: SplitResult) -> str:
 
 
 def _password(indent: str, name: str, parts: SplitResult) -> str:
-    given = parts.password is not None
-    return f'{indent}{"" if given else "# "}password: "${{env:{name}}}"\n'
+    return f'{indent}{"# " if parts.username is None else ""}password: "${{env:{name}}}"\n'
 
 
 def _quoted(text: str) -> str:

@@ -168,7 +168,7 @@ def test_help(syncd: Syncd, words: str) -> None:
 
 def test_init_writes_what_validates_whatever_the_name(syncd: Syncd, tmp_path: Path) -> None:
     for database in ('sh"op', "größe", "a'b", "with space", "back\\slash"):
-        code, out, _ = syncd(f"init {shlex.quote(f'mysql://me@h:1/{database}')} chdb:///tmp/x/y")
+        code, out, _ = syncd(f"init {shlex.quote(f'mysql://h:1/{database}')} chdb:///tmp/x/y")
         assert code == 0
         (tmp_path / "job.yaml").write_text(out)
         assert [*load_job(tmp_path / "job.yaml").spec.tables] == [f"{database}.*"]

@@ -30,7 +30,8 @@ def test_it_validates(source: str, sink: str, options: tuple[str, str, str], mon
     assert "tiger" not in text
     job = parse_job(text, "new.yaml", [PLUGINS])
     assert (job.name, job.source.options.url, job.sinks["copy"].options.url) == options
-    assert (job.source.options.password is not None) == ("hunter2" in source)
+    assert (job.source.options.password is not None) == ("@" in source)
+    assert (job.sinks["copy"].options.password is not None) == ("@" in sink)
     assert job.findings == ()
     assert job.match(TableId("shop", "users")) is not None or "my shop!" in source
 
