@@ -18,7 +18,8 @@ DRIVERS = ("PyMySQL", "mysql-replication", "clickhouse-connect", "chdb", "pyarro
 _TEXT = """\
 # Tested with
 
-Written by `./dev python -m tests.services.tested_with`; a test compares it with what runs.
+Written by `./dev python -m tests.services.tested_with`. Tests compare it with what runs: libraries and
+the engine exactly, MariaDB and MySQL 8.0 by the first two numbers of their version, MySQL 9 by its first alone.
 
 ## Tested: every run of the suite
 
