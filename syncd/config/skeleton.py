@@ -37,7 +37,7 @@ sinks:
 
 
 def skeleton(source_url: str, sink_url: str) -> str:
-    """A commented job that validates. Where a URL names a user, the password is `${env:SOURCE_PASSWORD}` or the like."""
+    """A commented job that validates. Where a URL names a user, its password is `${env:SOURCE_PASSWORD}` or alike."""
     source, sink = _split(source_url, SOURCES, "source"), _split(sink_url, SINKS, "sink")
     database = source.path.strip("/")
     source_plugin, sink_plugin = SOURCES[source.scheme], SINKS[sink.scheme]

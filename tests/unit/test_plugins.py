@@ -53,8 +53,10 @@ def test_an_entry_point_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("kafka", "sink plugin 'kafka' is not there yet; it comes with a later version of syncd [E111]"),
         (
             "clickhouse",
-            "sink plugin 'clickhouse' needs the module 'no_such_driver'; "
-            "pip install '.[clickhouse]' in the checkout of syncd [E110]",
+            (
+                "sink plugin 'clickhouse' needs the module 'no_such_driver'; "
+                "pip install '.[clickhouse]' in the checkout of syncd [E110]"
+            ),
         ),
         ("foreign", "sink plugin 'foreign' needs the module 'no_such_driver'; pip install no_such_driver [E110]"),
         ("broken", "sink plugin 'broken' names a class that is not there: json:Sink [E113]"),
