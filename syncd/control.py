@@ -228,7 +228,7 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
     """
     running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
     wish, meta = state.wish(), state.meta() or {}
-    needed = {f"deliver/{sink}" for sink in cast("dict[str, str]", meta.get("sinks", {}))}
+    needed = {f"deliver/{sink}" for sink in cast("dict[str, object]", meta.get("sinks", {}))}
     captures = "cdc" in str(meta.get("mode", "")) and age is not None
     if state.failure() is not None:
         return "HALTED"
@@ -312,7 +312,7 @@ def forget(service: Service, job: str) -> None:
         if daemon_runs(queue, job):
             raise StateError(f"job {job} is running", hint="stop the daemon first", code="E161")
         state = _known_state(service, queue, job)
-        for sink in cast("dict[str, str]", (state.meta() or {}).get("sinks", {})):
+        for sink in cast("dict[str, object]", (state.meta() or {}).get("sinks", {})):
             queue.unsubscribe(f"{job}/{sink}")
         with _held(queue, f"job/{job}/wish") as lease:
             queue.put(lease, state.forget_items())
@@ -327,7 +327,7 @@ def _known_state(service: Service, queue: Queue, job: str) -> State:
 
 def _known_part(state: State, job: str, table: str, sink: str) -> str:
     _know_tables(state, job, [table] if table else [])
-    known = cast("dict[str, str]", (state.meta() or {}).get("sinks", {}))
+    known = cast("dict[str, object]", (state.meta() or {}).get("sinks", {}))
     if sink and sink not in known:
         raise _unknown(f"job {job} has no sink '{sink}'", known)
     return paused_part(table, sink)

@@ -166,11 +166,13 @@ class Traits:
 
     versioned: an older seq never replaces a newer one, in whatever order they arrive; so lanes may share a write.
     transactional: `write` stores `Mark`s in the transaction of the rows, and `marks` reads them back.
+    target: names the system and the place in it, without secrets; a job that has run refuses another one.
     """
 
     scope: Literal["any process", "one process"]
     versioned: bool
     transactional: bool
+    target: str = ""
 
 
 class Mark(NamedTuple):

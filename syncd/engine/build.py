@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from syncd import plugins, tags, transforms
-from syncd.config import Job, Service, TableRule
+from syncd.config import Job, Service, SinkUse, TableRule
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
 from syncd.model import Finding, Head, TableId, TableSchema, Target
@@ -31,6 +31,11 @@ IDLE_SECONDS = 0.25
 _LONG_NAME = 60
 LIVE_SECONDS = 10.0
 """A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
+
+
+def _digest(text: str) -> str:
+    """To tell a text from another without holding it."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def clock() -> int:
@@ -269,16 +274,23 @@ class Parts:
 
     def facts(self) -> dict[str, object]:
         """What the saved state depends on."""
+        salt = self.job.spec.mask_salt
         return {
             "queues": self.queues,
             "source": self.job.source.plugin,
             "mode": self.job.mode,
+            "mask_salt": "" if salt is None else _digest(salt.get_secret_value()),
             "heartbeat": self.heartbeat,
             "path": self.job.path,
             "text": self.job.text,
-            "sinks": {name: sink.plugin for name, sink in self.job.sinks.items()},
+            "sinks": {name: self._sink_facts(sink) for name, sink in self.job.sinks.items()},
             "tables": json.loads(self.job.fingerprint()["tables"]),
         }
+
+    def _sink_facts(self, sink: SinkUse) -> dict[str, str]:
+        """Key in the job file -> what it says."""
+        target = self.make_sink(sink.name).traits().target
+        return {sink.plugin: target, "tags": sink.tags, "deletes": sink.deletes}
 
     def check_state(self, state: State) -> None:
         """StateError, or ConfigError at its place: the job file says other than what the saved state was made with."""
@@ -286,18 +298,28 @@ class Parts:
         if meta is None:
             return
         mine = json.loads(json.dumps(self.facts()))
-        for name, key in (("queues", ("queue", "queues")), ("source", ("source",)), ("mode", ("mode",))):
-            if meta[name] != mine[name]:
-                raise self.contradiction(key, f"the saved state was made with {meta[name]}")
+        for key in (("queue", "queues"), ("source",), ("mode",)):
+            if meta[key[-1]] != mine[key[-1]]:
+                raise self.contradiction(key, f"the saved state was made with {meta[key[-1]]}")
+        if meta["mask_salt"] != mine["mask_salt"]:
+            raise self.contradiction(("mask_salt",), "the saved state, and rows at the sinks, were made with another")
         for section in ("sinks", "tables"):
             saved = meta[section]
             assert isinstance(saved, dict)
             for name, value in saved.items():
-                if mine[section].get(name) != value:
+                here = mine[section].get(name)
+                if section == "sinks" and here is not None and [*here] == [*value]:
+                    self._check_sink(name, value, here)
+                elif here != value:
                     raise self.contradiction((section, name), f"the saved state was made with {json.dumps(value)}")
             for name in mine[section]:
                 if name not in saved:
                     raise self.contradiction((section, name), "adding to a job that has run is not there yet")
+
+    def _check_sink(self, name: str, saved: dict[str, str], here: dict[str, str]) -> None:
+        for key, value in saved.items():
+            if here[key] != value:
+                raise self.contradiction(("sinks", name, key), f"the saved state was made with {value!r}")
 
     def contradiction(self, key: tuple[str, ...], what: str) -> ConfigError:
         return self.job.fault(

@@ -57,6 +57,7 @@ class Capture:
         self._halted = set(self._state.halts())
         self._pairs: dict[TableId, SchemaPair] = {}
         self._transforms: dict[TableId, Transform] = {}
+        self._given_out: dict[TableId, int] = {}
         self._looked = time.monotonic()
         self.beat: Callable[[], None] = lambda: None
 
@@ -88,6 +89,7 @@ class Capture:
         self._link.step("asking the source for its log")
         record = self._in_this_log(record)
         self._pending = Pending()
+        self._given_out = {}
         self._load_schemas(record)
         schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
         for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
@@ -154,6 +156,7 @@ class Capture:
     def _rows(self, batch: ChangeBatch) -> None:
         if not self._wanted(batch.table):
             return  # halted since the source decoded it; the halt is saved
+        self._check_order(batch)
         batch = split_key_changes(self._transform(batch.table).apply(batch))
         if not len(batch):
             return
@@ -165,6 +168,19 @@ class Capture:
         if self._pending.bytes >= PUBLISH_BYTES:
             self._publish()
             failpoint("capture.part_published")
+
+    def _check_order(self, batch: ChangeBatch) -> None:
+        """FatalError: rows that come before rows given out already. A sink would take them for rows seen twice, and
+        leave them out; so a source that breaks the order of its log is stopped before anything is published (3)."""
+        before = self._given_out.get(batch.table, 0)
+        if len(batch) and int(batch.seq[0]) <= before:
+            raise FatalError(
+                f"{batch.table}: the source gave out seq {int(batch.seq[0])} after {before}: its order is broken",
+                table=str(batch.table),
+                hint="resync the table, and tell the authors of the source",
+            )
+        if len(batch):
+            self._given_out[batch.table] = int(batch.seq[-1])
 
     def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
         table = change.table

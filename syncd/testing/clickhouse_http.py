@@ -51,13 +51,14 @@ class Faults:
     """What goes wrong with the next `times` inserts.
 
     delay: seconds before the engine sees the insert. cut: the connection breaks before or after the engine has done it.
-    error: a code that is answered instead.
+    error: a code that is answered instead. status: an HTTP status that a proxy answers instead.
     """
 
     times: int = 0
     delay: float = 0
     cut: Literal["", "before", "after"] = ""
     error: int = 0
+    status: int = 0
 
 
 @dataclass
@@ -243,6 +244,11 @@ class Handler(BaseHTTPRequestHandler):
             raise InterruptedError(_CANCELLED)
         if faults.error:
             raise RuntimeError(f"Code: {faults.error}. DB::Exception: By order of the test.")
+        if faults.status:
+            self.send_response(faults.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if faults.cut != "before":
             self.engine.insert(insert[1].decode(), insert[2].decode(), data, settings, database)
         if faults.cut:

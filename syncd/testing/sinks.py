@@ -56,7 +56,8 @@ class SqliteSink:
         self._writes = 0
 
     def traits(self) -> Traits:
-        return Traits(scope="any process", versioned=self.versioned, transactional=not self.versioned)
+        target = str(self._options.path)
+        return Traits("any process", versioned=self.versioned, transactional=not self.versioned, target=target)
 
     def open(self) -> None:
         self._options.path.parent.mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,21 @@ class TestClickHouseOverHttp(SinkContract):
             Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         assert caught.value.retry_after >= 1
 
+    @pytest.mark.parametrize("status", [429, 502, 503, 504])
+    def test_a_proxy_whose_server_is_away(self, sink: Sink, front: Front, items: Target, status: int) -> None:
+        front.faults(Faults(times=1, status=status))
+        writer = Writer(sink, items)
+        with pytest.raises(TransientError, match=f"HTTP status {status}"):
+            writer.write((INSERT, 10, (1, "a", 1)))
+        writer.write((INSERT, 10, (1, "a", 1)))
+        assert live(sink, items) == {1: ("a", 1)}
+
+    @pytest.mark.parametrize("status", [400, 404, 413])
+    def test_a_proxy_that_refuses(self, sink: Sink, front: Front, items: Target, status: int) -> None:
+        front.faults(Faults(times=1, status=status))
+        with pytest.raises(FatalError, match=f"HTTP status {status}"):
+            Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
+
     @pytest.mark.parametrize("code", [164, 201, 497, 6, 999_999])
     def test_a_refusing_server_halts(self, sink: Sink, front: Front, items: Target, code: int) -> None:
         """An error that is not known is never taken as success, nor tried for ever."""

@@ -54,6 +54,9 @@ class BulkWorkload(Workload):
     def names(self) -> list[str]:
         return [table.name for table in self._tables]
 
+    def row_of_its_own(self, number: int) -> str:
+        return KINDS.insert("INSERT", number, 1, next(self._salts))
+
     def transaction(self, cursor: Any) -> None:
         if self.changes >= self.limit:
             self._stop.wait(0.05)

@@ -143,14 +143,36 @@ def test_a_table_that_is_created_while_live_is_copied(shop: Database, tmp_path: 
 
 
 def test_an_edited_job_file_that_contradicts_the_state_is_refused(shop: Database, tmp_path: Path) -> None:
-    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+    """Each edit by its place; put back, the job goes on."""
+    edits = {
+        "queues: 4": ("queues: 5", r"job\.yaml:6:\d+ queue\.queues: the saved state was made with 4"),
+        "sink.db": ("other.db", r"sinks\.copy\.sqlite-arrival: the saved state was made with '.*/sink\.db'"),
+        "tags: '*'": ("tags: 'a || b'", r"sinks\.copy\.tags: the saved state was made with '\*'"),
+        "deletes: apply": ("deletes: ignore", r"sinks\.copy\.deletes: the saved state was made with 'apply'"),
+        "mask_salt: grain": (
+            "mask_salt: other",
+            r"mask_salt: the saved state, and rows at .* with another",
+        ),
+        "mode: snapshot+cdc": ("mode: cdc", r"mode: the saved state was made with snapshot\+cdc"),
+    }
+    extra = "    tags: '*'\n    deletes: apply\nmask_salt: grain\nmode: snapshot+cdc\n"
+    with running(tmp_path, shop.port, shop.name, "arrival", extra=extra) as run:
         run.wait_live(len(TABLES))
         assert run.terminate() == 0
-        run.path.write_text(run.path.read_text().replace("queues: 4", "queues: 5"))
-        done = syncd("run", str(run.path), "--service", str(tmp_path / "syncd.yaml"))
-        assert done.returncode == 2
-        assert "job.yaml:6:" in done.stderr
-        assert "queue.queues: the saved state was made with 4" in done.stderr
+        text = run.path.read_text()
+        for before, (after, said) in edits.items():
+            assert text.count(before) == 1, before
+            run.path.write_text(text.replace(before, after))
+            done = syncd("run", str(run.path), "--service", str(tmp_path / "syncd.yaml"))
+            assert done.returncode == 2, (after, done.stderr)
+            assert re.search(said, done.stderr), done.stderr
+            assert "[C140]" in done.stderr
+        run.path.write_text(text)
+        run.start()
+        shop.execute("UPDATE items SET n = n + 1")
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
 
 
 def test_commands_open_the_queue_that_the_daemon_has_and_no_start_takes_another_one(

@@ -1,7 +1,9 @@
-"""Changes of every kind, without pause: key changes, swaps inside a transaction, deletes, re-inserts."""
+"""Changes of every kind, without pause: key changes, swaps inside a transaction, deletes, re-inserts, and transactions
+that stay open while their table is opened anew."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from contextlib import closing
@@ -19,6 +21,8 @@ SCHEMA = (
 )
 
 KEYS = 3000
+BESIDE = 50_000_000
+"""From here on are the keys of rows written beside an open transaction."""
 _WORDS = ("Apfel", "APFEL", "apfel", "Ä", "a", "straße", "zwölf", "Zwolf", "été", "ETE", "x", "X ")
 
 
@@ -31,6 +35,7 @@ class Workload:
     def __init__(self, database: Database, seed: int, pause: float = 0.005) -> None:
         self._database = database
         self._rng = random.Random(seed)
+        self._beside = itertools.count(BESIDE)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -66,12 +71,27 @@ class Workload:
 
     def _run(self) -> None:
         try:
-            with closing(self._database.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+            one, other = (self._database.connect(autocommit=False) for _ in range(2))
+            with closing(one), closing(other), one.cursor() as cursor, other.cursor() as held:
                 while not self._stop.wait(self.pause):
+                    if self._rng.random() < 0.05:
+                        self._open_anew(cursor, held)
+                        one.commit()
+                        other.commit()
                     self.transaction(cursor)
-                    connection.commit()
+                    one.commit()
         except BaseException as error:  # noqa: BLE001 - raised again in `stop`
             self._error = error
+
+    def _open_anew(self, cursor: Any, held: Any) -> None:
+        """The log then names the table by two numbers, the older one last: that of the transaction begun first."""
+        held.execute(self.row_of_its_own(next(self._beside)))
+        cursor.execute("FLUSH TABLES")
+        cursor.execute(self.row_of_its_own(next(self._beside)))
+
+    def row_of_its_own(self, number: int) -> str:
+        """The statement that inserts it."""
+        return f"INSERT INTO items (id, n) VALUES ({number}, {number})"
 
     def transaction(self, cursor: Any) -> None:
         """One to twelve statements; the caller commits."""

@@ -301,3 +301,19 @@ def test_only_wanted_tables_come(database: Database, start: Position) -> None:
     known = schemas(database, "a", "b")
     only = TableId(database.name, "b")
     assert rows(read(database, start, known, lambda t: t == only)) == [(Op.INSERT, {"id": 1})]
+
+
+def test_a_table_opened_anew_beside_an_open_transaction(database: Database, start: Position) -> None:
+    """Then the log names one table by two numbers in turn; its changes still come in the order of the log."""
+    held = database.connect(autocommit=False)
+    with closing(held), held.cursor() as cursor:
+        for n in range(1, 30, 3):
+            cursor.execute("INSERT INTO a VALUES (%s, 'held')", (n,))
+            database.execute("FLUSH TABLES", f"INSERT INTO a VALUES ({n + 1}, 'meanwhile')")
+            held.commit()
+            database.execute(f"INSERT INTO a VALUES ({n + 2}, 'after')")
+    events = read(database, start, schemas(database, "a"))
+    order = [row["id"] for _, row in rows(events, table(database, "a"))]
+    assert order == [n + more for n in range(1, 30, 3) for more in (1, 0, 2)]
+    found = seqs(events)
+    assert found == sorted(set(found))

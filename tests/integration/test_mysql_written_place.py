@@ -30,7 +30,7 @@ def test_every_event_of_the_log(database: Database, tmp_path: Path, statement_in
     events = [(row[1], row[2], row[4]) for row in database.query(f"SHOW BINLOG EVENTS IN '{file}' FROM {begin}")]
     borders = [at for at, kind, _ in events if "gtid" in kind.lower()]
     assert len(borders) == 4
-    assert len(events) > 20
+    assert len(events) >= 20
     with opened(database, tmp_path) as source:
         for at in [*borders, events[-1][2]]:
             assert here(source.place(f"{file}:{at}", 1).position) == (file, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,6 +47,10 @@ _CHANGED = {
 }
 CHANGED_CODES = frozenset(_CHANGED)
 
+_PROXY = re.compile(r"HTTP status (408|425|429|5\d\d)\b")
+"""How the driver says an answer without an error code of ClickHouse: what stands before it, or a server that is just
+starting or going, cannot answer now."""
+
 
 def mapped(error: Exception, doing: str, table: str | None) -> SyncdError:
     """The error of syncd for an error that the driver raised while `doing` something."""
@@ -61,6 +66,8 @@ def mapped(error: Exception, doing: str, table: str | None) -> SyncdError:
         return FatalError(text, table=table, hint=f"{_CHANGED[code]}: compare the table with `plan`")
     if code is None and _unreachable(error):
         return TransientError(text, retry_after=2, hint="is the server up, and the url right?")
+    if code is None and _PROXY.search(first):
+        return TransientError(text, retry_after=2, hint="is the server behind the proxy up?")
     return FatalError(text, table=table, hint="an error that syncd does not know: nothing was acknowledged")
 
 

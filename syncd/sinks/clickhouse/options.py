@@ -79,6 +79,13 @@ class ClickHouseOptions(BaseModel):
         return urlsplit(self.url)
 
     @property
+    def target(self) -> str:
+        """The url without what may change while the tables behind it stay the same: scheme and user."""
+        if self.embedded:
+            return f"chdb://{self.path}"
+        return f"{self.parts.hostname}:{self.parts.port or SCHEMES[self.parts.scheme]}/{self.database}"
+
+    @property
     def embedded(self) -> bool:
         return self.parts.scheme == "chdb"
 

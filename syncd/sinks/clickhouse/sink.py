@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
@@ -46,9 +46,9 @@ class ClickHouseSink:
         )
 
     def traits(self) -> Traits:
-        if self._options.embedded:
-            return Traits(scope="one process", versioned=True, transactional=False)
-        return Traits(scope="any process", versioned=True, transactional=False)
+        embedded = self._options.embedded
+        scope: Literal["one process", "any process"] = "one process" if embedded else "any process"
+        return Traits(scope, versioned=True, transactional=False, target=self._options.target)
 
     def open(self) -> None:
         self._client.open()

@@ -91,7 +91,7 @@ def written_place(connection: Connection, text: str, epoch: int) -> Head:
 
 
 def _begins_there(connection: Connection, here: str, file: str, byte: int) -> None:
-    """FatalError: no event begins at this byte, or one in the middle of a transaction, half of which would be copied."""
+    """FatalError: no event begins at this byte, or one amid a transaction, half of which would be copied."""
     hint = f"`SHOW BINLOG EVENTS IN '{file}'` says where transactions begin: at their GTID events"
     quoted = file.replace("'", "''")
     try:

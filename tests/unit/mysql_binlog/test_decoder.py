@@ -259,6 +259,19 @@ def test_two_table_maps_of_one_number() -> None:
     assert rows(play(log.wire)) == [(1, 1, "a"), (1, 3, "c")]
 
 
+@pytest.mark.parametrize("numbers", [(9, 7), (7, 9), (7, 9, 7), (9, 9, 7, 7, 9)])
+def test_two_numbers_of_one_table(numbers: tuple[int, ...]) -> None:
+    """The server has opened the table anew beside a transaction that began before."""
+    log = Log()
+    for at, number in enumerate(numbers, 1):
+        log.add(kinds.MARIA_GTID, gtid_body(at)).add(kinds.TABLE_MAP, table_map(number))
+        log.add(INSERT, rows_body(image(at, "x"), number=number)).add(kinds.XID, bytes(8))
+    events = play(log.wire)
+    assert rows(events) == [(1, at, "x") for at in range(1, len(numbers) + 1)]
+    seqs = [int(at) for batch in batches(events) for at in batch.seq]
+    assert seqs == sorted(set(seqs))
+
+
 def test_a_row_event_that_only_ends_a_statement() -> None:
     log = Log().transaction(1, (INSERT, rows_body(image(1, "a"))), (INSERT, rows_body(number=0xFFFFFF)))
     assert rows(play(log.wire)) == [(Op.INSERT, 1, "a")]

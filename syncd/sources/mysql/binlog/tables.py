@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -83,7 +83,11 @@ class Tables:
         return made
 
     def groups(self, window: Window, first: int, after: int) -> Iterator[tuple[Plan, Ints, RowEvents]]:
-        """The row events of each wanted table: their plan, their index in the window, themselves."""
+        """The row events of each wanted table in log order: their plan, their index in the window, themselves.
+
+        A table has two numbers at once when the server has opened it anew (FLUSH TABLES, a full table cache) beside a
+        transaction that began before: then its events come in as many groups as it takes to keep their order.
+        """
         index = np.flatnonzero(_ROWS[window.kind[first:after]]) + first
         if not index.size:
             return
@@ -91,16 +95,36 @@ class Tables:
         if (window.end[index] - start < kinds.HEADER + 10).any():
             raise FatalError("malformed row event: too short")
         numbers = window.number[index]
-        for number in np.unique(numbers).tolist():
+        plans = self._plans_of(np.unique(numbers).tolist())
+        by_table: dict[TableId, list[int]] = {}
+        for number, made in plans.items():
+            by_table.setdefault(made.schema.table, []).append(number)
+        for mine in by_table.values():
+            for run in _runs(index, numbers, mine):
+                yield plans[int(window.number[run[0]])], run, _events(window, run)
+
+    def _plans_of(self, numbers: Sequence[int]) -> dict[int, Plan]:
+        """Those of the wanted tables. FatalError: rows of a number that no TABLE_MAP has named."""
+        plans = {}
+        for number in numbers:
             known = self._maps.get(number)
             if known is None:
                 if number == _NO_TABLE:
                     continue
                 raise FatalError(f"row event of table number {number}, which no TABLE_MAP has named", hint="resync")
-            if known[1] is None:
-                continue
-            mine = index if known[1] is not None and (numbers == number).all() else index[numbers == number]
-            yield known[1], mine, _events(window, mine)
+            if known[1] is not None:
+                plans[number] = known[1]
+        return plans
+
+
+def _runs(index: Ints, numbers: Ints, mine: Sequence[int]) -> list[Ints]:
+    """Those of `index` whose number is of `mine`, in order, cut where the number changes."""
+    if len(mine) == 1:
+        same = numbers == mine[0]
+        return [index if same.all() else index[same]]
+    taken = np.isin(numbers, mine)
+    index, numbers = index[taken], numbers[taken]
+    return np.split(index, np.flatnonzero(np.diff(numbers)) + 1)
 
 
 def _events(window: Window, index: Ints) -> RowEvents:
