@@ -186,9 +186,6 @@ class Capture:
         table = change.table
         if not self._wanted(table):
             return
-        known = self._pairs.get(table)
-        if known is not None and change.kind in {Ddl.ADD_COLUMN, Ddl.CREATE} and known.source.version >= change.seq:
-            return  # seen before: the schema was read after this statement
         if change.kind not in {Ddl.CREATE, Ddl.ADD_COLUMN, Ddl.TRUNCATE} or self._parts.job.policy.ddl != "apply":
             raise Unsupported(
                 f"{table}: {change.kind.value} in the log cannot be followed: {change.statement}",

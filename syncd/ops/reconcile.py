@@ -2,8 +2,9 @@
 
 A table without a key is compared as a whole, by how often each row is there.
 
-A live table is never still: a chunk with differences is compared again after everything that had been committed at the
-source by then has been applied, and only keys that differ each time are reported.
+A live table is never still: a chunk with differences is looked at again. The source is read, everything committed by
+then is applied, the sink is read, and the source once more: a key differs when it does so each time, while its row at
+the source has stood still. One that never stands still so long is not compared, which is said.
 """
 
 from __future__ import annotations
@@ -105,19 +106,47 @@ def reconcile(
         found, result.unsettled = _counted(source, sink, schema, transform, target, settle)
         _add(result, found)
         return result
+    moving: set[Key] = set()
     for chunk in source.chunks(schema, chunk_bytes, None):
-        found = _compare(source, sink, schema, transform, target, chunk)
-        suspects = found.keys
-        for _ in range(ROUNDS):
-            if not suspects or result.unsettled:
-                break
-            result.unsettled = settle()
-            if result.unsettled:
-                break
-            found = _compare(source, sink, schema, transform, target, chunk)
-            suspects &= found.keys
-        _add(result, found.only(suspects))
+
+        def left(chunk: Chunk = chunk) -> pa.Table:
+            batches = (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0))
+            return _table(target.schema.arrow(), batches)
+
+        def right(chunk: Chunk = chunk) -> pa.Table:
+            return _table(target.schema.arrow(), sink.scan(target, chunk.normal_lower, chunk.normal_upper))
+
+        found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
+        moving |= moved
+        _add(result, found)
+    if moving and not result.unsettled:
+        some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
+        result.unsettled = f"{len(moving)} rows changed at the source whenever they were compared: {some}"
     return result
+
+
+def _looked_at(
+    target: Target,
+    left: Callable[[], pa.Table],
+    right: Callable[[], pa.Table],
+    unsettled: str,
+    settle: Callable[[], str],
+) -> tuple[Comparison, set[Key], str]:
+    """One chunk, looked at as often as it takes: what differs, the keys not compared, and what `settle` has said."""
+    found = _judged(target, compare_rows(target.schema, left(), right()))
+    suspects, moving = found.keys, set[Key]()
+    for _ in range(ROUNDS):
+        if not suspects or unsettled:
+            break
+        before = left()
+        unsettled = settle()
+        if unsettled:
+            break
+        there, after = right(), left()
+        found = _judged(target, compare_rows(target.schema, after, there))
+        suspects &= found.keys
+        moving |= compare_rows(target.schema, before, after).keys
+    return found.only(suspects - moving), suspects & moving, unsettled
 
 
 def _counted(
@@ -168,15 +197,6 @@ def _add(total: Result, part: Comparison) -> None:
     total.missing_keys += part.missing[: SAMPLES - len(total.missing_keys)]
     total.extra_keys += part.extra[: SAMPLES - len(total.extra_keys)]
     total.samples += part.different[: SAMPLES - len(total.samples)]
-
-
-def _compare(
-    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk: Chunk
-) -> Comparison:
-    wanted = target.schema.arrow()
-    left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0)))
-    right = _table(wanted, sink.scan(target, chunk.normal_lower, chunk.normal_upper))
-    return _judged(target, compare_rows(target.schema, left, right))
 
 
 def _judged(target: Target, found: Comparison) -> Comparison:

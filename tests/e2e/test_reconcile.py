@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,33 @@ def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database,
         gone = {result.table.name: result for result in control.reconcile(run.service, run.job)}
         assert "pairs: dropped, renamed or altered meanwhile" in gone["pairs"].unsettled
         assert gone["items"].right
+
+
+def test_a_row_that_never_stands_still_is_not_called_different(mariadb_database: Database, tmp_path: Path) -> None:
+    """The rows beside it are compared; one that is missing among them is found."""
+    database = mariadb_database
+    Workload(database, seed=3).create(rows=300)
+    stop = threading.Event()
+
+    def count() -> None:
+        with closing(database.connect()) as connection, connection.cursor() as cursor:
+            while not stop.wait(0.002):
+                cursor.execute("UPDATE items SET n = n + 1 ORDER BY id LIMIT 1")
+
+    with running(tmp_path, database.port, database.name, "arrival") as run, ThreadPoolExecutor(1) as pool:
+        run.wait_live(3, 60)
+        ((hot,),) = database.query("SELECT MIN(id) FROM items")
+        counting = pool.submit(count)
+        try:
+            (moving,) = control.reconcile(run.service, run.job, [f"{database.name}.items"])
+            with closing(sqlite3.connect(run.folder / "sink.db", timeout=30)) as copy, copy:
+                oldest = "SELECT key FROM rows WHERE name = ? ORDER BY seq LIMIT 1"
+                copy.execute(f"DELETE FROM rows WHERE key = ({oldest})", (f"{database.name}.items",))
+            (result,) = control.reconcile(run.service, run.job, [f"{database.name}.items"])
+        finally:
+            stop.set()
+            counting.result()
+        assert (moving.differs, moving.rows) == (False, 300)
+        assert moving.unsettled in {"", f"1 rows changed at the source whenever they were compared: ({hot},)"}
+        assert (result.missing, result.extra, result.different) == (1, 0, 0)
+        assert result.missing_keys != [(hot,)]
