@@ -153,9 +153,9 @@ def test_start_at_a_gtid_set(kind: str, sink: str, made: Database, tmp_path: Pat
     extra = f"mode: cdc\nstart: {{gtid: '{place(made, kind, 'gtid')}'}}\n"
     with running(tmp_path, made.port, made.name, sink, extra=extra) as run:
         run.wait_live(len(TABLES))
-        run.wait_applied(30)
+        run.wait_applied(120)
         change(made, 100)
-        run.wait_applied(30)
+        run.wait_applied(120)
         assert run.terminate() == 0
         assert copies(run) == {table: changed(made, 100, table) for table in TABLES}
 

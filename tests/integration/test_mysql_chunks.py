@@ -220,7 +220,7 @@ def test_readers_need_not_wait_for_the_walk(mariadb_database: Database, tmp_path
         began = time.monotonic()
         first = next(walk)
         assert whole(source, schema, first).num_rows == first.rows
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         mariadb_database.execute("INSERT INTO t VALUES (-5), (100000)")
         rest = list(walk)
         assert sum(whole(source, schema, chunk).num_rows for chunk in rest) == 5_001 - first.rows
