@@ -34,13 +34,15 @@ Key = tuple[str, TableId]
 class Load:
     """One table that is being loaded. `rows`: written; `estimate`: rows of the chunks found so far.
 
-    `not_before` (monotonic seconds), `waits`: a table that cannot be read for now, and why.
+    `known`: the largest number among those chunks. `not_before` (monotonic seconds), `waits`: a table that cannot be
+    read for now, and why.
     """
 
     record: TableRecord
     waiting: list[Chunk] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     planned: bool = False
+    known: int = -1
     rows: int = 0
     estimate: int = 0
     not_before: float = 0.0
@@ -76,7 +78,8 @@ class Loader:
             if record.phase is not Phase.SNAPSHOT:
                 self.loads.pop(key, None)
             elif key not in self.loads:
-                self.loads[key] = Load(record)
+                # A table that was halted and goes on may still be with readers that were told of it before.
+                self.loads[key] = Load(record, running=self._with_readers(key))
                 self._refresh(self.loads[key])
         for load in [*self.loads.values()]:
             if load.planned and not load.waiting and not load.running:
@@ -84,13 +87,18 @@ class Loader:
                 if load.planned and not load.waiting:
                     self._hand_over(load)
 
+    def _with_readers(self, key: Key) -> set[int]:
+        tasks = self.tasks.values()
+        return {task.chunk.number for task in tasks if (task.record.sink, task.record.table) == key}
+
     def _refresh(self, load: Load) -> None:
         """Everything that is not saved as done, and not with a reader, is to be done."""
         record = load.record
         chunks = self._state.chunks(record.sink, record.table)
         done = self._state.done(record.sink, record.table)
-        load.rows = sum(mark.rows for mark in done.values())
+        load.rows = sum(mark.rows for number, mark in done.items() if number not in load.running)
         load.estimate = sum(chunk.rows for chunk in chunks)
+        load.known = chunks[-1].number if chunks else -1
         load.waiting = [c for c in chunks if c.number not in done and c.number not in load.running]
         load.planned = bool(chunks) and chunks[-1].upper is None
 
@@ -120,10 +128,14 @@ class Loader:
         return None
 
     def planned(self, record: TableRecord, chunk: Chunk) -> None:
+        """A chunk that `_refresh` has found saved before its word was read is known: it may be copied already."""
         load = self.loads.get((record.sink, record.table))
-        if load is not None:
+        if load is None:
+            return
+        load.deaths[PLANNING] = 0
+        if chunk.number > load.known:
             load.waiting.append(chunk)
-            load.deaths[PLANNING] = 0
+            load.known = chunk.number
             load.estimate += chunk.rows
 
     def plan_ended(self) -> None:
