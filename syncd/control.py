@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -188,6 +189,8 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
     age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
     lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
     used, limit = queue.usage()
+    tables, wish = state.tables(), state.wish()
+    waiting = {sink: _waiting(queue, f"{job}/{sink}") for sink in {table.sink for table in tables}}
     return JobStatus(
         job,
         _job_state(workers, state, age, heard),
@@ -195,7 +198,7 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
         age,
         lag,
         workers,
-        tuple(_table(queue, state, job, table) for table in state.tables()),
+        tuple(_table(state, table, waiting[table.sink], wish) for table in tables),
         {str(table): halt for table, halt in state.halts().items()},
         state.failure(),
         state.waits(),
@@ -246,14 +249,20 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
     return "STALLED" if captures and (age or 0.0) > idle else "RUNNING"
 
 
-def _table(queue: Queue, state: State, job: str, record: TableRecord) -> TableStatus:
+def _waiting(queue: Queue, group: str) -> Counter[str]:
+    """Tag -> messages that the group has not applied yet. A job has a lane for each queue of each table: read once."""
+    waiting: Counter[str] = Counter()
+    for lane, (start, end) in queue.lanes(group).items():
+        waiting[lane.tag] += end - start
+    return waiting
+
+
+def _table(state: State, record: TableRecord, waiting: Counter[str], wish: Wish) -> TableStatus:
     done = state.done(record.sink, record.table)
     tag = tag_of(record.table.database, record.table.name)
-    lanes = queue.lanes(f"{job}/{record.sink}")
-    waiting = sum(end - start for lane, (start, end) in lanes.items() if lane.tag == tag)
     chunks = len(state.chunks(record.sink, record.table))
-    paused = state.wish().pauses(record.sink, record.table)
-    return TableStatus(record, chunks, len(done), sum(d.rows for d in done.values()), waiting, paused)
+    rows = sum(d.rows for d in done.values())
+    return TableStatus(record, chunks, len(done), rows, waiting[tag], wish.pauses(record.sink, record.table))
 
 
 # -- telling
