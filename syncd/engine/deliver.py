@@ -206,6 +206,7 @@ class Deliverer:
             return True  # a barrier was passed
         taken: dict[Lane, int] = {}
         for write in [*unit.pending]:
+            self._doing(f"delivering {record.table}")
             self._write(write)
             taken |= write.offsets
             unit.pending.remove(write)

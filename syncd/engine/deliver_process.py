@@ -116,6 +116,11 @@ def _run(
         if link.stop.is_set():
             return
         sink.fence(parts.group(sink_name), lease.epoch)
+
+        def doing(step: str) -> None:
+            keeper.beat()  # a pass over many tables may take longer than a call may hang
+            link.step(step)
+
         deliverer = Deliverer(
             parts,
             sink_name,
@@ -125,13 +130,12 @@ def _run(
             lambda tag: zlib.crc32(tag.encode()) % count == number,
             itertools.count(number + 1, count),
             link.waits,
-            link.step,
+            doing,
             link.in_hand,
         )
         while not link.stop.is_set():
-            keeper.beat()
             seconds = deliverer.step()
-            link.step("")
+            doing("")
             if seconds:
                 queue.wait(parts.topic, seconds)
     finally:
