@@ -367,8 +367,7 @@ def trace(
 ) -> None:
     """Follow one row: each retained change of its key, and every operator that it passed."""
     loaded = _service(service, data)
-    database, _, name = table.partition(".")
-    changes = control.trace(loaded, control.saved_job(loaded, job), TableId(database, name), key)
+    changes = control.trace(loaded, control.saved_job(loaded, job), TableId.parse(table), key)
     for change in changes:
         if as_json:
             print(control.as_json(control.change_facts(change)))  # noqa: T201

@@ -103,7 +103,7 @@ class FencedError(SyncdError):
 
 
 class FatalError(SyncdError):
-    """`table` names the table that halts; None halts the whole job."""
+    """`table` is the table that halts, as `str()` of its `TableId`; None halts the whole job."""
 
     code = "E150"
 

@@ -6,6 +6,7 @@ Everything that moves is a `ChangeBatch` of Arrow columns; no value here stands 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -34,13 +35,34 @@ class Op(IntEnum):
 
 
 class TableId(NamedTuple):
-    """`database` is what the source calls the table's name space (MySQL: database, PostgreSQL: schema)."""
+    """`database` is what the source calls the table's name space (MySQL: database, PostgreSQL: schema).
+
+    `str()` is one text for one table, and `parse` its way back: a part with a dot in it stands in backticks.
+    """
 
     database: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.database}.{self.name}"
+        return f"{_quoted(self.database)}.{_quoted(self.name)}"
+
+    @classmethod
+    def parse(cls, text: str) -> TableId:
+        """Of a text without backticks, the first dot ends the database."""
+        found = _TABLE.fullmatch(text)
+        database, name = found.groups() if found else text.partition(".")[::2]
+        return cls(_plain(database), _plain(name))
+
+
+_TABLE = re.compile(r"(`(?:[^`]|``)*`|[^.`]*)\.(`(?:[^`]|``)*`|[^`]*)", re.DOTALL)
+
+
+def _quoted(part: str) -> str:
+    return "`" + part.replace("`", "``") + "`" if "." in part or "`" in part else part
+
+
+def _plain(part: str) -> str:
+    return part[1:-1].replace("``", "`") if part.startswith("`") and part.endswith("`") and len(part) > 1 else part
 
 
 @dataclass(frozen=True, slots=True)

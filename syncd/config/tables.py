@@ -78,7 +78,7 @@ class Pattern:
 
     def match(self, table: TableId) -> re.Match[str] | None:
         if self._database is None:
-            return self.regex.fullmatch(str(table))
+            return self.regex.fullmatch(".".join(table))
         return self.regex.fullmatch(table.name) if self._database.fullmatch(table.database) else None
 
 

@@ -72,7 +72,7 @@ class Capture:
             except FatalError as error:
                 if error.table is None:
                     raise
-                self._halt_table(error)
+                self._halt_table(TableId.parse(error.table), error)
             except TransientError as error:
                 log.warning("capture_waits", job=self._parts.job.name, error=str(error), seconds=error.retry_after)
                 self._link.waits(str(error))
@@ -224,13 +224,12 @@ class Capture:
                 self._pending.items |= self._state.table_item(fresh)
         self._parts.subscribe(self._queue, self._published(), self._given_up)
 
-    def _halt_table(self, error: FatalError) -> None:
+    def _halt_table(self, table: TableId, error: FatalError) -> None:
         """Saved before the stream goes on without the table, so that the position never passes it unmarked (8)."""
+        if table in self._halted:
+            what = f"{table} is halted, and the log cannot be read without it either: {error.what}"
+            raise FatalError(what, hint=error.hint, code=error.code) from error
         record = self._state.source()
-        table = next((t for t in {*self._pairs} if str(t) == error.table), None)
-        if table is None:
-            database, _, name = str(error.table).partition(".")
-            table = TableId(database, name)
         assert record is not None
         items = self._state.halt_item(table, Halt(str(error), record.position, clock()))
         self._queue.put(self._lease, items)

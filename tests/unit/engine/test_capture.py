@@ -1,0 +1,74 @@
+"""Capture halts the table that an error is about, and no other; and never the same one again and again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.errors import FatalError
+from syncd.model import TableId
+from syncd.state import Phase
+from tests.unit.engine import world as engine_world
+from tests.unit.engine.script import NUMBERS, VISITS, WORDS, Change, apply
+from tests.unit.engine.world import World, engine_in
+
+DOTTED = TableId("my.db", "visits")
+PATTERN = r"""tables: {{'my[.]db[.].*': {{}}, """
+
+
+def until_captured(world: World) -> None:
+    """The log is read to its end."""
+    for _ in range(8):
+        world.round()
+        source = world.state.source()
+        assert source is not None
+        if source.position == f"log:{world.log.end()[0]}":
+            return
+    raise AssertionError(f"capture stands at {source}; halted: {world.state.halts()}")
+
+
+def test_a_table_that_is_refused_when_it_is_created_halts_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_world, "JOB", engine_world.JOB.replace("tables: {{", PATTERN))
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, replace(WORDS, table=TableId("my", "db.visits"))):
+            world.log.create(schema)
+        world.settle()
+        world.log.create(replace(VISITS, table=DOTTED))
+        with world.log.transaction() as tx:
+            tx.put(DOTTED, (1, "v"))
+            apply(world, tx, Change("put", 0, 1, 1, 1))
+        until_captured(world)
+        assert [*world.state.halts()] == [DOTTED]
+        assert "`my.db`.visits has no primary key" in world.state.halts()[DOTTED].reason
+        for _ in range(3):
+            world.round()
+        assert [row["id"] for row in world.copy("arrival", NUMBERS.table)] == [1]
+
+
+def test_a_table_that_is_halted_and_still_stands_in_the_way_halts_the_job(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        errors = 0
+
+        def again() -> None:
+            nonlocal errors
+            errors += 1
+            assert errors < 5, "capture reads on and on"
+            world.orders.pending["source.event"] = 1, again
+            raise FatalError("an event is broken", table=str(NUMBERS.table), hint="look at it", code="E152")
+
+        world.orders.pending["source.event"] = 1, again
+        with world.log.transaction() as tx:
+            apply(world, tx, Change("put", 0, 1, 1, 1))
+        world.work("capture")
+        world.runner.step()
+        assert errors == 2
+        assert [*world.state.halts()] == [NUMBERS.table]
+        says = "shop.numbers is halted, and the log cannot be read without it either: an event is broken; look at it"
+        assert str(world.runner.failed) == f"{says} [E152]"
+        assert [record.phase for record in world.records()] == [Phase.LIVE, Phase.LIVE]
