@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 TRIM_SECONDS = 5.0
 WATCH_SECONDS = 0.2
+DRAIN_SECONDS = 0.05
 
 
 class DirectoryLock:
@@ -81,8 +82,7 @@ class Daemon:
                     queue_used.settle(self._jobs[0], queue)
                     self._run(queue, until)
                 finally:
-                    for runner in self.runners:
-                        self._end(runner)
+                    self._drain()
                     queue.close()
         finally:
             lock.release()
@@ -94,7 +94,7 @@ class Daemon:
         while not self._stop:
             for place, runner in enumerate(self.runners):
                 self._step(runner)
-                if runner.stopped_by_wish and not State(queue, runner.name).wish().stopped:
+                if runner.stopped and runner.stopped_by_wish and not State(queue, runner.name).wish().stopped:
                     self.runners[place] = self._started(runner.parts, queue)
             now = time.monotonic()
             if now - watched > WATCH_SECONDS:
@@ -141,13 +141,18 @@ class Daemon:
             self._told.add(runner.name)
             log.error("job_halted", job=runner.name, error=str(runner.failed))
         if runner.failed is not None or runner.stopped_by_wish:
-            self._end(runner)
-
-    def _end(self, runner: JobRunner) -> None:
-        try:
             runner.stop()
-        except TransientError as error:
-            log.warning("job_waits", job=runner.name, error=str(error))
+
+    def _drain(self) -> None:
+        """All jobs at the same time. What the queue does not take once all have ended is not saved."""
+        for runner in self.runners:
+            runner.stop()
+        while True:
+            for runner in self.runners:
+                self._step(runner)
+            if all(runner.drained for runner in self.runners):
+                return
+            time.sleep(DRAIN_SECONDS)
 
 
 def _trim(queue: Queue) -> None:

@@ -1,7 +1,7 @@
 """One job: its leases, its processes, its tables.
 
-It runs in the parent's main thread (a child dies with the thread that spawned it). A step does nothing that can block;
-`stop` waits for what is in flight, for the service's `drain` at most.
+It runs in the parent's main thread (a child dies with the thread that spawned it). A step does nothing that can block,
+so that no job waits for another one: also what is in flight at the end drains beside everything else.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Picture:
 
 
 class JobRunner:
-    """Call `start`, then `step` again and again, then `stop`.
+    """Call `start`, then `step` again and again; to end it `stop`, and `step` on until `stopped`.
 
-    `failed` says why the job stands still; `halted`, after `stop`, which tables do and why. `stopped`: `stop` is done.
+    `failed` says why the job stands still; `halted`, once it is `stopped`, which tables do and why.
     """
 
     def __init__(self, parts: Parts, queue: Queue) -> None:
@@ -56,6 +56,8 @@ class JobRunner:
         self.failed: SyncdError | None = None
         self.stopped_by_wish = False
         self.stopped = False
+        self._stopping = False
+        self._failure_saved = False
         self.halted: list[str] = []
         self._discovered = False
         self._expected = 0
@@ -141,32 +143,43 @@ class JobRunner:
         self._supervisor.add(name, partial(Worker, f"{name} {self.name}", self.parts, work, *args))
 
     def stop(self) -> None:
-        """Drain: every worker finishes what is in flight. Once is enough.
+        """Drain: every worker finishes what is in flight, for the service's `drain` at most. Once is enough."""
+        if not self._stopping:
+            self._stopping = True
+            self._supervisor.stop()
 
-        TransientError: why the job failed could not be saved; call again.
-        """
-        if self.stopped:
-            return
-        self._supervisor.stop()
+    @property
+    def drained(self) -> bool:
+        """After `stop`: every worker has ended."""
+        return self._stopping and self._supervisor.ended
+
+    def _drain(self) -> None:
+        """The leases are held until nobody works under them, and until what is known at the end is saved."""
+        self._supervisor.step()
         self._save_failure()
-        self.halted = self._halted_tables()
-        self._leases.close()
-        self.stopped = True
+        if self.drained and not self.stopped:
+            self.halted = self._halted_tables()
+            self._leases.close()
+            self.stopped = True
 
     def _save_failure(self) -> None:
         """For `syncd status`: the lease ends with this runner, and a log line is gone with its file."""
-        if self.failed is None or self._run_lease is None:
+        if self.failed is None or self._run_lease is None or self._failure_saved:
             return
         try:
             self._put(self._state.failure_item(Failure(str(self.failed), clock())))
         except FencedError:
             log.warning("failure_not_saved", job=self.name, reason="another process runs the job now")
+        self._failure_saved = True
 
     # -- one step
 
     def step(self) -> None:
         """TransientError: the queue is in trouble; call again."""
-        if self.ended:
+        if self._stopping:
+            self._drain()
+            return
+        if self.failed is not None or self.stopped_by_wish:
             return
         if self._taken_over.is_set():
             self.failed = FencedError(f"job {self.name} was taken over by another process", code="E161")

@@ -234,11 +234,6 @@ class Worker:
         if self._process.is_alive():
             self._process.terminate()
 
-    def join(self, timeout: float) -> bool:
-        """Whether it has ended within `timeout` seconds."""
-        self._process.join(timeout)
-        return not self._process.is_alive()
-
     def kill(self) -> None:
         self._process.kill()
         self._process.join()

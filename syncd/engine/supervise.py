@@ -74,6 +74,7 @@ class Supervisor:
         self._lost = lost
         self._fatal = fatal
         self._ending: list[tuple[Worker, float]] = []
+        self._last: list[Worker] = []
         self.slots: dict[str, Slot] = {}
         self._waits: dict[tuple[str, str], Wait] = {}
 
@@ -83,12 +84,33 @@ class Supervisor:
 
     def end(self, names: list[str]) -> None:
         """These are not needed any more: they drain, beside everything else."""
+        self._drain(self._without_slots(names))
+
+    def stop(self) -> None:
+        """All drain, beside everything else, and nobody is started any more: `step` sees to it until `ended`.
+
+        Readers write through the process that hosts the sink, so that one is told when all others have ended.
+        """
+        hosts = [name for name in self.slots if name.startswith("deliver/")]
+        self._last += self._without_slots(hosts)
+        self.end([*self.slots])
+
+    @property
+    def ended(self) -> bool:
+        """No worker is left."""
+        return not (self.slots or self._ending or self._last)
+
+    def _without_slots(self, names: list[str]) -> list[Worker]:
+        """The workers that these slots had."""
         for name in names:
-            worker = self.slots.pop(name).worker
             self._forget_waits(name)
-            if worker is not None:
-                worker.stop()
-                self._ending.append((worker, time.monotonic() + self._parts.service.drain))
+        return [worker for name in names if (worker := self.slots.pop(name).worker) is not None]
+
+    def _drain(self, workers: list[Worker]) -> None:
+        """Who has not ended in time is killed."""
+        for worker in workers:
+            worker.stop()
+            self._ending.append((worker, time.monotonic() + self._parts.service.drain))
 
     def pipes(self) -> list[Connection]:
         """To wait on: one of them is readable when a worker has said something."""
@@ -104,9 +126,15 @@ class Supervisor:
             self._listen(slot)
         for ending in [*self._ending]:
             self._end(*ending)
+        for worker in self._last:
+            _unheard(worker)
+        if not self._ending:
+            last, self._last = self._last, []
+            self._drain(last)
 
     def _end(self, worker: Worker, deadline: float) -> None:
         """One that was told to drain is closed when it has, and killed when it has not in time."""
+        _unheard(worker)
         if worker.alive and time.monotonic() > deadline:
             log.warning("worker_killed", worker=worker.name)
             worker.kill()
@@ -219,25 +247,11 @@ class Supervisor:
             if state.live and state.lease.owner == self._parts.owner(pid):
                 self._queue.release(state.lease)
 
-    def stop(self) -> None:
-        """Drain: every worker finishes what is in flight; who has not ended in time is killed."""
-        workers = [
-            *(worker for worker, _ in self._ending),
-            *(slot.worker for slot in self.slots.values() if slot.worker is not None),
-        ]
-        hosts = [slot.worker for name, slot in self.slots.items() if slot.worker and name.startswith("deliver/")]
-        # Readers write through the process that hosts the sink, so that one goes last.
-        for group in ([worker for worker in workers if worker not in hosts], hosts):
-            for worker in group:
-                worker.stop()
-            end = time.monotonic() + self._parts.service.drain
-            for worker in group:
-                if not worker.join(max(0.0, end - time.monotonic())):
-                    log.warning("worker_killed", worker=worker.name)
-                    worker.kill()
-                worker.close()
-        self.slots.clear()
-        self._ending.clear()
+
+def _unheard(worker: Worker) -> None:
+    """Nobody waits for its words any more, but a full pipe would hold it up."""
+    for _ in worker.words():
+        pass
 
 
 def _forgive(slot: Slot) -> None:

@@ -15,6 +15,7 @@ from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError
 from syncd.state import Phase, Wait
+from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
 from tests.unit.engine.world import Clock, engine_in
 
@@ -25,10 +26,13 @@ HEARTBEAT = 2.0
 class Deaf:
     """A worker that hears nothing until it is killed: frozen, for example."""
 
-    name = "planner"
+    def __init__(self, name: str = "planner") -> None:
+        self.name, self.alive, self.done = name, True, list[str]()
+        self.said: list[object] = ["a word"]
 
-    def __init__(self) -> None:
-        self.alive, self.done = True, list[str]()
+    def words(self) -> list[object]:
+        words, self.said = self.said, []
+        return words
 
     def stop(self) -> None:
         self.done.append("stop")
@@ -49,16 +53,19 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def supervisor_of() -> Supervisor:
+def supervisor_of(*workers: Deaf) -> Supervisor:
     service = SimpleNamespace(drain=DRAIN, heartbeat=HEARTBEAT)
     parts = cast("Any", SimpleNamespace(service=service, job=SimpleNamespace(name="j"), owner=str))
     nothing = cast("Any", lambda *_: None)
-    return Supervisor(parts, cast("Any", SimpleNamespace(leases=lambda _: [])), nothing, nothing, nothing)
+    supervisor = Supervisor(parts, cast("Any", SimpleNamespace(leases=lambda _: [])), nothing, nothing, nothing)
+    for worker in workers:
+        supervisor.slots[worker.name] = Slot(worker.name, nothing, cast("Worker", worker))
+    return supervisor
 
 
 def test_a_worker_that_does_not_end_in_time_is_killed(now: Clock) -> None:
-    supervisor, worker = supervisor_of(), Deaf()
-    supervisor.slots["planner"] = Slot("planner", cast("Any", None), cast("Worker", worker))
+    worker = Deaf()
+    supervisor = supervisor_of(worker)
     supervisor.end(["planner"])
     now.now += DRAIN
     supervisor.step()
@@ -79,10 +86,6 @@ class Quiet(Deaf):
     def __init__(self) -> None:
         super().__init__()
         self.said = [Alive()]
-
-    def words(self) -> list[Alive]:
-        said, self.said = self.said, []
-        return said
 
 
 def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock) -> None:
@@ -112,16 +115,42 @@ def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock
     assert supervisor.waits() == {}
 
 
+def test_at_the_end_the_host_of_a_sink_is_told_when_all_others_have_ended(now: Clock) -> None:
+    planner, readers, host = Deaf(), [Deaf("reader/1"), Deaf("reader/2")], Deaf("deliver/s")
+    supervisor = supervisor_of(planner, host, *readers)
+    supervisor.end(["planner"])
+    supervisor.stop()
+    supervisor.step()
+    assert [worker.done for worker in (planner, *readers, host)] == [["stop"], ["stop"], ["stop"], []]
+    planner.alive = readers[0].alive = False
+    host.said = ["more"] * 500
+    supervisor.step()
+    assert (host.said, host.done) == ([], [])
+    now.now += DRAIN + 0.001
+    supervisor.step()
+    assert [worker.done for worker in readers] == [["stop", "close"], ["stop", "kill", "close"]]
+    assert host.done == ["stop"]
+    assert not supervisor.ended
+    host.alive = False
+    supervisor.step()
+    assert host.done == ["stop", "close"]
+    assert supervisor.ended
+
+
 def test_a_failed_job_is_stopped_once(tmp_path: Path) -> None:
     with engine_in(tmp_path / "world") as world:
         world.log.create(NUMBERS)
         world.settle()
         daemon = Daemon([world.parts])
         world.runner.failed = FatalError("by order")
+        daemon._step(world.runner)
+        alive = {worker.name.partition("/")[0] for worker in world.workers if worker.alive}
+        assert alive == {"deliver"}  # told when all others have ended
         world.orders.pending["queue.put"] = 1, "fail"
         daemon._step(world.runner)
         assert world.state.failure() is None  # the queue was in trouble
         daemon._step(world.runner)
+        assert world.runner.stopped
         failure = world.state.failure()
         assert failure is not None
         assert failure.reason == "by order [E150]"
@@ -131,6 +160,21 @@ def test_a_failed_job_is_stopped_once(tmp_path: Path) -> None:
         world.orders.pending.clear()
         world.restart()
         assert world.state.failure() is None
+
+
+def test_a_job_that_has_loaded_everything_is_still_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers' words would wake the daemon again and again; and a table of it may be resumed."""
+    monkeypatch.setattr(engine_world, "JOB", "mode: snapshot\n" + engine_world.JOB.replace("keyless: append", ""))
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        for _ in range(20):
+            world.round()
+        assert world.runner.ended
+        (worker, *_) = [worker for worker in world.workers if worker.name.startswith("deliver/arrival")]
+        worker._link.waits("the sink is away", "shop.numbers")
+        world.supervise()
+        assert not worker._link.said
+        assert [*world.state.waits()] == ["deliver/arrival: shop.numbers"]
 
 
 def test_a_halt_that_cannot_be_saved_yet_holds_up_nothing_and_is_saved_before_the_table_is_dealt_out(

@@ -294,9 +294,6 @@ class ModelWorker:
     def stop(self) -> None:
         self.kill()
 
-    def join(self, timeout: float) -> bool:
-        return True
-
     def kill(self) -> None:
         self.alive = False
         self.close()
