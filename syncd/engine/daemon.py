@@ -88,14 +88,13 @@ class Daemon:
             lock.release()
 
     def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
-        for parts in self._jobs:
-            self.runners.append(self._started(parts, queue))
+        self.runners += [JobRunner(parts, queue) for parts in self._jobs]
         trimmed = watched = time.monotonic()
         while not self._stop:
             for place, runner in enumerate(self.runners):
                 self._step(runner)
-                if runner.stopped and runner.stopped_by_wish and not State(queue, runner.name).wish().stopped:
-                    self.runners[place] = self._started(runner.parts, queue)
+                if runner.stopped and runner.stopped_by_wish and self._resumed(runner):
+                    self.runners[place] = JobRunner(runner.parts, queue)
             now = time.monotonic()
             if now - watched > WATCH_SECONDS:
                 watched = now
@@ -119,13 +118,12 @@ class Daemon:
             log.warning("watch_waits", error=str(error))
             return False
 
-    def _started(self, parts: Parts, queue: Queue) -> JobRunner:
-        runner = JobRunner(parts, queue)
+    def _resumed(self, runner: JobRunner) -> bool:
         try:
-            runner.start()
-        except SyncdError as error:
-            runner.failed = error
-        return runner
+            return not State(runner.queue, runner.name).wish().stopped
+        except TransientError as error:
+            log.warning("job_waits", job=runner.name, error=str(error))
+            return False
 
     def _step(self, runner: JobRunner) -> None:
         """A job's failure is its own: the others go on (8)."""

@@ -24,7 +24,7 @@ from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError, FencedError, StateError, SyncdError
+from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
 from syncd.spi import Lease, Queue
 from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wait
 
@@ -45,7 +45,7 @@ class Picture:
 
 
 class JobRunner:
-    """Call `start`, then `step` again and again; to end it `stop`, and `step` on until `stopped`.
+    """Call `step` again and again; to end it `stop`, and `step` on until `stopped`.
 
     `failed` says why the job stands still; `halted`, once it is `stopped`, which tables do and why.
     """
@@ -56,6 +56,7 @@ class JobRunner:
         self.failed: SyncdError | None = None
         self.stopped_by_wish = False
         self.stopped = False
+        self._begun = False
         self._stopping = False
         self._failure_saved = False
         self.halted: list[str] = []
@@ -110,8 +111,17 @@ class JobRunner:
     def start(self) -> None:
         """Take the job's leases and start its processes. ConfigError: the saved state contradicts the job file.
 
-        The caller holds the data directory: who held these leases is dead, or dies with its parent.
+        The caller holds the data directory: who held these leases is dead, or dies with its parent. TransientError: the
+        queue is in trouble; the next step begins again.
         """
+        try:
+            self._begin()
+        except TransientError:
+            self._leases.close()
+            raise
+        self._begun = True
+
+    def _begin(self) -> None:
         for state in self.queue.leases(f"job/{self.name}/"):
             if state.live and state.lease.name != f"job/{self.name}/wish":
                 self.queue.release(state.lease)
@@ -181,6 +191,8 @@ class JobRunner:
             return
         if self.failed is not None or self.stopped_by_wish:
             return
+        if not self._begun:
+            self.start()
         if self._taken_over.is_set():
             self.failed = FencedError(f"job {self.name} was taken over by another process", code="E161")
             return

@@ -10,6 +10,7 @@ import pytest
 
 from syncd.engine import load, supervise
 from syncd.engine.daemon import Daemon
+from syncd.engine.job import JobRunner
 from syncd.engine.process import Alive, Worker
 from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
@@ -160,6 +161,22 @@ def test_a_failed_job_is_stopped_once(tmp_path: Path) -> None:
         world.orders.pending.clear()
         world.restart()
         assert world.state.failure() is None
+
+
+def test_a_queue_in_trouble_delays_a_start(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        daemon, runner = Daemon([world.parts]), JobRunner(world.parts, world.queue)
+        world.orders.pending["queue.put"] = 1, "fail"
+        daemon._step(runner)
+        assert runner.failed is None
+        assert runner._supervisor.ended
+        assert not world.orders.pending
+        daemon._step(runner)
+        assert runner.failed is None
+        assert [*runner._supervisor.slots] != []
+        runner.stop()
 
 
 def test_a_job_that_has_loaded_everything_is_still_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
