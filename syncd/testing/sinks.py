@@ -17,7 +17,19 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from syncd.errors import BatchError, FatalError, FencedError, TransientError, Unsupported
-from syncd.model import ChangeBatch, Ddl, Finding, KeyValue, Lane, Op, SchemaChange, TableSchema, Target, TargetPlan
+from syncd.model import (
+    ChangeBatch,
+    Ddl,
+    Finding,
+    KeyValue,
+    Lane,
+    Op,
+    SchemaChange,
+    TableId,
+    TableSchema,
+    Target,
+    TargetPlan,
+)
 from syncd.spi import Context, Mark, Ticket, Traits
 from syncd.testing.sink_faults import Faults
 from syncd.testing.sink_rows import decode, dump_mark, encode, load_mark, signed
@@ -256,7 +268,7 @@ class VersionedSink(SqliteSink):
 
 
 def _name(target: Target) -> str:
-    return f"{target.database}.{target.name}"
+    return str(TableId(target.database, target.name))
 
 
 def _identity(target: Target) -> Sequence[str]:

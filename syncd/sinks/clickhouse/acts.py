@@ -7,11 +7,12 @@ from __future__ import annotations
 from syncd.errors import FatalError, Unsupported
 from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import column_line, floor, full_name, quoted, raise_floor
+from syncd.sinks.clickhouse.ddl import column_line, floor, full_name, raise_floor
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.present import describe, fingerprint
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.syntax import quoted
 from syncd.sinks.clickhouse.types import Making, nullable
 
 # All replicas have done it when the statement returns.

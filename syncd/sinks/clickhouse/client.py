@@ -11,6 +11,7 @@ import pyarrow as pa
 from syncd.errors import FatalError, PluginError, TransientError
 from syncd.sinks.clickhouse.errors import mapping
 from syncd.sinks.clickhouse.options import SCHEMES, ClickHouseOptions
+from syncd.sinks.clickhouse.syntax import quoted
 
 # async_insert: an insert is answered when it is stored, not when it is noted. null_as_default: a NULL that a column
 # does not take is an error, never a zero.
@@ -102,5 +103,15 @@ class Client:
             yield from pa.ipc.open_stream(source)
 
     def insert(self, database: str, name: str, rows: pa.Table, settings: dict[str, str]) -> None:
-        """All rows in one insert. Raises what the driver raises: the caller looks closer before it maps."""
-        self._driver.insert_arrow(name, rows, database=database, settings=settings)
+        """All rows in one insert. Raises what the driver raises: the caller looks closer before it maps.
+
+        The statement's names are ours: the driver's `insert_arrow` takes a dot in a table's name for the end of a
+        database's, and leaves alone what looks quoted.
+        """
+        compression = self._driver.write_compression
+        options = pa.ipc.IpcWriteOptions(compression=compression if compression in {"zstd", "lz4"} else None)
+        file = pa.BufferOutputStream()
+        with pa.ipc.new_file(file, rows.schema, options=options) as out:
+            out.write(rows)
+        into = f"{quoted(database)}.{quoted(name)} ({', '.join(map(quoted, rows.column_names))})"
+        self._driver.raw_insert(into, None, file.getvalue(), settings, "Arrow")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from syncd.errors import FatalError
 from syncd.model import Column, KeyValue, Target
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.syntax import quoted, text
 from syncd.sinks.clickhouse.types import DELTA, Making, codec, held
 
 DEDUP_WINDOW = 10_000
@@ -20,16 +21,6 @@ FLOOR = "syncd_floor"
 _FLOOR = re.compile(rf"CONSTRAINT `?{FLOOR}`? CHECK `?{VERSION}`? >= (\d+)")
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _UNIX = {"ms": "Milli", "us": "Micro", "ns": "Nano"}
-
-
-def quoted(name: str) -> str:
-    """An identifier in back quotes."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def text(value: str) -> str:
-    """A string literal; control characters are harmless inside of it."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def full_name(target: Target) -> str:

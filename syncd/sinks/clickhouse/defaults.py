@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from syncd.errors import FatalError
 from syncd.model import Column, TableId
-from syncd.sinks.clickhouse.ddl import text, value
+from syncd.sinks.clickhouse.ddl import value
 from syncd.sinks.clickhouse.limits import Limits, outside, shown
+from syncd.sinks.clickhouse.syntax import text
 
 _BITS = re.compile(r"^b'([01]*)'$", re.IGNORECASE)
 _HEX = re.compile(r"^0x((?:[0-9a-f]{2})*)$")

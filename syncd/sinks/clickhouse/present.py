@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from syncd.model import Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import engine, full_name, text
+from syncd.sinks.clickhouse.ddl import engine, full_name
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.syntax import text
 from syncd.sinks.clickhouse.types import Making, held
 
 

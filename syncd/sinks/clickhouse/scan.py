@@ -11,8 +11,9 @@ import pyarrow as pa
 from syncd.errors import FatalError
 from syncd.model import KeyValue, Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import full_name, quoted, value
+from syncd.sinks.clickhouse.ddl import full_name, value
 from syncd.sinks.clickhouse.rows import DELETED
+from syncd.sinks.clickhouse.syntax import quoted
 from syncd.sinks.clickhouse.types import restored
 
 Key = tuple[KeyValue, ...]

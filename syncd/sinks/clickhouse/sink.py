@@ -21,6 +21,7 @@ from syncd.sinks.clickhouse.limits import Limits, ask
 from syncd.sinks.clickhouse.options import ClickHouseOptions, ClickHouseTableOptions
 from syncd.sinks.clickhouse.rows import build
 from syncd.sinks.clickhouse.scan import scan
+from syncd.sinks.clickhouse.syntax import text
 from syncd.sinks.clickhouse.types import Making
 from syncd.spi import Context, Mark, Ticket, Traits
 
@@ -92,7 +93,7 @@ class ClickHouseSink:
             acts.refuse_newer(self._client, target, newest, ddl.floor(seen))
 
     def _create(self, target: Target) -> None:
-        where = f"WHERE name = {ddl.text(target.database)}"
+        where = f"WHERE name = {text(target.database)}"
         doing = f"creating {ddl.full_name(target)}"
         # Asked first, since IF NOT EXISTS wants the right to create databases also where there is one.
         if not self._client.text(f"SELECT 1 FROM system.databases {where}", doing=doing).strip():
@@ -110,7 +111,7 @@ class ClickHouseSink:
         if self._options.embedded:
             return
         ids = "'^syncd/([0-9]+)/[0-9]+/(.*)$'"
-        mine = f"extractGroups(query_id, {ids})[2] = {ddl.text(owner)}"
+        mine = f"extractGroups(query_id, {ids})[2] = {text(owner)}"
         older = f"toUInt64OrZero(extractGroups(query_id, {ids})[1]) < {epoch}"
         sql = f"KILL QUERY WHERE query_id LIKE 'syncd/%' AND {mine} AND {older} SYNC"
         self._client.command(sql, doing=f"ending older writes of {owner}")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from syncd.errors import FatalError
-from syncd.model import Column, Ddl, Target
+from syncd.model import Column, Ddl, TableId, TableSchema, Target
 from syncd.spi import Sink
 from syncd.testing.contracts.sink_kit import (
     DELETE,
@@ -41,6 +41,40 @@ class Schema:
         refused = [f for f in sink.plan(target(KEYLESS)).findings if f.level == "error"]
         assert refused
         assert all(f.todo for f in refused)
+
+    def test_names_of_every_kind(self, sink: Sink) -> None:
+        """Of tables and columns: each finds its own, and none another one's."""
+        names = [
+            "t",
+            "T",
+            '"t"',
+            "`t`",
+            "a.t",
+            "a.b.t",
+            "'t'",
+            "t\\",
+            "a`t",
+            "a b",
+            "ü€😀",
+            "SELECT",
+            "1",
+            "%s",
+            "{t:Int8}",
+        ]
+        tables = [("shop", name) for name in [*names, "x.t"]] + [("shop.x", "t")]
+        columns = [Column("id", pa.int64(), nullable=False), *(Column(name, pa.string()) for name in names)]
+        targets = [
+            Target(TableSchema(TableId(database, name), 1, tuple(columns), ("id",), "primary"), database, name)
+            for database, name in tables
+        ]
+        for of in targets:
+            sink.prepare(of)
+        for number, of in enumerate(targets):
+            Writer(sink, of).write((INSERT, 10, (number, *(f"{number} {name}" for name in names))))
+        sink.apply(targets[0], change(Ddl.TRUNCATE, targets[0], 20))
+        for number, of in enumerate(targets):
+            row = {number: tuple(f"{number} {name}" for name in names)}
+            assert live(sink, of) == (row if number else {}), of.name
 
     def test_prepare_twice(self, sink: Sink, items: Target) -> None:
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
