@@ -110,5 +110,10 @@ def _filled(values: pa.Array) -> pa.Array:
 
 
 def _sent(values: pa.Array) -> pa.Array:
-    """Durations travel as their number."""
+    """Durations travel as their number; a dictionary names each value once, or ClickHouse refuses it.
+
+    An ENUM with a member `''` has it twice: as that, and as the server's error value.
+    """
+    if pa.types.is_dictionary(values.type) and len(values.dictionary.unique()) < len(values.dictionary):
+        return values.dictionary_decode().dictionary_encode()
     return values.view(pa.int64()) if pa.types.is_duration(values.type) else values

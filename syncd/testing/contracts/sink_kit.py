@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from syncd.model import (
     ChangeBatch,
@@ -67,9 +68,12 @@ def batch(schema: TableSchema, changes: Sequence[Change]) -> ChangeBatch:
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(kind):
-        return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
-    return pa.array(values, kind)
+    if not pa.types.is_dictionary(kind):
+        return pa.array(values, kind)
+    # As MySQL gives an ENUM: "" is in front of its members, of which one may be "", too.
+    coded = pa.array(values, kind.value_type).dictionary_encode()
+    words = pa.concat_arrays([pa.array([""], kind.value_type), coded.dictionary])
+    return pa.DictionaryArray.from_arrays(pc.add(coded.indices, 1).cast(kind.index_type), words)
 
 
 def gone(schema: TableSchema, row: Sequence[Any]) -> tuple[Any, ...]:
