@@ -296,6 +296,19 @@ def test_connect_settings(database: Database, tmp_path: Path) -> None:
             assert cursor.fetchone() == ("+00:00", "", "utf8mb4", 1)
 
 
+def test_a_server_that_cuts_answers(database: Database, tmp_path: Path) -> None:
+    """A limit for all who do not say otherwise is no reason to load a part of a table."""
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
+    database.many("INSERT INTO t VALUES (%s, %s)", [(i, f"v{i}") for i in range(50)])
+    database.execute("SET GLOBAL sql_select_limit = 3", "SET GLOBAL max_join_size = 5")
+    try:
+        with opened(database, tmp_path) as source:
+            got = whole(source, schema_of(source, database))
+    finally:
+        database.execute("SET GLOBAL sql_select_limit = DEFAULT", "SET GLOBAL max_join_size = DEFAULT")
+    assert got.to_pydict() == {"id": [*range(50)], "v": [f"v{i}" for i in range(50)]}
+
+
 def test_unknown_table_is_not_found(database: Database, tmp_path: Path) -> None:
     with opened(database, tmp_path) as source:
         assert list(source.tables(lambda t: t == TableId(database.name, "none"))) == []

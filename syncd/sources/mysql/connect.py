@@ -38,6 +38,9 @@ _SESSION = {
     "net_read_timeout": _NET_TIMEOUT,
     "wait_timeout": 28800,
     "lock_wait_timeout": _LOCK_TIMEOUT,
+    # A server may cut the answers of all who do not say otherwise, without a word: a load would lack rows.
+    "sql_select_limit": 2**64 - 1,
+    "sql_big_selects": 1,
 }
 _MYSQL = {"transaction_isolation": "'READ-COMMITTED'", "max_execution_time": 0, "information_schema_stats_expiry": 0}
 _MARIADB = {"tx_isolation": "'READ-COMMITTED'", "max_statement_time": 0}
