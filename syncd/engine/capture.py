@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import structlog
 
 from syncd import codec
@@ -172,15 +173,18 @@ class Capture:
     def _check_order(self, batch: ChangeBatch) -> None:
         """FatalError: rows that come before rows given out already. A sink would take them for rows seen twice, and
         leave them out; so a source that breaks the order of its log is stopped before anything is published (3)."""
-        before = self._given_out.get(batch.table, 0)
-        if len(batch) and int(batch.seq[0]) <= before:
+        if not len(batch):
+            return
+        seqs = np.append(np.uint64(self._given_out.get(batch.table, 0)), batch.seq)
+        wrong = np.flatnonzero(seqs[1:] <= seqs[:-1])
+        if wrong.size:
+            at = int(wrong[0])
             raise FatalError(
-                f"{batch.table}: the source gave out seq {int(batch.seq[0])} after {before}: its order is broken",
+                f"{batch.table}: the source gave out seq {int(seqs[at + 1])} after {int(seqs[at])}: its order is broken",
                 table=str(batch.table),
                 hint="resync the table, and tell the authors of the source",
             )
-        if len(batch):
-            self._given_out[batch.table] = int(batch.seq[-1])
+        self._given_out[batch.table] = int(batch.seq[-1])
 
     def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
         table = change.table

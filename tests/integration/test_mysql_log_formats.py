@@ -116,6 +116,35 @@ def test_mariadb_compressed_events(private_mariadb: PrivateServer) -> None:
         assert seqs(one) == found
 
 
+@pytest.mark.parametrize("ends", ["long", "short"])
+def test_mariadb_short_rows_among_compressed_ones(private_mariadb: PrivateServer, ends: str) -> None:
+    """Guarantee 3: rows come in the log's order, though those below log_bin_compress_min_len are not compressed."""
+    with fresh_database(private_mariadb("--log-bin-compress=ON")) as database:
+        database.execute("CREATE TABLE a (id INT PRIMARY KEY, v TEXT)")
+        start, known = log_end(database), schemas(database, "a")
+        database.execute(
+            f"INSERT INTO a VALUES (1, {LONG}), (2, {LONG})",
+            "REPLACE INTO a VALUES (1, 'x'), (2, 'y')",
+            "UPDATE a SET v = CONCAT(v, 'z')",
+            f"UPDATE a SET v = {LONG}",
+            *(["DELETE FROM a", "INSERT INTO a VALUES (3, 'short'), (4, '')"] if ends == "short" else []),
+        )
+        events = read(database, start, known)
+        found = seqs(events)
+        assert found == sorted(set(found))
+        last = {row["id"]: (op, row["v"]) for op, row in rows(events)}
+        if ends == "short":
+            long = "abc" * 300
+            assert last == {
+                1: (Op.DELETE, long),
+                2: (Op.DELETE, long),
+                3: (Op.INSERT, "short"),
+                4: (Op.INSERT, ""),
+            }
+        else:
+            assert last == {1: (Op.UPDATE, "abc" * 300), 2: (Op.UPDATE, "abc" * 300)}
+
+
 def test_checksums_may_come_and_go(database: Database) -> None:
     database.execute("CREATE TABLE a (id INT PRIMARY KEY)")
     start, known = log_end(database), schemas(database, "a")

@@ -56,21 +56,33 @@ def query_body(body: bytes) -> bytes:
 
 
 def expand(window: Window, first: int, after: int) -> Window:
-    """The window with its compressed row events from `first` up to `after` replaced by plain ones."""
+    """The events from `first` up to `after`, the compressed row events among them as plain ones.
+
+    All of them are laid out anew, one behind the other in the log's order, which is the order that rows are read in.
+    What the window says of other events is not to be used.
+    """
     index = np.flatnonzero(_COMPRESSED[window.kind[first:after]]) + first
     if not index.size:
         return window
     data = window.views.data
-    out, at = [data], len(data)
     start, end, kind = window.start.copy(), window.end.copy(), window.kind.copy()
     room = np.zeros(len(window), np.int64)
-    for one in index.tolist():
-        event = _plain_rows(window.event(one)[: int(window.end[one] - window.start[one])])
-        start[one], end[one] = at, at + len(event)
-        kind[one] = kinds.PLAIN_OF_COMPRESSED[int(kind[one])]
-        room[one] = window.size[one]
-        out.append(np.frombuffer(event, np.uint8))
-        at += len(event)
+    out, at, begun = [], 0, first
+    for one in [*index.tolist(), after]:
+        if one > begun:
+            lead = data[window.start[begun] : window.end[one - 1]]
+            start[begun:one] += at - window.start[begun]
+            end[begun:one] += at - window.start[begun]
+            out.append(lead)
+            at += len(lead)
+        if one < after:
+            event = _plain_rows(window.event(one)[: int(window.end[one] - window.start[one])])
+            start[one], end[one] = at, at + len(event)
+            kind[one] = kinds.PLAIN_OF_COMPRESSED[int(kind[one])]
+            room[one] = window.size[one]
+            out.append(np.frombuffer(event, np.uint8))
+            at += len(event)
+        begun = one + 1
     out.append(np.zeros(PAD, np.uint8))
     return replace(window, views=Views(np.concatenate(out)), start=start, end=end, kind=kind, room=room)
 
