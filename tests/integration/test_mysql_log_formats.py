@@ -157,6 +157,9 @@ def test_checksums_may_come_and_go(database: Database) -> None:
         behind = log_end(database)
         database.execute("INSERT INTO a VALUES (5)")
         assert [row["id"] for _, row in rows(read(database, behind, known))] == [5]
+        # From the middle of a file without checksums, when the server writes them again.
+        database.execute("SET GLOBAL binlog_checksum = CRC32", "INSERT INTO a VALUES (6)")
+        assert [row["id"] for _, row in rows(read(database, behind, known))] == [5, 6]
     finally:
         database.execute("SET GLOBAL binlog_checksum = CRC32")
 

@@ -29,6 +29,8 @@ MAX_EVENT = (1 << 31) - (1 << 20)
 _U32 = struct.Struct("<I").unpack_from
 _IN_USE = 1
 """Flag of the FORMAT_DESCRIPTION of a file that was not closed; its checksum does not count it."""
+_NO_CHECKSUM = 0
+"""What a FORMAT_DESCRIPTION has five bytes before its end where no event of the file has a checksum."""
 _RESIDUE = 0x2144DF1C
 """CRC32 of any bytes followed by their own CRC32, little endian."""
 _NONE = np.zeros(0, np.int64)
@@ -175,6 +177,10 @@ class Feed:
         if self._buffer[start + 4] != FORMAT_DESCRIPTION:
             return crc32(self._view[start:end]) == _RESIDUE
         event = bytearray(self._view[start:end])
+        if event[-5] == _NO_CHECKSUM:
+            # To a reader that begins in the middle of a file servers send this event changed. Where the file has no
+            # checksums they leave this one as it was, and the event is followed by none.
+            return True
         event[17] &= ~_IN_USE & 0xFF
         return crc32(event) == _RESIDUE
 
