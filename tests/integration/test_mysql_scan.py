@@ -162,6 +162,16 @@ def test_many_columns_of_which_many_are_null(database: Database, tmp_path: Path)
         assert got[name].to_pylist() == expected
 
 
+@pytest.mark.parametrize("count", [250, 251, 1017])
+def test_as_many_columns_as_a_table_may_have(database: Database, tmp_path: Path, count: int) -> None:
+    names = [f"c{n}" for n in range(count)]
+    database.execute(f"CREATE TABLE t ({' INT, '.join(names)} INT, PRIMARY KEY (c0))")
+    row = {name: None if n % 3 == 1 else n for n, name in enumerate(names)}
+    database.execute(f"INSERT INTO t VALUES ({', '.join('NULL' if v is None else str(v) for v in row.values())})")
+    with opened(database, tmp_path) as source:
+        assert whole(source, schema_of(source, database)).to_pylist() == [row]
+
+
 def test_zero_dates_by_policy(database: Database, tmp_path: Path) -> None:
     database.execute(
         "CREATE TABLE t (id INT PRIMARY KEY, d DATE NOT NULL, m DATETIME(6) NOT NULL)",

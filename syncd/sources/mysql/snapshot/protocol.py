@@ -59,8 +59,8 @@ class Statement:
         if parameters or not columns:
             raise FatalError(f"not a query: {sql[:80]}")
         self._fields(columns)
-        count = self._call(_EXECUTE, struct.pack("<IBI", self._id, 0, 1))[0]
-        self.fields = self._fields(count)
+        connection._execute_command(_EXECUTE, struct.pack("<IBI", self._id, 0, 1))
+        self.fields = self._fields(connection._read_packet().read_length_encoded_integer())
 
     def _call(self, command: int, body: bytes) -> bytes:
         self._connection._execute_command(command, body)
