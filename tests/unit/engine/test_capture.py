@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from syncd.errors import FatalError
-from syncd.model import TableId
+from syncd.model import ChangeBatch, TableId
+from syncd.spi import Event
 from syncd.state import Phase
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, VISITS, WORDS, Change, apply
@@ -72,3 +76,30 @@ def test_a_table_that_is_halted_and_still_stands_in_the_way_halts_the_job(tmp_pa
         says = "shop.numbers is halted, and the log cannot be read without it either: an event is broken; look at it"
         assert str(world.runner.failed) == f"{says} [E152]"
         assert [record.phase for record in world.records()] == [Phase.LIVE, Phase.LIVE]
+
+
+def test_rows_out_of_order_within_a_batch_halt_their_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of a key's changes would be taken for the newest (3)."""
+    stream = engine_world.ModelSource.stream
+
+    def turned(*args: Any) -> Iterator[Event]:
+        for event in stream(*args):
+            turn = isinstance(event, ChangeBatch) and event.table == NUMBERS.table
+            yield event.take(np.arange(len(event))[::-1]) if turn else event
+
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, VISITS):
+            world.log.create(schema)
+        world.settle()
+        monkeypatch.setattr(engine_world.ModelSource, "stream", turned)
+        with world.log.transaction() as tx:
+            for text in ("old", "new"):
+                tx.put(NUMBERS.table, (1, text))
+            tx.put(VISITS.table, (7, "v"))
+        until_captured(world)
+        assert [*world.state.halts()] == [NUMBERS.table]
+        assert "its order is broken" in world.state.halts()[NUMBERS.table].reason
+        for _ in range(3):
+            world.round()
+        assert world.copy("arrival", NUMBERS.table) == []
+        assert len(world.copy("arrival", VISITS.table)) == 1
