@@ -3,12 +3,17 @@
 The command line is imported only when it runs: every spawned worker imports this module again.
 """
 
+import sys
+
 
 def main() -> None:
-    """Run the command line."""
-    from syncd.cli import main as run
+    """Run the command line. Ctrl-C ends it without a trace, also while it is still imported."""
+    try:
+        from syncd.cli import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)  # `syncd.cli.INTERRUPTED`, which may not be there yet
 
 
 if __name__ == "__main__":

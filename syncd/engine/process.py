@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -182,6 +183,17 @@ def open_source(source: Source, link: Link, beat: Callable[[], None] = lambda: N
             return
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started here has Ctrl-C blocked from its first moment on; for this thread it comes when it is over."""
+    resource_tracker.ensure_running()  # started on the way, it would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Worker:
     """The parent's end of one worker process."""
 
@@ -194,7 +206,8 @@ class Worker:
         self._process = _spawn.Process(
             target=_main, args=(os.getpid(), name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
         )
-        self._process.start()
+        with _without_interrupts():
+            self._process.start()
         child.close()
 
     @property
@@ -259,6 +272,8 @@ def _main(
     work: Callable[..., None],
     args: tuple[object, ...],
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `_without_interrupts`
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
@@ -267,7 +282,6 @@ def _main(
     link = Link(pipe, PATIENCE * parts.service.heartbeat, careful)
     link.keep_saying_alive()
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
     log = structlog.get_logger().bind(worker=name, pid=os.getpid())
     try:
         work(link, parts, *args)
