@@ -17,6 +17,8 @@ import structlog.tracebacks
 LEVEL = "SYNCD_LOG_LEVEL"
 FORMAT = "SYNCD_LOG_FORMAT"
 
+TOLD_BY_ERRORS = ("urllib3", "clickhouse_connect")
+"""Libraries whose warnings (a retry, a lost connection) come again as an error of ours that says what to do."""
 
 # Without the frames' variables: they hold rows, and a row may hold what a mask is to hide.
 _stack = structlog.processors.ExceptionRenderer(
@@ -36,7 +38,10 @@ def configure(
     os.environ[LEVEL], os.environ[FORMAT] = level, form
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     renderer = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         if text
         else structlog.processors.JSONRenderer()
     )
@@ -60,6 +65,9 @@ class _Libraries(logging.Handler):
     """What libraries say by `logging`, in the form of our own lines; without tracebacks, since they may hold values."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Not by the loggers' own levels: clickhouse_connect sets them when it is imported.
+        if record.levelno < logging.ERROR and record.name.partition(".")[0] in TOLD_BY_ERRORS:
+            return
         try:
             structlog.get_logger().log(record.levelno, "library", logger=record.name, message=record.getMessage())
         except (OSError, ValueError):  # the error stream is closed
