@@ -189,6 +189,12 @@ _ENTRIES: Final = (
         "Say the same of the queue in each job file, or run them by two daemons with a data directory each.",
     ),
     Entry(
+        "C129",
+        "The data directory cannot be used",
+        "It cannot be made, read or written by this user, or a file stands in its place.",
+        "Name another one by `--data` or `data` in the service file, or run as the user who owns it.",
+    ),
+    Entry(
         "C130",
         "Not there yet",
         "The file is right, and this version of syncd cannot do it yet. It is refused, since it must not be ignored.",

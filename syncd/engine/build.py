@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,24 @@ def _digest(text: str) -> str:
 def clock() -> int:
     """Microseconds since 1970 UTC, for people and for lag; nothing that must be right depends on it."""
     return time.time_ns() // 1000
+
+
+@contextmanager
+def data_directory(directory: Path) -> Iterator[None]:
+    """ConfigError: the data directory, or what is in it, cannot be made or used by this user."""
+    try:
+        yield
+    except OSError as error:
+        raise unusable(directory, error) from error
+
+
+def unusable(directory: Path, error: OSError) -> ConfigError:
+    """The data directory cannot be used."""
+    return ConfigError(
+        f"{error.filename or directory}: {error.strerror}; syncd keeps its data there",
+        hint="name another directory (--data, or `data` in the service file), or run as the user who owns this one",
+        code="C129",
+    )
 
 
 @dataclass(frozen=True)
@@ -225,7 +244,8 @@ class Parts:
 
     def _make(self, kind: plugins.Kind, use: Any, name: str, directory: Path, **more: Any) -> Any:
         cls = use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with data_directory(self.service.data):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = structlog.get_logger().bind(plugin=use.plugin)
         return cls(
             use.options, Context(name, directory, log=lambda event, **f: log.info(event, **f), **self._context, **more)

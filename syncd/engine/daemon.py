@@ -16,7 +16,7 @@ from types import FrameType
 import structlog
 
 from syncd.engine import queue_used
-from syncd.engine.build import Parts
+from syncd.engine.build import Parts, data_directory
 from syncd.engine.job import JobRunner
 from syncd.errors import StateError, SyncdError, TransientError
 from syncd.spi import Queue
@@ -34,8 +34,9 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "syncd.lock"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        with data_directory(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -57,12 +58,18 @@ class DirectoryLock:
 class Daemon:
     """Runs `jobs`, which share one queue, until they have ended or it is told to stop.
 
-    `watch` is called about five times a second.
+    `watch` is called about five times a second; `draining` once, when a signal has asked for the end.
     """
 
-    def __init__(self, jobs: Sequence[Parts], watch: Callable[[Sequence[JobRunner]], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Parts],
+        watch: Callable[[Sequence[JobRunner]], None] = lambda _: None,
+        draining: Callable[[], None] = lambda: None,
+    ) -> None:
         self._jobs = jobs
         self._watch = watch
+        self._draining = draining
         self._stop = False
         self._told: set[str] = set()
         self.runners: list[JobRunner] = []
@@ -143,6 +150,8 @@ class Daemon:
 
     def _drain(self) -> None:
         """All jobs at the same time. What the queue does not take once all have ended is not saved."""
+        if self._stop:
+            self._draining()
         for runner in self.runners:
             runner.stop()
         while True:
@@ -164,7 +173,8 @@ def _trim(queue: Queue) -> None:
 def _scratch(folder: Path) -> Iterator[None]:
     """Temporary files of the workers go into `folder`: what a killed driver leaves is gone with the next start."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+    with data_directory(folder.parent):
+        folder.mkdir(mode=0o700)
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)
     try:

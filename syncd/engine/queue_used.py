@@ -14,7 +14,7 @@ from syncd.config import Service
 from syncd.config.document import Document, Key
 from syncd.config.faults import raise_all
 from syncd.config.secrets import Resolver, without_secrets
-from syncd.engine.build import Parts
+from syncd.engine.build import Parts, unusable
 from syncd.errors import StateError
 from syncd.spi import Context, Queue
 
@@ -57,6 +57,8 @@ def recall(service: Service) -> QueueUsed | None:
         text = _file(service).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise unusable(service.data, error) from error
     try:
         return QueueUsed(**json.loads(text))
     except (ValueError, TypeError) as error:

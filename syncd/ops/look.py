@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from syncd.config import Job, Service
@@ -18,12 +21,23 @@ LOG_MARGIN = 2
 """Estimates are rough: a load that takes more than this part of the time for which the log is kept is warned of."""
 
 
+@contextmanager
+def _parts(job: Job, service: Service) -> Iterator[Parts]:
+    """With a data directory that is gone afterwards: who only looks leaves nothing behind, and need own nothing."""
+    with tempfile.TemporaryDirectory(prefix="syncd-look-") as folder:
+        yield Parts(job, service.model_copy(update={"data": Path(folder)}))
+
+
 def check(job: Job, service: Service) -> Iterator[tuple[Finding, bool]]:
     """Connections, grants and settings of every end, one finding each; never stops at the first.
 
     With each finding: whether the end that it is about could be reached.
     """
-    parts = Parts(job, service)
+    with _parts(job, service) as parts:
+        yield from _check(job, parts)
+
+
+def _check(job: Job, parts: Parts) -> Iterator[tuple[Finding, bool]]:
     yield from ((finding, True) for finding in job.findings)
     ends: list[tuple[str, Source | Sink]] = [
         ("source", parts.make_source()),
@@ -62,7 +76,11 @@ class JobPlan:
 
 def plan(job: Job, service: Service) -> JobPlan:
     """What a run would do, for every wanted table. Reads both ends, writes nothing."""
-    parts = Parts(job, service)
+    with _parts(job, service) as parts:
+        return _plan(parts)
+
+
+def _plan(parts: Parts) -> JobPlan:
     source = parts.make_source()
     source.open()
     try:
@@ -72,7 +90,7 @@ def plan(job: Job, service: Service) -> JobPlan:
         kept = source.log_kept()
     finally:
         source.close()
-    sinks = {name: parts.make_sink(name) for name in job.sinks}
+    sinks = {name: parts.make_sink(name) for name in parts.job.sinks}
     plans = []
     for sink in sinks.values():
         sink.open()
