@@ -3,25 +3,27 @@
 Commands that ask for no job (init, schema, explain, plugins, demo) call the part that knows.
 
 Exit codes: 0 right, 1 something differs, 2 a fault of configuration, 3 an end cannot be reached, 4 halted, or not
-compared.
+compared, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from syncd import __version__, control, logs, plugins
 from syncd import config as configuration
 from syncd.catalogue import explain as explain_code
 from syncd.config import Faults, Job, Service
 from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
-from syncd.model import Finding, TableId
+from syncd.model import Finding
 from syncd.ops import look
 from syncd.ops.reconcile import Result
 from syncd.printing import err, grid_of, out, print_results, show
@@ -29,7 +31,10 @@ from syncd.progress import Progress
 
 T = TypeVar("T")
 
-RIGHT, DIFFERS, CONFIG, UNREACHABLE, HALTED = 0, 1, 2, 3, 4
+RIGHT, DIFFERS, CONFIG, UNREACHABLE, HALTED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""What these say of a path is for the user; any other error of the system is a fault of ours."""
 
 app = typer.Typer(
     help="syncd keeps copies of your data right, in other systems.",
@@ -57,11 +62,16 @@ def main() -> None:
         app()
     except Faults as faults:
         for fault in faults.faults:
-            err.print(str(fault), markup=False)
+            err.print(str(fault))
         sys.exit(CONFIG)
     except SyncdError as error:
-        err.print(str(error), markup=False)
+        err.print(str(error))
         sys.exit(exit_code(error))
+    except OSError as error:
+        if error.errno not in _FORBIDDEN or error.filename is None:
+            raise
+        err.print(f"{error.filename}: {error.strerror}; run as a user who may, or name another path")
+        sys.exit(CONFIG)
 
 
 def exit_code(error: SyncdError) -> int:
@@ -84,11 +94,11 @@ def _job(path: Path, service: Service) -> Job:
 def _print_findings(findings: Iterable[Finding]) -> bool:
     """Whether none is an error."""
     good = True
-    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[red]error[/]"}
+    styles = {"ok": "green", "warning": "yellow", "error": "red"}
     for finding in findings:
-        out.print(marks[finding.level], end=" ")
+        out.print(finding.level, style=styles[finding.level], end=" ")
         todo = f" -> {finding.todo}" if finding.todo else ""
-        out.print(f"{finding.subject}: {finding.text}{todo}", markup=False)
+        out.print(f"{finding.subject}: {finding.text}{todo}")
         good &= finding.level != "error"
     return good
 
@@ -143,7 +153,7 @@ def validate(
     found = control.jobs(paths, _service(service))
     for job in found:
         _print_findings(job.findings)
-        out.print(f"{job.path}: job {job.name} is valid", markup=False)
+        out.print(f"{job.path}: job {job.name} is valid")
 
 
 @app.command()
@@ -156,7 +166,7 @@ def schema(what: Annotated[str, typer.Argument(help="job or service")] = "job") 
 def explain(code: Annotated[str, typer.Argument(help="A code such as C107.")]) -> None:
     """Say what an error code means and what to do."""
     try:
-        out.print(explain_code(code), markup=False)
+        out.print(explain_code(code))
     except KeyError as error:
         raise ConfigError(str(error.args[0]), code="C109") from error
 
@@ -196,10 +206,11 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
     planned = look.plan(_job(path, loaded), loaded)
     for table in planned.tables:
         schema = table.found.schema
-        out.print(f"[bold]{schema.table}[/]  about {table.found.rows:,} rows, {table.found.bytes:,} bytes")
+        about = f"  about {table.found.rows:,} rows, {table.found.bytes:,} bytes"
+        out.print(Text.assemble((str(schema.table), "bold"), about))
         for reason in table.refusals:
             refused = True
-            out.print(f"  refused: {reason}", markup=False)
+            out.print(f"  refused: {reason}")
         _print_findings(table.found.findings)
         for name, target in table.sinks.items():
             grid = grid_of("column", "source", name, "note")
@@ -208,7 +219,7 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
             show(grid)
             refused |= not _print_findings(target.findings)
             for statement in target.ddl:
-                out.print(statement, markup=False, style="dim")
+                out.print(statement, style="dim")
     refused |= not _print_findings(planned.findings)
     raise typer.Exit(CONFIG if refused else RIGHT)
 
@@ -226,15 +237,15 @@ def run(
     loaded = _service(service, data)
     jobs = control.jobs(paths or [], loaded)
     with Progress(out, sys.stdout.isatty()) as progress:
-        runners = control.run(jobs, loaded, progress.show)
+        runners = control.run(jobs, loaded, progress.show, draining=progress.draining)
     failures = [runner.failed for runner in runners if runner.failed is not None]
     for failure in failures:
-        err.print(str(failure), markup=False)
+        err.print(str(failure))
     if failures:
         raise typer.Exit(exit_code(failures[0]))
     halted = [f"{runner.name}: {reason}" for runner in runners for reason in runner.halted]
     for reason in halted:
-        err.print(reason, markup=False)
+        err.print(reason)
     if halted:
         raise typer.Exit(HALTED)
 
@@ -252,29 +263,34 @@ def status(service: ServicePath = None, data: DataPath = None, as_json: Json = F
 def _print_status(job: control.JobStatus) -> None:
     age = "never" if job.source_age is None else f"{job.source_age:.1f} s ago"
     lag = "unknown" if job.lag is None else f"{job.lag:.1f} s"
-    out.print(f"[bold]{job.job}[/] {job.state}")
+    out.print(Text.assemble((job.job, "bold"), f" {job.state}"))
     if job.failed is not None:
-        out.print(f"  halted {control.ago(job.failed.since)}: {job.failed.reason}", markup=False)
-    out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}", markup=False)
+        out.print(f"  halted {control.ago(job.failed.since)}: {job.failed.reason}")
+    out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}")
     out.print(f"  queue: {job.queue_bytes:,} of {job.queue_limit:,} bytes")
     for worker in job.workers:
         state = "running" if worker.running else "SILENT"
-        out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})", markup=False)
+        out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})")
     for line in control.wait_lines(job):
-        out.print(f"  {line}", markup=False)
+        out.print(f"  {line}")
     for table, halt in job.halted.items():
-        out.print(f"  {table} HALTED at capture {control.ago(halt.at)}: {halt.reason}", markup=False)
-    grid = grid_of("table", "sink", "state", "chunks", "rows loaded", "waiting", "since", "reason")
+        out.print(f"  {table} HALTED at capture {control.ago(halt.at)}: {halt.reason}")
+    grid = grid_of("table", "sink", "state", "chunks", "rows loaded", "waiting", "since")
     for row in job.tables:
-        record = row.record
         chunks = f"{row.chunks_done}/{row.chunks}"
-        state = f"{record.phase}, paused" if row.paused else str(record.phase)
+        state = f"{row.state}{' at capture' if row.halt else ''}{', paused' if row.paused else ''}"
         grid.add_row(
-            *map(escape, (str(record.table), record.sink, state, chunks, f"{row.rows:,}", str(row.waiting))),
-            control.ago(record.since),
-            escape(record.reason),
+            str(row.record.table),
+            row.record.sink,
+            state,
+            chunks,
+            f"{row.rows:,}",
+            str(row.waiting),
+            control.ago(row.since),
         )
     show(grid)
+    for record in (row.record for row in job.tables if row.record.reason):
+        out.print(f"  {record.table} {record.phase} at {record.sink} {control.ago(record.since)}: {record.reason}")
 
 
 def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str) -> T:
@@ -301,7 +317,7 @@ def resume(
 ) -> None:
     """Go on, also with tables that halted; without --table and --sink every pause ends, and a stop."""
     for name, reason in _wish(control.resume, service, data, job, table=table, sink=sink).items():
-        out.print(f"{name} stays halted at capture, and must be loaded anew: {reason}", markup=False)
+        out.print(f"{name} stays halted at capture, and must be loaded anew: {reason}")
 
 
 @jobs_app.command()
@@ -343,7 +359,7 @@ def reconcile(
         if as_json:
             print(control.as_json({"table": table, "left_out": reason}))  # noqa: T201
         else:
-            out.print(f"{table} was not compared: {reason}", markup=False)
+            out.print(f"{table} was not compared: {reason}")
     if not results:
         err.print("nothing was compared")
     raise typer.Exit(compared(results, left_out))
@@ -367,34 +383,40 @@ def trace(
 ) -> None:
     """Follow one row: each retained change of its key, and every operator that it passed."""
     loaded = _service(service, data)
-    changes = control.trace(loaded, control.saved_job(loaded, job), TableId.parse(table), key)
+    changes = control.trace(loaded, control.saved_job(loaded, job), table, key)
     for change in changes:
         if as_json:
             print(control.as_json(control.change_facts(change)))  # noqa: T201
             continue
         lane = f"{change.lane.tag}/{change.lane.queue}"
-        out.print(f"{change.op.name} seq {change.seq}", markup=False)
-        out.print(f"  source   committed {control.when(change.committed)}", markup=False)
-        out.print(f"  capture  {control.when(change.captured)}, trace {change.trace}", markup=False)
-        out.print(f"  queue    lane {lane} offset {change.offset}", markup=False)
+        out.print(f"{change.op.name} seq {change.seq}")
+        out.print(f"  source   committed {control.when(change.committed)}")
+        out.print(f"  capture  {control.when(change.captured)}, trace {change.trace}")
+        out.print(f"  queue    lane {lane} offset {change.offset}")
         for hop in change.hops:
-            out.print(
-                f"  {hop.operator}  {control.when(hop.at)}, took {hop.took / 1000:.1f} ms, {hop.outcome}", markup=False
-            )
+            out.print(f"  {hop.operator}  {control.when(hop.at)}, took {hop.took / 1000:.1f} ms, {hop.outcome}")
         if not change.hops:
-            out.print("  no sink has applied it yet", markup=False)
+            out.print("  no sink has applied it yet")
     if not changes:
-        out.print(f"no change of {table} {key} is retained", markup=False)
+        out.print(f"no change of {table} {key} is retained")
 
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(help="How long the writer keeps changing the shop.")] = 20.0,
-    rows: Annotated[int, typer.Option(help="Rows in the sample shop before the run.")] = 50_000,
+    seconds: Annotated[float, typer.Option(min=0, help="How long the writer keeps changing the shop.")] = 20.0,
+    rows: Annotated[int, typer.Option(min=1, help="Rows in the sample shop before the run.")] = 50_000,
     corrupt: Annotated[bool, typer.Option(help="Change one value at the sink before the comparison.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Keep everything in this folder.")] = None,
 ) -> None:
     """A private database, a shop that changes, a live copy in ClickHouse, and the proof that it is right."""
+    if absent := [name for name in ("pymysql", "clickhouse_connect", "chdb") if find_spec(name) is None]:
+        hint = "pip install '.[demo]' in the checkout of syncd"
+        raise PluginError(f"the demo needs {', '.join(absent)}", hint=hint, code="E110")
     from syncd import demo as shop_demo
 
-    raise typer.Exit(shop_demo.run(out, seconds=seconds, rows=rows, corrupt=corrupt, keep=keep))
+    try:
+        code = shop_demo.run(out, seconds=seconds, rows=rows, corrupt=corrupt, keep=keep)
+    except KeyboardInterrupt:
+        out.print("interrupted")
+        code = INTERRUPTED
+    raise typer.Exit(code)

@@ -24,14 +24,14 @@ from syncd.engine import queue_used
 from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
-from syncd.engine.job import JobRunner
+from syncd.engine.job import DRAINS, JobRunner
 from syncd.errors import ConfigError, FatalError, StateError, TransientError
 from syncd.model import TableId
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops.reconcile import Result
 from syncd.ops.settle import End, daemon_runs
 from syncd.spi import Lease, LeaseState, Queue, Sink, Source
-from syncd.state import Failure, Halt, Phase, State, TableRecord, Wait, Wish, paused_part
+from syncd.state import STANDING, Failure, Halt, Phase, State, TableRecord, Wait, Wish, paused_part
 from syncd.tags import tag_of
 
 HEARTBEATS = 3
@@ -103,9 +103,10 @@ def run(
     service: Service,
     watch: Callable[[Sequence[JobRunner]], None] = lambda _: None,
     until: Callable[[Sequence[JobRunner]], bool] = lambda _: False,
+    draining: Callable[[], None] = lambda: None,
 ) -> list[JobRunner]:
     """Host the jobs in the foreground until they end or a signal comes. The runners say how each ended."""
-    daemon = Daemon([Parts(job, service) for job in jobs], watch)
+    daemon = Daemon([Parts(job, service) for job in jobs], watch, draining)
     daemon.run(until)
     return daemon.runners
 
@@ -125,7 +126,10 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """`waiting`: messages in the table's lanes that are not applied yet; `paused`: somebody wants it to stand still."""
+    """`waiting`: messages in the table's lanes that are not applied yet; `paused`: somebody wants it to stand still.
+
+    `halt`: why capture has left the table, where the sink itself would go on.
+    """
 
     record: TableRecord
     chunks: int
@@ -133,6 +137,20 @@ class TableStatus:
     rows: int
     waiting: int
     paused: bool
+    halt: Halt | None
+
+    @property
+    def state(self) -> Phase:
+        """HALTED also where capture has left the table: what is at the sink does not follow."""
+        return self.record.phase if self.halt is None else Phase.HALTED
+
+    @property
+    def since(self) -> int:
+        return self.record.since if self.halt is None else self.halt.at
+
+    @property
+    def reason(self) -> str:
+        return self.record.reason if self.halt is None else self.halt.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,19 +207,22 @@ def _status(service: Service, queue: Queue, job: str) -> JobStatus:
     age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
     lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
     used, limit = queue.usage()
-    tables, wish = state.tables(), state.wish()
+    tables, wish, halts = state.tables(), state.wish(), state.halts()
+    word, waits = _job_state(workers, state, age, heard), state.waits()
+    if word == "WAITING" and not waits:
+        waits = {"run": Wait("it starts", int(str((state.meta() or {}).get("started", 0))))}
     waiting = {sink: _waiting(queue, f"{job}/{sink}") for sink in {table.sink for table in tables}}
     return JobStatus(
         job,
-        _job_state(workers, state, age, heard),
+        word,
         "" if record is None else record.position,
         age,
         lag,
         workers,
-        tuple(_table(state, table, waiting[table.sink], wish) for table in tables),
-        {str(table): halt for table, halt in state.halts().items()},
+        tuple(_table(state, table, waiting[table.sink], wish, halts.get(table.table)) for table in tables),
+        {str(table): halt for table, halt in halts.items()},
         state.failure(),
-        state.waits(),
+        waits,
         used,
         limit,
     )
@@ -227,26 +248,32 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
 
     RUNNING only when every worker that the job needs was heard, and nothing has waited, for three heartbeats.
 
-    WAITING: the workers say for what, or one is not heard. STALLED: nobody says anything.
+    WAITING: the workers say for what, or one is not heard, or the job has just begun. STALLED: nobody says anything.
     """
     running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
     wish, meta = state.wish(), state.meta() or {}
     needed = {f"deliver/{sink}" for sink in cast("dict[str, object]", meta.get("sinks", {}))}
     captures = "cdc" in str(meta.get("mode", "")) and age is not None
+    begun = (clock() - int(str(meta.get("started", 0)))) / 1e6
     if state.failure() is not None:
         return "HALTED"
     if wish.stopped:
         return "STOPPED"
     if "run" not in running:
         return "DOWN"
+    waits = state.waits().values()
+    if any(wait.reason == DRAINS for wait in waits):
+        return "DRAINING"
     if "" in wish.paused:
         return "PAUSED"
     if not needed <= running or (captures and "capture" not in running):
-        return "STALLED"
-    if any(clock() - wait.since > heard * 1e6 for wait in state.waits().values()):
+        return "WAITING" if begun <= heard else "STALLED"
+    if any(clock() - wait.since > heard * 1e6 for wait in waits):
         return "WAITING"
     idle = max(heard, HEARTBEATS * float(str(meta.get("heartbeat", 0.0))))
-    return "STALLED" if captures and (age or 0.0) > idle else "RUNNING"
+    if not captures or (age or 0.0) <= idle:
+        return "RUNNING"
+    return "WAITING" if begun <= idle else "STALLED"
 
 
 def _waiting(queue: Queue, group: str) -> Counter[str]:
@@ -257,12 +284,14 @@ def _waiting(queue: Queue, group: str) -> Counter[str]:
     return waiting
 
 
-def _table(state: State, record: TableRecord, waiting: Counter[str], wish: Wish) -> TableStatus:
+def _table(state: State, record: TableRecord, waiting: Counter[str], wish: Wish, halt: Halt | None) -> TableStatus:
     done = state.done(record.sink, record.table)
     tag = tag_of(record.table.database, record.table.name)
     chunks = len(state.chunks(record.sink, record.table))
     rows = sum(d.rows for d in done.values())
-    return TableStatus(record, chunks, len(done), rows, waiting[tag], wish.pauses(record.sink, record.table))
+    paused = wish.pauses(record.sink, record.table)
+    halt = None if record.phase in STANDING else halt
+    return TableStatus(record, chunks, len(done), rows, waiting[tag], paused, halt)
 
 
 # -- telling
@@ -373,13 +402,16 @@ def saved_job(service: Service, name: str) -> Job:
     return parse_job(str(meta["text"]), str(meta["path"]), service.plugin_paths)
 
 
-def trace(service: Service, job: Job, table: TableId, key: str) -> list[engine_trace.Change]:
+def trace(service: Service, job: Job, table: str, key: str) -> list[engine_trace.Change]:
     """The retained changes of one key, oldest first, with their hops."""
+    wanted = TableId.parse(table)
     with opened_queue(service) as queue:
-        known = State(queue, job.name).schemas(table)
-        if table not in known:
-            raise _unknown(f"job {job.name} has no table {table}", map(str, known))
-        return list(engine_trace.trace(Parts(job, service), queue, table, key))
+        known = State(queue, job.name).schemas()
+        if wanted not in known:
+            whole = wanted.database and wanted.name
+            what = f"job {job.name} has no table '{table}'" if whole else f"'{table}' is not database.table"
+            raise _unknown(what, map(str, known))
+        return list(engine_trace.trace(Parts(job, service), queue, wanted, key))
 
 
 def reconcile(
@@ -481,9 +513,9 @@ def status_facts(job: JobStatus) -> dict[str, object]:
             {
                 "table": str(row.record.table),
                 "sink": row.record.sink,
-                "state": row.record.phase,
-                "since": when(row.record.since),
-                "reason": row.record.reason,
+                "state": row.state,
+                "since": when(row.since),
+                "reason": row.reason,
                 "chunks": row.chunks,
                 "chunks_done": row.chunks_done,
                 "rows": row.rows,

@@ -7,11 +7,14 @@ that is unpacked from the machine's own package sources, or one in Docker; Click
 from __future__ import annotations
 
 import random
+import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from syncd import control
 from syncd.config import Job, Service, parse_job
 from syncd.engine.build import Parts
 from syncd.engine.job import JobRunner
-from syncd.errors import FatalError
+from syncd.errors import ConfigError, FatalError
 from syncd.model import ChangeBatch, Head, Op
 from syncd.ops import settle
 from syncd.printing import print_results
@@ -31,6 +34,7 @@ from syncd.progress import Progress
 from syncd.spi import Ticket
 from syncd.state import Phase, State
 from syncd.testing.servers import MariaDB, Server
+from syncd.testing.servers.guard import Guard
 from syncd.testing.shop import Shop
 
 JOB = """\
@@ -44,19 +48,51 @@ sinks:
     clickhouse: {{url: "chdb://{path}/shop"}}
 """
 
+KEPT = """\
+Kept in {folder}: shop.yaml (the job), data (queue and state: `syncd status --data {folder}/data`), \
+clickhouse (the copy), db (the database, which is stopped)"""
+
 GIVE_UP_SECONDS = 300.0
 
 
 def run(console: Console, *, seconds: float, rows: int, corrupt: bool, keep: Path | None) -> int:
     """0: both ends hold the same values; 1: they differ; 4: not every table was compared to the end.
 
-    `corrupt` changes one value at the sink before comparing.
+    `corrupt` changes one value at the sink before comparing. KeyboardInterrupt: Ctrl-C, or SIGTERM.
     """
-    if keep is not None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _temporary() if keep is None else nullcontext(_empty(keep)) as folder:
+            code = _run(console, folder, seconds, rows, corrupt=corrupt)
+        if keep is not None:
+            console.print(KEPT.format(folder=folder))
+        return code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _empty(keep: Path) -> Path:
+    """ConfigError: it holds something, or cannot be made."""
+    try:
         keep.mkdir(parents=True, exist_ok=True)
-        return _run(console, keep.absolute(), seconds, rows, corrupt=corrupt)
-    with tempfile.TemporaryDirectory(prefix="syncd-demo-") as folder:
-        return _run(console, Path(folder), seconds, rows, corrupt=corrupt)
+        if any(keep.iterdir()):
+            raise ConfigError(f"--keep {keep}: the folder is not empty", hint="name a new or an empty one", code="C109")
+    except OSError as error:
+        what = f"--keep {keep}: {error.strerror}"
+        raise ConfigError(what, hint="name a folder that this user can make and write", code="C109") from error
+    return keep.absolute()
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    """A folder that is gone at the end, also where this process is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="syncd-demo-"))
+    guard = Guard(None, folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        guard.release()
 
 
 def _run(console: Console, folder: Path, seconds: float, rows: int, *, corrupt: bool) -> int:
@@ -66,8 +102,10 @@ def _run(console: Console, folder: Path, seconds: float, rows: int, *, corrupt: 
         shop = Shop(lambda: _connect(server), random.Random(7))  # noqa: S311 - a sample shop, not a secret
         shop.create(rows)
         text = JOB.format(port=server.port, path=folder / "clickhouse")
-        console.print(f"The job:\n\n{text}", markup=False)
-        job = parse_job(text, str(folder / "shop.yaml"))
+        console.print(f"The job:\n\n{text}")
+        file = folder / "shop.yaml"
+        file.write_text(text, encoding="utf-8")
+        job = parse_job(text, str(file))
         service = Service(data=folder / "data", readers=2)
         console.print(f"Copying while a writer changes the shop, for {seconds:.0f} s after everything is live ...")
         _copy(console, job, service, shop, seconds)
@@ -92,6 +130,7 @@ class Director:
         self._began = time.monotonic()
         self._live: float | None = None
         self._head: Head | None = None
+        self.over = False
 
     def start(self) -> None:
         self._writer.start()
@@ -101,6 +140,10 @@ class Director:
         self._writer.join()
 
     def is_over(self, runners: Sequence[JobRunner]) -> bool:
+        self.over = self._is_over(runners)
+        return self.over
+
+    def _is_over(self, runners: Sequence[JobRunner]) -> bool:
         now = time.monotonic()
         if now - self._began > self._seconds + GIVE_UP_SECONDS:
             raise FatalError(
@@ -125,23 +168,25 @@ def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: flo
     director.start()
     try:
         with Progress(console, sys.stdout.isatty()) as progress:
-            runners = control.run([job], service, progress.show, director.is_over)
+            runners = control.run([job], service, progress.show, director.is_over, progress.draining)
     finally:
         director.end()
     if runners[0].failed is not None:
         raise runners[0].failed
+    if not director.over:
+        raise KeyboardInterrupt  # the daemon has taken the signal for a word to drain
 
 
 def _compare(console: Console, job: Job, service: Service) -> int:
     results = control.reconcile(service, job)
     print_results(results)
     if any(result.differs for result in results):
-        console.print("[red]The two ends differ.[/]")
+        console.print("The two ends differ.", style="red")
         return 1
     if control.left_out(service, job) or not results or not all(result.right for result in results):
-        console.print("[red]Not every table was compared to the end.[/]")
+        console.print("Not every table was compared to the end.", style="red")
         return 4
-    console.print("[green]Both ends hold the same values.[/]")
+    console.print("Both ends hold the same values.", style="green")
     return 0
 
 

@@ -1,4 +1,7 @@
-"""What commands print: plain lines, tables, the results of a comparison."""
+"""What commands print: plain lines, tables, the results of a comparison.
+
+Nothing is read as markup: a table may be called `a[/x]b`, and a reason may quote it. What has a style is given it.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,19 @@ from rich.table import Column, Table
 from syncd import control
 from syncd.ops.reconcile import Result
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 WIDE = 1000
 """Columns of a table that goes into a file or a pipe: one line a row, and nothing is cut."""
 
 
 def grid_of(*columns: str) -> Table:
-    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2))
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 0, 0, 2))
 
 
 def show(grid: Table) -> None:
-    Console(highlight=False, width=None if out.is_terminal else WIDE).print(grid)
+    width = None if out.is_terminal else WIDE
+    Console(highlight=False, markup=False, emoji=False, width=width).print(grid)
 
 
 def print_results(results: Iterable[Result], as_json: bool = False) -> None:
@@ -41,23 +45,17 @@ def print_results(results: Iterable[Result], as_json: bool = False) -> None:
         if result.unsettled:
             out.print(
                 f"{result.table} at {result.sink} was not compared to the end: {result.unsettled}; "
-                "what is on its way there may be among the differences",
-                markup=False,
+                "what is on its way there may be among the differences"
             )
         if result.kept:
-            out.print(
-                f"{result.table}: {result.kept:,} deleted rows stay at {result.sink} (deletes: ignore)", markup=False
-            )
+            out.print(f"{result.table}: {result.kept:,} deleted rows stay at {result.sink} (deletes: ignore)")
         for key in result.missing_keys:
-            out.print(f"{result.table} {_key(key)} is missing at {result.sink}", markup=False)
+            out.print(f"{result.table} {_key(key)} is missing at {result.sink}")
         for key in result.extra_keys:
-            out.print(f"{result.table} {_key(key)} is extra at {result.sink}", markup=False)
+            out.print(f"{result.table} {_key(key)} is extra at {result.sink}")
         for sample in result.samples:
             for column, (left, right) in sample.columns.items():
-                out.print(
-                    f"{result.table} {_key(sample.key)} {column}: source {left!r}, {result.sink} {right!r}",
-                    markup=False,
-                )
+                out.print(f"{result.table} {_key(sample.key)} {column}: source {left!r}, {result.sink} {right!r}")
 
 
 def _key(key: tuple[object, ...]) -> str:

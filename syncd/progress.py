@@ -6,12 +6,17 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
+import structlog
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from syncd.engine.job import JobRunner, Picture
+
+AGAIN = "the same signal once more ends it at once"
+
+log = structlog.get_logger()
 
 
 class Progress:
@@ -36,10 +41,18 @@ class Progress:
         grid = Table("job", "loaded", "rows/s", "left", "states", "lag", box=None, padding=(0, 2))
         for runner in runners:
             if runner.failed is not None:  # its saved state may be what is wrong with it
-                grid.add_row(escape(runner.name), "", "", "", escape(f"HALTED: {runner.failed}"), "")
+                grid.add_row(Text(runner.name), "", "", "", Text(f"HALTED: {runner.failed}"), "")
             else:
-                grid.add_row(*self._line(runner.name, runner.picture()))
+                grid.add_row(*map(Text, self._line(runner.name, runner.picture())))
         self._live.update(grid)
+
+    def draining(self) -> None:
+        """A signal has asked for the end: what is in flight is finished, and nothing is shown meanwhile."""
+        if self._live is None:
+            log.info("draining", hint=AGAIN)
+            return
+        self._live.stop()  # the next signal ends this process as it stands, and the terminal is to be as it was
+        self._live.console.print(f"draining; {AGAIN}")
 
     def _line(self, name: str, picture: Picture) -> tuple[str, ...]:
         now = time.monotonic()

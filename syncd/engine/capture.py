@@ -191,8 +191,9 @@ class Capture:
         if not self._wanted(table):
             return
         if change.kind not in {Ddl.CREATE, Ddl.ADD_COLUMN, Ddl.TRUNCATE} or self._parts.job.policy.ddl != "apply":
+            what = "this statement" if change.kind is Ddl.OTHER else change.kind.value
             raise Unsupported(
-                f"{table}: {change.kind.value} in the log cannot be followed: {change.statement}",
+                f"{table}: {what} in the log cannot be followed: {change.statement}",
                 table=str(table),
                 hint="resync the table when the change is done",
                 code="E155",

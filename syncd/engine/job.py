@@ -31,6 +31,8 @@ from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wai
 log = structlog.get_logger()
 
 LOOK_SECONDS = 0.2
+DRAINS = "it drains: what is in flight is finished"
+"""What the daemon itself is said to wait for from the word to stop until every worker has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class JobRunner:
         self._last_look = 0.0
         self._saved_readers = -1
         self._saved_waits: dict[str, Wait] | None = None
+        self._drains: dict[str, Wait] = {}
 
     @property
     def name(self) -> str:
@@ -95,8 +98,11 @@ class JobRunner:
 
     def picture(self) -> Picture:
         phases: dict[str, int] = {}
+        halts = self._state.halts()
         for record in self._state.tables():
-            phases[record.phase] = phases.get(record.phase, 0) + 1
+            left = record.table in halts and record.phase not in STANDING
+            phase = f"{Phase.HALTED} at capture" if left else str(record.phase)
+            phases[phase] = phases.get(phase, 0) + 1
         source = self._state.source()
         lag = None if source is None or not source.time else max(0.0, (clock() - source.time) / 1e6)
         rows, total = self._loader.rows()
@@ -127,7 +133,7 @@ class JobRunner:
                 self.queue.release(state.lease)
         self._run_lease = self._take(f"job/{self.name}/run")
         self.parts.check_state(self._state)
-        self._put(self._state.meta_item(**self.parts.facts()) | self._state.failure_item(None))
+        self._put(self._state.meta_item(**self.parts.facts(), started=clock()) | self._state.failure_item(None))
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
         if self._state.source() is None:
             self._add("planner", snapshot.plan, self._snapshot_lease)
@@ -156,6 +162,7 @@ class JobRunner:
         """Drain: every worker finishes what is in flight, for the service's `drain` at most. Once is enough."""
         if not self._stopping:
             self._stopping = True
+            self._drains = {"run": Wait(DRAINS, clock())}
             self._supervisor.stop()
 
     @property
@@ -166,21 +173,28 @@ class JobRunner:
     def _drain(self) -> None:
         """The leases are held until nobody works under them, and until what is known at the end is saved."""
         self._supervisor.step()
-        self._save_failure()
+        self._save_end()
         if self.drained and not self.stopped:
             self.halted = self._halted_tables()
             self._leases.close()
             self.stopped = True
 
-    def _save_failure(self) -> None:
-        """For `syncd status`: the lease ends with this runner, and a log line is gone with its file."""
-        if self.failed is None or self._run_lease is None or self._failure_saved:
+    def _save_end(self) -> None:
+        """For `syncd status`: that the job drains, until it has, and why it failed.
+
+        The lease ends with this runner, and a log line is gone with its file.
+        """
+        waits = {} if self.drained else self._drains
+        items = {} if waits == self._saved_waits else self._state.waits_item(waits)
+        if self.failed is not None and not self._failure_saved:
+            items |= self._state.failure_item(Failure(str(self.failed), clock()))
+        if not items or self._run_lease is None:
             return
         try:
-            self._put(self._state.failure_item(Failure(str(self.failed), clock())))
+            self._put(items)
         except FencedError:
-            log.warning("failure_not_saved", job=self.name, reason="another process runs the job now")
-        self._failure_saved = True
+            log.warning("end_not_saved", job=self.name, reason="another process runs the job now")
+        self._saved_waits, self._failure_saved = waits, self.failed is not None
 
     # -- one step
 

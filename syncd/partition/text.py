@@ -66,7 +66,7 @@ def _array(schema: TableSchema, column: Column, value: str) -> pa.Array:
             return pa.array([_microseconds(value)], pa.duration("us")).cast(kind)
         return pa.array([value], pa.string()).cast(kind)
     except (pa.ArrowException, ValueError) as error:
-        raise _wrong(schema, value, f"not a {kind} for {column.name!r}: {error}") from error
+        raise _wrong(schema, value, f"{column.name!r} is of type {kind}: {error}") from error
 
 
 def _bytes(value: str) -> bytes:

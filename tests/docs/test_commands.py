@@ -56,5 +56,5 @@ def test_options_of_all_commands() -> None:
 
 def test_every_exit_code() -> None:
     part = PAGE.partition("## Exit codes")[2].partition("\n## ")[0]
-    codes = [cli.RIGHT, cli.DIFFERS, cli.CONFIG, cli.UNREACHABLE, cli.HALTED]
+    codes = [cli.RIGHT, cli.DIFFERS, cli.CONFIG, cli.UNREACHABLE, cli.HALTED, cli.INTERRUPTED]
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", part, re.MULTILINE)] == codes

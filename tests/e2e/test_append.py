@@ -251,7 +251,7 @@ def test_reconcile_sees_a_row_too_many_and_one_too_few(mariadb_database: Databas
         (result,) = control.reconcile(run.service, run.job, [f"{mariadb_database.name}.visits"])
         assert (result.missing, result.extra, result.different, result.rows) == (1, 1, 0, 1000)
         with pytest.raises(FatalError, match="no key"):
-            control.trace(run.service, run.job, result.table, "1")
+            control.trace(run.service, run.job, str(result.table), "1")
 
 
 @pytest.mark.mariadb

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +38,39 @@ def test_one_wrong_value_at_the_sink_is_named() -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "user_id: source" in done.stdout
     assert "The two ends differ." in done.stdout
+
+
+@pytest.mark.mariadb
+@pytest.mark.chdb
+@pytest.mark.parametrize("signals", [["SIGINT"], ["SIGTERM"], ["SIGINT", "SIGINT"]])
+def test_a_signal_ends_it_and_nothing_is_compared_or_left(tmp_path: Path, signals: list[str]) -> None:
+    """The second one ends it at once; what it had in its temporary folder goes all the same."""
+    (tmp_path / "t").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd", "demo", "--rows", "2000", "--seconds", "200"],
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "log").open("wb"),
+        env={**os.environ, "TMPDIR": str(tmp_path / "t")},
+        text=True,
+        start_new_session=True,
+    )
+    said = process.stdout
+    assert said is not None
+    while "Copying" not in said.readline():
+        assert process.poll() is None
+    for name in signals:
+        until(lambda: (tmp_path / "log").read_text().count("worker_started") >= 2)
+        os.killpg(process.pid, signal.Signals[name])  # as a terminal does
+        until(lambda: "draining" in (tmp_path / "log").read_text())
+    out = said.read()
+    assert process.wait(60) == (130 if len(signals) == 1 else -signal.SIGINT)
+    assert out == ("interrupted\n" if len(signals) == 1 else "")
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    until(lambda: not [*(tmp_path / "t").glob("syncd-demo-*")])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -72,6 +72,11 @@ def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         ("status --service bad.yaml", "bad.yaml:1:6", "C102"),
         ("jobs pause shop", "holds no syncd data", "E166"),
         ("trace shop shop.users 1", "holds no syncd data", "E166"),
+        ("run right.yaml --data bad.yaml", "bad.yaml: File exists; syncd keeps its data there; name another", "C129"),
+        ("run right.yaml --data bad.yaml/x", "bad.yaml/x: Not a directory; syncd keeps its data there", "C129"),
+        ("demo --keep bad.yaml", "--keep bad.yaml: File exists; name a folder", "C109"),
+        ("demo --keep .", "--keep .: the folder is not empty; name a new or an empty one", "C109"),
+        ("demo --keep /proc/x", "--keep /proc/x: No such file or directory; name a folder", "C109"),
         ("reconcile shop --full", "holds no syncd data", "E166"),
         ("reconcile shop", "give --full", "C130"),
         ("init shop http://x", "not the URL of a source", "C109"),
@@ -81,6 +86,7 @@ def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 def test_odd_arguments(syncd: Syncd, tmp_path: Path, line: str, says: str, code: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.yaml").write_text("job: [\n")
+    (tmp_path / "right.yaml").write_text(JOB.format(port=1, database="x"))
     exit_code, out, err = syncd(line)
     assert (exit_code, out) == (2, "")
     assert says in err
@@ -193,6 +199,7 @@ def test_check_tells_faults_of_the_file_from_a_server_that_is_away(
     assert code == 3
     assert "[E120]" in out
     assert syncd("plan job.yaml")[0] == 3
+    assert not (tmp_path / "syncd-data").exists()
 
 
 @pytest.mark.mariadb
@@ -219,6 +226,27 @@ def test_plan_cuts_nothing_and_refuses_by_name(syncd: Syncd, mariadb_database: D
     assert any("refused" in line and "no primary key" in line for line in lines)
     assert any("refused" in line and "geometry is not supported" in line for line in lines)
     assert not (tmp_path / "ch" / "copy" / "data").exists()
+
+
+@pytest.mark.mariadb
+def test_names_that_look_like_markup(syncd: Syncd, mariadb_database: Database, tmp_path: Path) -> None:
+    """They are planned, copied, shown and compared as they are written."""
+    mariadb_database.execute(
+        "CREATE TABLE `a[/x]b` (`id[/y]` INT PRIMARY KEY, kind ENUM('[/q]','[red]') NOT NULL)",
+        "INSERT INTO `a[/x]b` VALUES (1, '[/q]')",
+        "CREATE TABLE `log[old]` (id INT PRIMARY KEY)",
+    )
+    job = JOB.format(port=mariadb_database.port, database=mariadb_database.name)
+    (tmp_path / "job.yaml").write_text(job + "mode: snapshot\n")
+    code, out, err = syncd("plan job.yaml")
+    assert code == 0, err
+    for part in ("log[old]", "a[/x]b", "id[/y]", "enum('[/q]','[red]')"):
+        assert part in out
+    assert syncd("run job.yaml")[0] == 0
+    for command in ("status", "reconcile shop --full"):
+        _, out, _ = syncd(command)
+        assert f"{mariadb_database.name}.a[/x]b " in out
+        assert f"{mariadb_database.name}.log[old] " in out
 
 
 @pytest.mark.mariadb

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from syncd import control
+from syncd.engine.job import DRAINS
+from syncd.model import Position
 from syncd.spi import Queue
-from syncd.state import Wish
+from syncd.state import Halt, Wish
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
 from tests.unit.engine.world import SINKS, World, engine_in
 
@@ -68,3 +70,51 @@ def test_lanes_and_wishes_are_read_once_for_all_tables(tmp_path: Path) -> None:
     assert held["arrival", "shop.numbers"] == held["versioned", "shop.numbers"] > 0
     assert held["versioned", "shop.words"] > held["arrival", "shop.words"] == 0
     assert [key for key, (_, paused) in shown.items() if not paused] == [("arrival", "shop.words")]
+
+
+def test_a_table_that_capture_has_left_is_halted_at_every_sink(tmp_path: Path) -> None:
+    """In the status, for people and for programs, and in what `syncd run` shows."""
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.log.create(WORDS)
+        world.settle()
+        lease = world.queue.acquire("job/model/wish", "someone", 10.0)
+        assert lease is not None
+        world.queue.put(lease, world.state.halt_item(NUMBERS.table, Halt("a DROP COLUMN", Position("log:1"), 7)))
+        job, _ = looked_at(world)
+        assert world.runner.picture().phases == {"HALTED at capture": 2, "LIVE": 2}
+    shown = {(row.record.sink, str(row.record.table)): (row.state, row.reason) for row in job.tables}
+    assert shown == {
+        ("arrival", "shop.numbers"): ("HALTED", "a DROP COLUMN"),
+        ("versioned", "shop.numbers"): ("HALTED", "a DROP COLUMN"),
+        ("arrival", "shop.words"): ("LIVE", ""),
+        ("versioned", "shop.words"): ("LIVE", ""),
+    }
+    facts = cast("list[dict[str, object]]", control.status_facts(job)["tables"])
+    assert [fact["state"] for fact in facts].count("HALTED") == 2
+
+
+def test_a_job_that_drains_says_so_until_it_has(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        world.runner.stop()
+        world.runner._supervisor._ending.append((cast(Any, Undead()), 1e18))
+        world.runner.step()
+        job, _ = looked_at(world)
+        assert (job.state, [wait.reason for wait in job.waits.values()]) == ("DRAINING", [DRAINS])
+        world.runner._supervisor._ending.clear()
+        while not world.runner.stopped:
+            world.runner.step()
+        job, _ = looked_at(world)
+        assert job.waits == {}
+        assert job.state != "DRAINING"
+
+
+class Undead:
+    """A worker that takes its time to end."""
+
+    alive = True
+
+    def words(self) -> list[object]:
+        return []

@@ -1,0 +1,115 @@
+"""Names that look like markup, and long reasons, as the commands print them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from syncd import cli, control, plugins, printing
+from syncd.engine.build import clock
+from syncd.engine.job import JobRunner
+from syncd.errors import FatalError
+from syncd.model import Finding, Head, Position, TableId
+from syncd.ops.reconcile import Different, Result
+from syncd.progress import Progress
+from syncd.state import Failure, Halt, Phase, TableRecord, Wait
+from tests.unit.engine.world import engine_in
+
+NAMES = ("a[/x]b", "log[old]", "c:key:d")
+TABLES = [TableId("shop", name) for name in NAMES]
+REASON = "the row [/q] at olap[1] is refused: " + "it is too long for its column; " * 20
+
+
+def test_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = Different(("[/k]",), {"col[/y]": ("[red]", ":key:")})
+    results = [Result(t, "olap[x]", 3, 1, 1, 1, 1, [("[/m]",)], [("[/e]",)], [sample], REASON) for t in TABLES]
+    printing.print_results(results)
+    said = capsys.readouterr().out
+    for name in NAMES:
+        assert f"  shop.{name} " in said.partition("was not compared")[0]
+        for part in (
+            "'[/m]' is missing at olap[x]",
+            "'[/e]' is extra",
+            "'[/k]' col[/y]: source '[red]', olap[x] ':key:'",
+        ):
+            assert f"shop.{name} {part}" in said
+
+
+def test_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal of 80 columns, too, a reason is one piece of text, and the grid is a line a table."""
+    job = status()
+    for terminal in (False, True):
+        if terminal:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+            monkeypatch.setenv("NO_COLOR", "1")
+            monkeypatch.setenv("COLUMNS", "80")
+        cli._print_status(job)
+        lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+        for name in NAMES:
+            (line,) = [line for line in lines if line.startswith(f"  shop.{name} HALTED at olap")]
+            assert line.endswith(REASON)
+        assert any(line.startswith("  deliver/olap: shop.log[old] waits for") for line in lines)
+        (header,) = [place for place, line in enumerate(lines) if "rows loaded" in line]
+        assert [line.split()[0] for line in lines[header + 1 : header + 4]] == [f"shop.{name}" for name in NAMES]
+        assert all(len(line) <= 80 for line in lines[header : header + 4])
+        assert "HALTED, paused" in lines[header + 1]
+
+
+def status() -> control.JobStatus:
+    now = clock()
+    records = [
+        TableRecord(table, "olap", Phase.HALTED, Head(Position("log:1"), 1), 1, now, reason=REASON) for table in TABLES
+    ]
+    rows = tuple(control.TableStatus(record, 1, 1, 10, 0, paused=True, halt=None) for record in records)
+    halts = {str(table): Halt(REASON, Position("log:1"), now) for table in TABLES}
+    waits = {"deliver/olap: shop.log[old]": Wait("[/w]", now)}
+    failed = Failure("no [/f]", now)
+    return control.JobStatus("shop", "HALTED", "[/p]", 1.0, 1.0, (), rows, halts, failed, waits, 1, 2)
+
+
+def test_findings_and_plugins(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cli._print_findings([Finding("warning", "shop.a[/x]b", "[/q]", "pip install '.[mysql]'")])
+    assert capsys.readouterr().out == "warning shop.a[/x]b: [/q] -> pip install '.[mysql]'\n"
+    absent = plugins.Plugin("source", "mysql", "0.1.0", "syncd", "driver missing", "pip install '.[mysql]'")
+    monkeypatch.setattr(plugins, "available", lambda _: [absent])
+    monkeypatch.chdir(tmp_path)
+    cli.list_plugins()
+    assert "pip install '.[mysql]'" in capsys.readouterr().out
+
+
+def test_the_progress(tmp_path: Path) -> None:
+    shown = StringIO()
+    with engine_in(tmp_path / "world") as world:
+        failed = JobRunner(world.parts, world.queue)
+        failed.failed = FatalError("shop.a[/x]b and shop.log[old]")
+        with Progress(Console(file=shown, force_terminal=True, width=200), on=True) as progress:
+            progress.show([failed])
+    assert "HALTED: shop.a[/x]b and shop.log[old] [E150]" in shown.getvalue()
+
+
+def test_the_word_at_a_signal_leaves_the_terminal_as_it_was() -> None:
+    shown = StringIO()
+    with Progress(Console(file=shown, force_terminal=True, width=200), on=True) as progress:
+        progress.draining()
+        hidden, seen = shown.getvalue().rfind("\x1b[?25l"), shown.getvalue().rfind("\x1b[?25h")
+        assert seen > hidden >= 0
+    assert "draining; the same signal once more ends it at once\n" in shown.getvalue()
+
+
+def test_the_demo_names_the_drivers_that_it_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "chdb" else sys)
+    monkeypatch.setattr(sys, "argv", ["syncd", "demo"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    assert said.err == "the demo needs chdb; pip install '.[demo]' in the checkout of syncd [E110]\n"
