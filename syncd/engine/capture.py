@@ -178,9 +178,9 @@ class Capture:
         seqs = np.append(np.uint64(self._given_out.get(batch.table, 0)), batch.seq)
         wrong = np.flatnonzero(seqs[1:] <= seqs[:-1])
         if wrong.size:
-            at = int(wrong[0])
+            before, here = int(seqs[wrong[0]]), int(seqs[wrong[0] + 1])
             raise FatalError(
-                f"{batch.table}: the source gave out seq {int(seqs[at + 1])} after {int(seqs[at])}: its order is broken",
+                f"{batch.table}: the source gave out seq {here} after {before}: its order is broken",
                 table=str(batch.table),
                 hint="resync the table, and tell the authors of the source",
             )
