@@ -409,7 +409,7 @@ _ENTRIES: Final = (
         "E182",
         "A grant is missing",
         "The account may not do what a source needs.",
-        "`syncd check` prints the GRANT statement.",
+        "The message names what was denied; `syncd check` prints the GRANT statements of what every job needs.",
     ),
     Entry(
         "E183",
@@ -427,7 +427,7 @@ _ENTRIES: Final = (
         "E185",
         "The low watermark cannot be found",
         "The server offers no way to tell which changes a read is sure to see.",
-        "Switch gtid_mode on, give one of the grants that the message names, or name a `marker_table`.",
+        "Switch gtid_mode on, give the grants of one of the ways that the message names, or name a `marker_table`.",
     ),
     Entry(
         "E186",

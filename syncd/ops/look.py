@@ -118,7 +118,8 @@ def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> 
     limit = parts.job.throttle.rows_per_s
     if limit and rows / limit > seconds:
         seconds, why = rows / limit, f"{limit:g} rows/s, the throttle"
-    text = f"the load takes about {_long(seconds)}: {rows:,} rows, {size / 1e6:,.0f} MB, at {why}"
+    takes = f"about {_long(seconds)}" if seconds >= 1 else "less than a second"
+    text = f"the load takes {takes}: {rows:,} rows, {size / 1e6:,.0f} MB, at {why}"
     if parts.captures and kept is not None and seconds > kept / LOG_MARGIN:
         text += (
             f"; the source keeps its log for {_long(kept)}: if capture stands still meanwhile (a full queue, a stop of "

@@ -13,11 +13,13 @@ from syncd.errors import FatalError
 from syncd.model import Chunk
 from syncd.sources.mysql import check
 from syncd.sources.mysql.cascades import logged
+from syncd.sources.mysql.head import choose
 from tests.integration.mysql_tools import found, opened, whole
-from tests.services.database import Database
+from tests.services.database import Database, fresh_database
+from tests.services.fixtures import PrivateServer
 
 PAGE = (Path(__file__).parents[2] / "docs/sources/mysql.md").read_text(encoding="utf-8")
-ON_BOTH, ON_MYSQL = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+ON_BOTH, ON_MYSQL, *WITHOUT_GTIDS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 
 
 @contextmanager
@@ -87,6 +89,23 @@ def test_xa_needs_its_grant(mysql9_database: Database, tmp_path: Path) -> None:
         with opened(mysql9_database, tmp_path, url=url, password="...") as source, pytest.raises(FatalError) as caught:
             source.head(1)
     assert caught.value.code == "E182"
+
+
+@pytest.mark.mysql9
+def test_each_way_without_gtids_needs_its_grants_alone(private_mysql9: PrivateServer, tmp_path: Path) -> None:
+    with fresh_database(private_mysql9("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")) as database:
+        database.execute("CREATE DATABASE syncd")
+        for grants, way in zip(WITHOUT_GTIDS, ("log_status", "marker", "lock"), strict=True):
+            marker = "syncd.mark" if way == "marker" else ""
+            with the_page_s_user(database) as url:
+                with opened(database, tmp_path, url=url, password="...") as source, pytest.raises(FatalError) as caught:
+                    source.head(1)
+                assert caught.value.code == "E185"
+                database.execute(*(adapted(grant, database) for grant in grants.splitlines()))
+                with opened(database, tmp_path, url=url, password="...", marker_table=marker) as source:
+                    assert choose(source._link("asking"), source._options) == way
+                    assert source.head(1).seq > 0
+                    assert source.head(1).seq > 0
 
 
 @pytest.mark.parametrize("name", check._VARIABLES)

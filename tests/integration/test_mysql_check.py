@@ -16,6 +16,7 @@ from syncd.testing.servers.ports import free_port
 from tests.integration.mysql_tools import opened
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
+from tests.services.replication import follow
 
 
 def checked(database: Database, tmp_path: Path, **options: Any) -> dict[str, Finding]:
@@ -47,6 +48,39 @@ def test_a_good_server(database: Database, tmp_path: Path) -> None:
     assert found["version"].level == found["grants"].level == found["binlog_format"].level == "ok"
     assert found["low watermark"].level == "ok"
     assert found["server_id"].level == "ok"
+    assert "5.5.5" not in found["version"].text
+    assert "log_replica_updates" not in found
+
+
+@pytest.mark.mariadb
+def test_what_a_grant_of_no_other_use_would_show(mariadb_database: Database, tmp_path: Path) -> None:
+    with user(mariadb_database, "SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.*") as url:
+        finding = checked(mariadb_database, tmp_path, url=url)["server_id"]
+    assert finding.level == "ok"
+    assert finding.text.endswith(
+        "; other replicas were not looked at: only a grant that syncd does not need shows their ids"
+    )
+    assert "log_replica_updates" not in checked(mariadb_database, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "mysql9"])
+def test_a_replica_that_does_not_log_what_it_replicates(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    private: PrivateServer = request.getfixturevalue(f"private_{kind}")
+    off = "--log-slave-updates=OFF" if kind == "mariadb" else "--log-replica-updates=OFF"
+    source, replica = private(), private(off)
+    with (
+        fresh_database(replica) as database,
+        user(database, "SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.*") as url,
+    ):
+        assert "log_replica_updates" not in checked(database, tmp_path)
+        follow(replica, source)
+        finding = checked(database, tmp_path, url=url)["log_replica_updates"]
+    assert (finding.level, finding.text) == (
+        "warning",
+        "this server is a replica, and what it replicates is not in its log",
+    )
 
 
 def test_missing_grants_by_name(database: Database, tmp_path: Path) -> None:
@@ -179,7 +213,9 @@ def test_no_log(private_mariadb: PrivateServer, tmp_path: Path) -> None:
 def test_no_gtids(private_mysql9: PrivateServer, tmp_path: Path) -> None:
     with fresh_database(private_mysql9("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")) as database:
         found = checked(database, tmp_path)
-        assert (found["gtid"].level, found["low watermark"].level) == ("warning", "warning")
+        assert (found["gtid"].level, found["low watermark"].level) == ("warning", "ok")
+        with user(database, "SELECT, RELOAD, REPLICATION SLAVE, REPLICATION CLIENT ON *.*") as url:
+            assert checked(database, tmp_path, url=url)["low watermark"].level == "warning"
         assert checked(database, tmp_path, gtid=True)["gtid"].level == "error"
 
 

@@ -93,33 +93,48 @@ def test_mysql_with_gtids(kind: str, request: pytest.FixtureRequest, tmp_path: P
 
 
 @pytest.mark.mysql9
+@pytest.mark.parametrize("performance_schema", ["ON", "OFF"])
 @pytest.mark.parametrize(
-    ("way", "server_options", "source_options"),
+    ("way", "grants", "source_options"),
     [
-        ("log_status", ["--performance-schema=ON"], {}),
-        ("marker", [], {"marker_table": "syncd.marker"}),
-        ("lock", [], {}),
+        ("log_status", ["BACKUP_ADMIN ON *.*", "SELECT ON performance_schema.log_status"], {}),
+        ("marker", ["BACKUP_ADMIN ON *.*", "INSERT, DELETE, CREATE ON syncd.*"], {"marker_table": "syncd.marker"}),
+        ("lock", ["BACKUP_ADMIN, RELOAD ON *.*"], {}),
     ],
 )
 def test_mysql_without_gtids(
-    private_mysql9: PrivateServer, tmp_path: Path, way: str, server_options: list[str], source_options: dict[str, Any]
+    private_mysql9: PrivateServer,
+    tmp_path: Path,
+    performance_schema: str,
+    way: str,
+    grants: list[str],
+    source_options: dict[str, Any],
 ) -> None:
-    server = private_mysql9("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", *server_options)
+    """Each way by the grants that it needs; half of the first one's hides none of the others."""
+    server = private_mysql9(
+        "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF", f"--performance-schema={performance_schema}"
+    )
     with slow_commits(server) as database:
-        database.execute("CREATE DATABASE IF NOT EXISTS syncd")
-        with opened(database, tmp_path, **source_options) as source, database.connect() as connection:
-            assert choose(connection, source._options) == way
+        database.execute(
+            "CREATE DATABASE syncd",
+            "CREATE USER plain@'127.0.0.1' IDENTIFIED BY ''",
+            f"GRANT SELECT ON `{database.name}`.* TO plain@'127.0.0.1'",
+            "GRANT REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN ON *.* TO plain@'127.0.0.1'",
+        )
+        options = {"url": f"mysql://plain@127.0.0.1:{database.port}/", **source_options}
+        with opened(database, tmp_path, url=options["url"]) as source:
+            (told,) = [finding for finding in source.check() if finding.subject == "low watermark"]
+            with pytest.raises(FatalError, match="low watermark") as caught:
+                source.head(1)
+        assert (told.level, told.todo, caught.value.code) == ("error", caught.value.hint, "E185")
+        database.execute(*(f"GRANT {grant} TO plain@'127.0.0.1'" for grant in grants))
+        with opened(database, tmp_path, **options) as source:
+            assert choose(source._link("asking"), source._options) == way
             assert "gtid" not in json.loads(source.head(1).position)
             # tables() finds a head while it holds the tables against DDL
             assert schema_of(source, database).version > 0
-        assert prove(database, tmp_path, **source_options)
-        database.execute(
-            "CREATE USER plain@'127.0.0.1' IDENTIFIED BY ''",
-            "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO plain@'127.0.0.1'",
-        )
-        url = f"mysql://plain@127.0.0.1:{database.port}/"
-        with opened(database, tmp_path, url=url) as source, pytest.raises(FatalError, match="low watermark"):
-            source.head(1)
+        assert prove(database, tmp_path, **options)
+        database.execute("DROP DATABASE syncd")
 
 
 @pytest.mark.mysql9

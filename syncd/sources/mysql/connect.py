@@ -63,13 +63,13 @@ class Server:
 
 
 def server_of(text: str) -> Server:
-    """Read a version text: "8.0.15", "5.5.5-10.11.18-MariaDB-log", "11.4.2-MariaDB"."""
+    """Read a version text: "8.0.15", "5.5.5-10.11.18-MariaDB-log" (so told for old replicas), "11.4.2-MariaDB"."""
     flavour = "mariadb" if "mariadb" in text.lower() else "mysql"
     plain = text.removeprefix("5.5.5-") if flavour == "mariadb" else text
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", plain)
     if match is None:
         raise FatalError(f"the server calls itself {text!r}, which is no version of MySQL or MariaDB")
-    return Server(flavour, (int(match[1]), int(match[2]), int(match[3] or 0)), text)
+    return Server(flavour, (int(match[1]), int(match[2]), int(match[3] or 0)), plain)
 
 
 def connect(options: Options, *, address: Address | None = None) -> Connection:

@@ -65,7 +65,7 @@ def _fatal(number: int, text: str, place: str, table: str | None) -> SyncdError:
             f"{place}: the server does not let this account or host in: {text}", hint="ask its owner", code="E181"
         )
     if number in _GRANT:
-        hint = "`syncd check` prints the GRANT statement"
+        hint = "`syncd check` prints the GRANT statements of what every job needs"
         return FatalError(f"{place}: a grant is missing: {text}", table=table, hint=hint, code="E182")
     if number in _CHANGED:
         hint = "resync the table if it was changed on purpose"

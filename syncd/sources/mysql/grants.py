@@ -18,6 +18,12 @@ def granted(connection: Connection) -> str:
     return "\n".join(texts).upper()
 
 
+def account(connection: Connection) -> str:
+    """The user's account as GRANT takes it."""
+    user, _, host = str(rows(connection, "SELECT CURRENT_USER()")[0][0]).rpartition("@")
+    return f"'{user}'@'{host}'"
+
+
 def may_lock(grants: str, database: str | None = None) -> bool:
     """Whether LOCK TABLES is granted everywhere or in `database` (None: anywhere); patterns of names count as granted.
 

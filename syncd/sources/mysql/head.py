@@ -26,7 +26,8 @@ from syncd.model import Head
 from syncd.sources.mysql.binlog.position import Place as Position
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.connect import Connection, quoted, rows, server, variables
-from syncd.sources.mysql.faults import code_of
+from syncd.sources.mysql.faults import code_of, text_of
+from syncd.sources.mysql.grants import account, granted
 from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.place import Place, log_end, no_log
 from syncd.sources.mysql.xa import before_open_branches
@@ -78,24 +79,38 @@ def low_watermark(
             return _lock(connection, options.head_timeout)
 
 
+def by_gtids(connection: Connection, options: Options) -> bool:
+    """Whether a MySQL server has its GTIDs on, and the job goes by them."""
+    return options.gtid is not False and variables(connection, "gtid_mode").get("gtid_mode") == "ON"
+
+
 def choose(connection: Connection, options: Options) -> str:
     """How the low watermark is found here, given the server's settings and the grants. FatalError: not at all."""
     if server(connection).mariadb:
         return "snapshot"
-    known = variables(connection, "gtid_mode", "performance_schema", "binlog_order_commits")
-    if known.get("gtid_mode") == "ON" and options.gtid is not False:
+    if by_gtids(connection, options):
         return "gtid"
-    granted = " ".join(str(row[0]) for row in rows(connection, "SHOW GRANTS")).upper()
-    everything = "ALL PRIVILEGES ON *.*" in granted
-    if known.get("performance_schema") == "ON" and (everything or "BACKUP_ADMIN" in granted):
+    try:
+        # Two grants are needed for it, and roles may give them: the server knows best.
+        _log_status(connection)
+    except FatalError as error:
+        if error.code not in {"E182", "E183"}:
+            raise
+        denied = error.__cause__
+    else:
         return "log_status"
-    if options.marker_table and known.get("binlog_order_commits", "ON") == "ON":
+    in_order = variables(connection, "binlog_order_commits").get("binlog_order_commits", "ON") == "ON"
+    if options.marker_table and in_order:
         return "marker"
-    if everything or "RELOAD" in granted:
+    everywhere = [line.partition(" ON *.*")[0] for line in granted(connection).splitlines() if " ON *.*" in line]
+    if any("RELOAD" in line or "ALL PRIVILEGES" in line for line in everywhere):
         return "lock"
+    to = account(connection)
     raise FatalError(
-        "the log's low watermark cannot be found: no GTIDs, and none of the grants that would do",
-        hint="switch gtid_mode on, or GRANT BACKUP_ADMIN or RELOAD ON *.*, or name a `marker_table`",
+        "the log's low watermark cannot be found: no GTIDs, no `marker_table` that would do, no grant RELOAD, and of "
+        f"performance_schema.log_status the server says: {text_of(denied) if denied else 'nothing'}",
+        hint=f"GRANT BACKUP_ADMIN ON *.* TO {to}; GRANT SELECT ON performance_schema.log_status TO {to}; or switch "
+        f"gtid_mode on, or name a `marker_table`, or GRANT RELOAD ON *.* TO {to};",
         code="E185",
     )
 

@@ -115,7 +115,7 @@ class Options(BaseModel):
         default="",
         pattern=r"^([^.`]+\.[^.`]+)?$",
         description="`database.table` of syncd's own at the source, to find the low watermark of a MySQL server "
-        "without global transaction ids; the user needs INSERT, CREATE and DROP on it. Empty: not used.",
+        "without global transaction ids; the user needs CREATE, INSERT and DELETE on it. Empty: not used.",
     )
     replicas: tuple[str, ...] = Field(
         default=(),

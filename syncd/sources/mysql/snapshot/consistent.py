@@ -47,7 +47,7 @@ def begin_at_a_place(
         heads.begin_snapshot(reading)
         # Nothing of the table is between the log and visibility: its changes so far are before this end, and executed.
         place: Place = log_end(lock)
-        if heads.choose(lock, options) == "gtid":
+        if heads.by_gtids(lock, options):
             place = place._replace(gtid=heads.executed(lock))
     return heads.head_at(reading, options, epoch, place)
 

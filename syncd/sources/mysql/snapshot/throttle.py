@@ -146,7 +146,12 @@ class Throttle:
         connection = self._replicas.get(address)
         if connection is None or not connection.open:
             connection = self._replicas[address] = connect(self._options, address=address)
-        at = server(connection)
-        if at.mariadb:
-            return dicts(connection, "SHOW ALL SLAVES STATUS")
-        return dicts(connection, "SHOW REPLICA STATUS" if at.at_least(8, 0, 22) else "SHOW SLAVE STATUS")
+        return replicated(connection)
+
+
+def replicated(connection: Connection) -> list[dict[str, Any]]:
+    """What the server replicates, a row for each source of its own; none where it is no replica."""
+    at = server(connection)
+    if at.mariadb:
+        return dicts(connection, "SHOW ALL SLAVES STATUS")
+    return dicts(connection, "SHOW REPLICA STATUS" if at.at_least(8, 0, 22) else "SHOW SLAVE STATUS")
