@@ -274,7 +274,8 @@ _ENTRIES: Final = (
         "E152",
         "Not understood",
         "A type, event, collation or statement that syncd does not understand. It is never skipped.",
-        "Leave the column or table out, or change it at the source; then resync the table.",
+        "Leave the table out (`skip: true`), or change it at the source; then resync it. To exclude a column of a "
+        "refused type does not help: its values are in each row of the log, and must be understood to be passed over.",
     ),
     Entry(
         "E153",

@@ -69,13 +69,18 @@ class Context:
 
 
 class Found(NamedTuple):
-    """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why."""
+    """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why.
+
+    `aside`: it is none that a pattern could mean (a view, a sequence): left out unless it is named exactly, then refused.
+    `stream` gives nothing of it.
+    """
 
     schema: TableSchema
     rows: int
     bytes: int
     refusals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    aside: bool = False
 
 
 class Source(Protocol):
@@ -94,7 +99,10 @@ class Source(Protocol):
         """Seconds for which the server keeps its log; None: until somebody purges it."""
 
     def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
-        """The wanted tables as they are now; each schema's version is the seq of a head() with no DDL after it."""
+        """The wanted tables as they are now; each schema's version is the seq of a head() with no DDL after it.
+
+        `wanted` is asked of every table that the source shows.
+        """
 
     def head(self, epoch: int) -> Head:
         """A low watermark of the log (see `Head`). `epoch` (0..255) becomes the top bits of every seq."""

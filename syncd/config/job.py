@@ -151,6 +151,9 @@ class Job:
 
 def load_job(path: Path, plugin_paths: Sequence[Path] = ()) -> Job:
     """The job in a file. Faults: everything that is wrong with it."""
+    if not path.suffix and not path.exists():
+        hint = "name a job file, or make this folder and put job files into it"
+        raise ConfigError("there is no such file or folder", path=str(path), hint=hint, code="C101")
     return parse_job(read_text(path), str(path), plugin_paths)
 
 

@@ -32,6 +32,9 @@ The exact name wins, then the pattern with the most literal characters (letters,
 escapes); two that are equal are a fault when a table fits both. The winner says all about the table: patterns are not
 merged. In `to` and `add`, `\\1` is the first group of a regular expression.
 
+A pattern that fits no table, also one with `skip: true`, is warned of by `check` and `plan`, and in the log of the
+first run. Views and sequences are left out with a warning, unless they are named exactly: then they are refused.
+
 A target belongs to one table. Of two tables that go to the same one at a sink, the one that was there first is copied;
 of two that are found together, one that keeps its own name, else the one whose name comes first. The other one is
 refused (C127), also when it is created while the job runs.

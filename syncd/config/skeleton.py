@@ -12,7 +12,8 @@ SOURCES = {"mysql": "mysql", "mariadb": "mysql"}
 SINKS = {"http": "clickhouse", "https": "clickhouse", "clickhouse": "clickhouse", "chdb": "clickhouse"}
 
 _TEXT = """\
-# A syncd job: what goes where. Try it with `syncd validate`, `syncd plan`, `syncd run`.
+# A syncd job: what goes where. Try it with `syncd validate`, `syncd check`, `syncd plan`, `syncd run`. Each of them
+# needs the variables that are named here as ${{env:NAME}}, also `validate`, which connects to nothing.
 # All settings: docs/configuration.md, or `syncd explain CODE` for what a message means.
 job: {job}
 
@@ -60,6 +61,11 @@ def _split(url: str, schemes: dict[str, str], kind: str) -> SplitResult:
     if parts.scheme not in schemes or not (parts.netloc or parts.path):
         what = f"'{parts.scheme}' is not the scheme of a {kind}" if parts.scheme else f"not the URL of a {kind}"
         raise ConfigError(what, hint=did_you_mean(parts.scheme, [f"{s}://" for s in schemes]), code="C109")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        what = f"the port of the {kind}'s URL is no number up to 65535"
+        raise ConfigError(what, hint=f"as in {parts.scheme}://host:3306/name", code="C109") from error
     return parts
 
 

@@ -11,7 +11,7 @@ both. Names are compared with their case. `\\1` in `to` and `add` is the first g
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,14 +31,16 @@ _NOT_LITERAL = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|\(\?[^)]*\)|[^\w]")
 class TableRule:
     """What a job says of one table, with all groups filled in. `pattern` is the job file's key for it.
 
-    `to` is the table's name at the sinks: the source's own where the job gives none (`to_given` tells). `options`:
-    sink name -> that sink's settings for this table. `salt` is the key of the `hash` mask.
+    `to` is the table's name at the sinks: the source's own where the job gives none (`to_given` tells). `exact`: the
+    pattern is the table's name. `options`: sink name -> that sink's settings for this table. `salt` is the key of the
+    `hash` mask.
     """
 
     table: TableId
     pattern: str
     to: TableId
     to_given: bool = False
+    exact: bool = False
     kind: str = "upsert"
     keyless: str = "refuse"
     key: tuple[str, ...] | None = None
@@ -110,6 +112,10 @@ class TableMap:
             raise self._tie(table, best[0], found[1][0])
         return None if best[1].skip else self._rule(table, *best)
 
+    def unmatched(self, tables: Collection[TableId]) -> list[Pattern]:
+        """The patterns that fit none of the tables: most likely misspelt."""
+        return [pattern for pattern, _ in self._rules if not any(pattern.match(table) for table in tables)]
+
     def _tie(self, table: TableId, one: Pattern, other: Pattern) -> ConfigError:
         return self._document.fault(
             ("tables", other.text),
@@ -125,6 +131,7 @@ class TableMap:
             pattern=pattern.text,
             to=target_of(table, fill(spec.to, match) if spec.to is not None else ""),
             to_given=spec.to is not None,
+            exact=pattern.kind == "exact",
             kind=spec.kind,
             keyless=spec.keyless,
             key=None if spec.key is None else tuple(spec.key),

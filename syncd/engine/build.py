@@ -171,29 +171,33 @@ class Parts:
                     f"did you mean '{close[0]}'?" if close else "a tag is a table's name, with or without its database",
                 )
 
-    def refusals(self, schema: TableSchema) -> tuple[str, ...]:
-        """Why the job's rule cannot be applied to the table as it is, one text each."""
+    def refusals(self, schema: TableSchema) -> tuple[str | ConfigError, ...]:
+        """Why the job's rule cannot be applied to the table as it is; a fault of the job file is a ConfigError."""
         rule = self.rule(schema.table)
-        reasons = []
+        reasons: list[str | ConfigError] = []
         if not schema.key and rule.keyless != "append":
-            reasons.append(f"{schema.table} has no primary key and no unique index without NULLs")
+            reasons.append("it has no primary key and no unique index without NULLs")
             if rule.keyless != "refuse":
                 reasons.append(f"keyless: {rule.keyless} is not there yet")
         elif not schema.key and rule.key is not None:
-            reasons.append(f"{schema.table} has no key: either `key` says what it is, or `keyless: append`, not both")
+            reasons.append("it has no key: either `key` says what it is, or `keyless: append`, not both")
+        faults = [*transforms.unknown_columns(rule, schema)]
         try:
             transforms.build(rule, schema)
         except ConfigError as error:
-            reasons.append(str(error))
-        return tuple(reasons)
+            faults = faults or [error]
+        return (*reasons, *map(self.job.placed, faults))
 
-    def refused(self, found: Sequence[Found]) -> dict[TableId, tuple[str, ...]]:
+    def refused(self, found: Sequence[Found]) -> dict[TableId, tuple[str | ConfigError, ...]]:
         """Every table that was found -> why it is not copied; () for those that are."""
-        reasons = {each.schema.table: (*each.refusals, *self.refusals(each.schema)) for each in found}
+        reasons: dict[TableId, tuple[str | ConfigError, ...]] = {
+            each.schema.table: each.refusals if each.aside else (*each.refusals, *self.refusals(each.schema))
+            for each in found
+        }
         crowded = self.crowded_out([table for table, why in reasons.items() if not why])
         return reasons | {table: (why,) for table, why in crowded.items()}
 
-    def crowded_out(self, tables: Iterable[TableId], before: Iterable[TableId] = ()) -> dict[TableId, str]:
+    def crowded_out(self, tables: Iterable[TableId], before: Iterable[TableId] = ()) -> dict[TableId, ConfigError]:
         """Those of `tables` whose target another one has at some sink, each with the reason.
 
         First come the tables of `before`, then those that keep their own name, then the others by name.
@@ -211,7 +215,7 @@ class Parts:
             what = f"{table} and {taken[at]} both go to {rule.to} at sink {at[0]}, and {taken[at]} has it"
             hint = "give one of them another `to`, or leave it out (`skip: true`)"
             key = ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern)
-            crowded[table] = str(self.job.fault(key, what, code="C127", hint=hint, of_key=not rule.to_given))
+            crowded[table] = self.job.fault(key, what, code="C127", hint=hint, of_key=not rule.to_given)
         return crowded
 
     def transform(self, schema: TableSchema) -> transforms.Transform:

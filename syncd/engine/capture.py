@@ -213,14 +213,17 @@ class Capture:
     def _fitting_transform(self, schema: TableSchema) -> Transform:
         reasons = self._parts.refusals(schema)
         if reasons:
-            raise Unsupported("; ".join(reasons), table=str(schema.table), hint="change the job or the table")
+            why = "; ".join(map(str, reasons))
+            raise Unsupported(
+                f"{schema.table} is not copied: {why}", table=str(schema.table), hint="change the job or the table"
+            )
         return self._parts.transform(schema)
 
     def _begin_table(self, change: SchemaChange, record: SourceRecord) -> None:
         """A table that was created while the job runs: all of its rows are in the log, so it needs no snapshot."""
         crowded = self._parts.crowded_out([change.table], [t for t in self._published() if t != change.table])
         if change.table in crowded:
-            raise Unsupported(crowded[change.table], table=str(change.table), hint="then load anew")
+            raise Unsupported(str(crowded[change.table]), table=str(change.table), hint="then load anew")
         for sink in self._parts.sinks_of(change.table):
             if self._state.table(sink, change.table) is None:
                 head = Head(record.position, change.seq)

@@ -21,11 +21,12 @@ import structlog
 
 from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
+from syncd.engine.found import Tables, no_table, tables
 from syncd.engine.process import Link, open_source
-from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError, Unsupported
+from syncd.errors import BatchError, ConfigError, FatalError, FencedError, SyncdError, TransientError, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, Ddl, Head, SchemaChange, TableId, TableSchema, Target
-from syncd.spi import Found, Lease, Queue, Sink, Source, Ticket
+from syncd.spi import Lease, Queue, Sink, Source, Ticket
 from syncd.state import LAST_EPOCH, Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
 
 log = structlog.get_logger()
@@ -151,15 +152,12 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
         hint = "use a new data directory, and drop the target tables"
         raise FatalError(f"job {parts.job.name} has used all {LAST_EPOCH} epochs", hint=hint, code="E154")
     found, head = _tables_at_head(parts, source, epoch)
-    reasons = parts.refused(found)
-    refused = {table: _refusal(table, why) for table, why in reasons.items() if why}
-    sizes = {table.schema: table.bytes for table in found if table.schema.table not in refused}
+    for finding in found.findings:
+        log.warning("job_tables", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
+    refused = {table: _refusal(why) for table, why in parts.refused(found.taken).items() if why}
+    sizes = {table.schema: table.bytes for table in found.taken if table.schema.table not in refused}
     if not sizes:
-        raise FatalError(
-            f"job {parts.job.name}: no table to copy" + "".join(f"; {table}: {why}" for table, why in refused.items()),
-            hint="look at the table patterns and at the account's SELECT grants (`syncd plan`, `syncd check`)",
-            code="E160",
-        )
+        raise no_table(parts, refused)
     start = parts.start(source, head, epoch)
     log_now = source.identity(start.position)
     items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
@@ -179,24 +177,26 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
     return sum(1 + size // parts.job.snapshot.chunk_bytes for size in sizes.values())
 
 
-def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Sequence[Found], Head]:
+def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Tables, Head]:
     """The tables as they are at the head: read before and after it, until nothing has changed between."""
     while True:
-        before = source.tables(parts.wants)
+        before = tables(parts, source)
         head = source.head(epoch)
         failpoint("snapshot.head_taken")
-        if _columns(before) == _columns(source.tables(parts.wants)):
+        if _columns(before) == _columns(tables(parts, source)):
             return before, head
         log.info("schema_changed_while_read", job=parts.job.name)
 
 
-def _refusal(table: TableId, reasons: Sequence[str]) -> str:
-    hint = "leave it out of the job (`skip: true`), or change it at the source and load anew"
-    return str(Unsupported(f"{table} is not copied: {'; '.join(reasons)}", hint=hint))
+def _refusal(reasons: Sequence[str | ConfigError]) -> str:
+    hint = "leave the table out of the job (`skip: true`), or change it at the source and load anew"
+    if all(isinstance(reason, ConfigError) for reason in reasons):
+        hint = "mend the job file, and load anew"
+    return str(Unsupported(f"not copied: {'; '.join(map(str, reasons))}", hint=hint))
 
 
-def _columns(tables: Sequence[Found]) -> dict[TableId, object]:
-    return {found.schema.table: (found.schema.columns, found.schema.key, found.refusals) for found in tables}
+def _columns(found: Tables) -> dict[TableId, object]:
+    return {each.schema.table: (each.schema.columns, each.schema.key, each.refusals) for each in found.taken}
 
 
 def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: Lease, task: Plan) -> None:

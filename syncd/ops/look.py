@@ -11,6 +11,7 @@ from typing import cast
 
 from syncd.config import Job, Service
 from syncd.engine.build import Parts
+from syncd.engine.found import Tables, no_table, tables
 from syncd.errors import SyncdError, TransientError
 from syncd.model import Finding, TargetPlan
 from syncd.spi import Found, Sink, Source
@@ -48,13 +49,20 @@ def _check(job: Job, parts: Parts) -> Iterator[tuple[Finding, bool]]:
             end.open()
             yield Finding("ok", name, "connected"), True
             yield from ((finding, True) for finding in end.check())
-            if name == "source" and any(sink.tags != "*" for sink in job.sinks.values()):
-                tables = [found.schema.table for found in cast(Source, end).tables(parts.wants)]
-                yield from ((finding, True) for finding in parts.unmatched_tags(tables))
+            if name == "source":
+                yield from ((finding, True) for finding in _of_tables(parts, tables(parts, cast(Source, end))))
         except SyncdError as error:
             yield Finding("error", name, str(error)), not isinstance(error, TransientError)
         finally:
             end.close()
+
+
+def _of_tables(parts: Parts, found: Tables) -> Iterator[Finding]:
+    """What the job's patterns and tags say of tables that are not there."""
+    yield from found.findings
+    yield from parts.unmatched_tags([table.schema.table for table in found.taken])
+    if not found.taken:
+        yield Finding("error", "tables", str(no_table(parts, {})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +92,9 @@ def _plan(parts: Parts) -> JobPlan:
     source = parts.make_source()
     source.open()
     try:
-        found = source.tables(parts.wants)
+        found = tables(parts, source)
         findings = [finding for finding in source.check() if finding.level != "ok"]
-        findings += parts.unmatched_tags([table.schema.table for table in found])
+        findings += _of_tables(parts, found)
         kept = source.log_kept()
     finally:
         source.close()
@@ -95,17 +103,17 @@ def _plan(parts: Parts) -> JobPlan:
     for sink in sinks.values():
         sink.open()
     try:
-        for table, refusals in zip(found, parts.refused(found).values(), strict=True):
+        for table, refusals in zip(found.taken, parts.refused(found.taken).values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
                 published = parts.transform(table.schema).schema
                 for name in parts.sinks_of(table.schema.table):
                     targets[name] = sinks[name].plan(parts.target(name, published))
-            plans.append(TablePlan(table, refusals, targets))
+            plans.append(TablePlan(table, tuple(map(str, refusals)), targets))
     finally:
         for sink in sinks.values():
             sink.close()
-    if parts.loads:
+    if parts.loads and found.taken:
         findings += _load_time(parts, plans, kept)
     return JobPlan(tuple(findings), plans)
 

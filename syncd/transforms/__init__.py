@@ -1,6 +1,7 @@
 """What a job does to the rows of a table before they are written anywhere: filter, mask, leave out, rename, add.
 
     transform = build(rule, schema)        once per table and schema version; ConfigError: the rule does not fit
+    unknown_columns(rule, schema)          every column that the rule names and the table has not, one ConfigError each
     transform.schema                       the table as it is behind the transform
     transform.before_columns               source columns whose old values `apply` needs in `batch.before`
     transform.apply(batch)                 the batch behind the transform; `refresh=True` for rows read by REFRESH
@@ -9,7 +10,7 @@
 see the values as they are at the source, masks come behind them, new names last.
 """
 
-from syncd.transforms.build import Rule, build
+from syncd.transforms.build import Rule, build, unknown_columns
 from syncd.transforms.transform import Transform
 
-__all__ = ["Rule", "Transform", "build"]
+__all__ = ["Rule", "Transform", "build", "unknown_columns"]

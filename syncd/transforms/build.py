@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,6 +57,23 @@ def build(rule: Rule, schema: TableSchema) -> Transform:
     return Transform(schema, out, steps, tuple(value for _, value in added), builder.filter(), salt, out.arrow())
 
 
+def unknown_columns(rule: Rule, schema: TableSchema) -> Iterator[ConfigError]:
+    """A fault for each name of a column, outside of `where` and `key`, that the table does not have."""
+    there = {column.name.lower(): column.name for column in schema.columns if not column.normal_of}
+    asked = [*((name, f"mask.{name}") for name in rule.mask)]
+    asked += ((name, f"columns.rename.{name}") for name in rule.rename)
+    asked += ((name, "columns.exclude") for name in rule.exclude)
+    asked += ((name, "columns.include") for name in rule.include or ())
+    for name, setting in asked:
+        if name.lower() not in there:
+            yield _no_column(rule, schema, name, setting, there.values())
+
+
+def _no_column(rule: Rule, schema: TableSchema, name: str, setting: str, there: Iterable[str]) -> ConfigError:
+    what, hint = f"{schema.table} has no column '{name}'", f"there is: {', '.join(there)}"
+    return ConfigError(what, key=f"tables.{rule.pattern}.{setting}", hint=hint, code="C124")
+
+
 class _Builder:
     def __init__(self, rule: Rule, schema: TableSchema) -> None:
         self.rule, self.schema = rule, schema
@@ -71,9 +88,7 @@ class _Builder:
         """A column by the name that the rule gives; the server does not tell upper from lower case in them."""
         found = self.by_name.get(name.lower())
         if found is None:
-            there = ", ".join(c.name for c in self.by_name.values())
-            what = f"{self.schema.table} has no column '{name}'"
-            raise self.fault(setting, what, code="C124", hint=f"there is: {there}")
+            raise _no_column(self.rule, self.schema, name, setting, (c.name for c in self.by_name.values()))
         return found
 
     def names(self, names: Iterable[str], setting: str) -> set[str]:

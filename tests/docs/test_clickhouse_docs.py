@@ -43,3 +43,33 @@ def test_every_type_is_what_the_page_says(name: str) -> None:
     kind = held(Column("c", KINDS[name], nullable=False), False, Making())
     assert kind is not None
     assert kind.name == told
+
+
+def test_the_grants_are_those_of_the_statements(tmp_path: Path) -> None:
+    """The server's own parser knows each of them, and each kind of statement in the sink's code has its own."""
+    chdb = pytest.importorskip("chdb")
+    page = (DOCS / "sinks" / "clickhouse.md").read_text().partition("## The user")[2].partition("## Options")[0]
+    blocks = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    grants = [line for block in blocks for line in block.splitlines() if not line.startswith("--")]
+    for grant in grants:
+        literal = grant.rstrip(";").replace("'", "\\'")
+        assert "GRANT" in str(chdb.query(f"SELECT formatQuery('{literal}')"))
+    told = "\n".join(grants)
+    code = "\n".join(path.read_text() for path in sorted((DOCS.parent / "syncd/sinks/clickhouse").glob("*.py")))
+    for name in set(re.findall(r"system\.(\w+)", code)):
+        assert f"SELECT ON system.{name} " in told
+    kinds = {
+        "CREATE DATABASE": "CREATE DATABASE",
+        "CREATE TABLE": "CREATE TABLE",
+        "CREATE OR REPLACE VIEW": "CREATE VIEW, DROP VIEW",
+        "ADD COLUMN": "ALTER ADD COLUMN",
+        "ADD CONSTRAINT": "ALTER ADD CONSTRAINT",
+        "DROP CONSTRAINT": "ALTER DROP CONSTRAINT",
+        "} DELETE WHERE": "ALTER DELETE",
+        "} UPDATE ": "ALTER UPDATE",
+        "INSERT INTO": "INSERT",
+        "SHOW CREATE TABLE": "SHOW COLUMNS",
+    }
+    for statement, grant in kinds.items():
+        assert statement in code
+        assert grant in told

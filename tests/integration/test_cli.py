@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         ("check empty", "empty: holds no job file", "C101"),
         ("plan empty", "empty: holds no job file", "C101"),
         ("run empty", "empty: holds no job file", "C101"),
-        ("run", "jobs: cannot be read", "C101"),
+        ("run", "jobs: there is no such file or folder; name a job file, or make this folder", "C101"),
         ("validate bad.yaml no.yaml", "bad.yaml:1:6", "C102"),
         ("status", "syncd-data holds no syncd data", "E166"),
         ("status --data bad.yaml", "bad.yaml holds no syncd data", "E166"),
@@ -80,6 +81,16 @@ def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         ("reconcile shop --full", "holds no syncd data", "E166"),
         ("reconcile shop", "give --full", "C130"),
         ("init shop http://x", "not the URL of a source", "C109"),
+        (
+            "init mysql://h:abc/shop http://x",
+            "the port of the source's URL is no number up to 65535; as in mysql://",
+            "C109",
+        ),
+        (
+            "init mysql://h/shop http://x:70000",
+            "the port of the sink's URL is no number up to 65535; as in http://",
+            "C109",
+        ),
         ("init postgres://x/y http://x", "'postgres' is not the scheme of a source", "C109"),
     ],
 )
@@ -184,6 +195,7 @@ def test_init_writes_what_validates_whatever_the_name(syncd: Syncd, tmp_path: Pa
 def test_check_tells_faults_of_the_file_from_a_server_that_is_away(
     syncd: Syncd, mariadb_database: Database, tmp_path: Path
 ) -> None:
+    mariadb_database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     job = tmp_path / "job.yaml"
     job.write_text(JOB.format(port=mariadb_database.port, database=mariadb_database.name))
     assert syncd("check job.yaml")[0] == 0
@@ -264,3 +276,72 @@ def test_a_tag_that_no_table_has_is_warned_of(syncd: Syncd, mariadb_database: Da
     (word,) = [json.loads(line) for line in err.splitlines()]
     assert (word["event"], word["at"]) == ("tag_unmatched", "job.yaml:4:57 sinks.copy.tags")
     assert "'ordres'" in word["what"]
+
+
+@pytest.mark.mariadb
+def test_patterns_that_fit_nothing_and_views_are_warned_of(
+    syncd: Syncd, mariadb_database: Database, tmp_path: Path
+) -> None:
+    name = mariadb_database.name
+    mariadb_database.execute(
+        "CREATE TABLE users (id INT PRIMARY KEY)",
+        "CREATE TABLE orders (id INT PRIMARY KEY)",
+        "CREATE VIEW v_users AS SELECT * FROM users",
+        "CREATE SEQUENCE numbers",
+    )
+    job = JOB.format(port=mariadb_database.port, database=name)
+    rules = f'"{name}.*": {{}}, {name}.ordrs: {{skip: true}}, "shpo.*": {{}}'
+    (tmp_path / "job.yaml").write_text(job.replace(f'"{name}.*": {{}}', rules) + "mode: snapshot\n")
+    place = len(f'tables: {{"{name}.*": {{}}, ') + 1
+    after = place + len(f"{name}.ordrs: {{skip: true}}, ")
+    fits, grants = "no table at the source fits it", "look at its spelling, and at the account's SELECT grants"
+    hush = "give it `skip: true` to hear no more of it"
+    said = [
+        f"warning job.yaml:3:{place} tables.{name}.ordrs: {fits} -> did you mean '{name}.orders'?",
+        f"warning job.yaml:3:{after} tables.shpo.*: {fits} -> {grants}",
+        f"warning {name}.numbers: it is a sequence: '{name}.*' leaves it out -> {hush}",
+        f"warning {name}.v_users: it is a view, which has no rows in the log: '{name}.*' leaves it out -> {hush}",
+    ]
+    for command in ("check", "plan"):
+        code, out, _ = syncd(f"{command} job.yaml")
+        assert (code, [line for line in out.splitlines() if line in said]) == (0, said)
+        assert "refused" not in out
+    line = [sys.executable, "-m", "syncd", "--log-format", "json", "--log-level", "warning", "run", "job.yaml"]
+    ran = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    words = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert (ran.returncode, {word["event"] for word in words}) == (0, {"job_tables"})
+    assert [f"warning {word['at']}: {word['what']} -> {word['hint']}" for word in words] == said
+
+    (tmp_path / "job.yaml").write_text(job.replace(f'"{name}.*"', f'"{name}.v_users"'))
+    code, out, _ = syncd("plan job.yaml")
+    assert (code, out.count("refused: ")) == (2, 1)
+    assert "refused: it is a view, which has no rows in the log" in out
+
+    (tmp_path / "job.yaml").write_text(job.replace(f'"{name}.*"', '"shpo.*"'))
+    for command in ("check", "plan"):
+        code, out, _ = syncd(f"{command} job.yaml")
+        assert code == 2
+        assert "error tables: job shop: no table to copy; " in out
+        assert "[E160]" in out
+        assert "0 rows" not in out
+
+
+@pytest.mark.mariadb
+def test_every_column_that_is_not_there_is_told_and_the_job_file_is_to_be_mended(
+    syncd: Syncd, mariadb_database: Database, tmp_path: Path
+) -> None:
+    name = mariadb_database.name
+    mariadb_database.execute("CREATE TABLE users (id INT PRIMARY KEY)", "CREATE TABLE orders (id INT PRIMARY KEY)")
+    rules = f"{name}.users: {{mask: {{mail: hash, phone: hash}}, columns: {{exclude: [note]}}}}"
+    job = JOB.format(port=mariadb_database.port, database=name)
+    job = job.replace(f'"{name}.*": {{}}', f"{rules}, {name}.orders: {{}}")
+    (tmp_path / "job.yaml").write_text(job + "mode: snapshot\n")
+    code, out, _ = syncd("plan job.yaml")
+    assert (code, out.count("[C124]")) == (2, 3)
+    for column in ("mail", "phone", "note"):
+        assert re.search(rf"refused: job.yaml:3:\d+ tables.{name}.users.*: {name}.users has no column '{column}'", out)
+    code, _, err = syncd("--log-level error run job.yaml")
+    (last,) = [line for line in err.splitlines() if line.startswith("shop: ")]
+    assert code == 4
+    assert last.startswith(f"shop: {name}.users: not copied: job.yaml:3:")
+    assert last.endswith("[C124]; mend the job file, and load anew [E152]")

@@ -26,7 +26,16 @@ LIMITS = Limits(dates=(-25567, 120529), times=(-25567, 120529))
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/db", "chdb://host/path", "chdb:///", "http:///db", "http://me:pw@host/db", "nothing"]
+    "url",
+    [
+        "ftp://host/db",
+        "chdb://host/path",
+        "chdb:///",
+        "http:///db",
+        "http://me:pw@host/db",
+        "nothing",
+        "http://h:abc/db",
+    ],
 )
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(ValidationError):

@@ -32,4 +32,4 @@ def _version(url: str, version: str) -> Finding:
 def _readonly(url: str, value: str) -> Finding:
     if value != "0":
         return Finding("error", url, f"the user may not write (readonly = {value})", "take another user")
-    return Finding("ok", url, "the user may write")
+    return Finding("ok", url, "the user is not read-only (its grants are not looked at)")

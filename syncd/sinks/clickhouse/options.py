@@ -70,6 +70,10 @@ class ClickHouseOptions(BaseModel):
             raise ValueError(f"{url}: the embedded engine wants an absolute path: chdb:///var/lib/copy")
         if parts.scheme != "chdb" and not parts.hostname:
             raise ValueError(f"{url}: names no host")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"{url}: its port is no number up to 65535, as in http://host:8123/db") from error
         if parts.password:
             raise ValueError("the url holds a password: give it as `password`")
         return url

@@ -41,7 +41,11 @@ def _address(url: str) -> Address:
         raise ValueError("holds no password, since urls get into logs; put it into `password`")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("ends after the port: tables are named in `tables`, everything else by its own option")
-    return Address(user=unquote(parts.username or "root"), host=parts.hostname or "127.0.0.1", port=parts.port or 3306)
+    try:
+        port = parts.port or 3306
+    except ValueError as error:
+        raise ValueError("its port is no number up to 65535, as in mysql://user@host:3306/") from error
+    return Address(user=unquote(parts.username or "root"), host=parts.hostname or "127.0.0.1", port=port)
 
 
 class Tls(BaseModel):

@@ -78,6 +78,12 @@ def tables(connection: Connection, wanted: Callable[[TableId], bool], rules: Rul
     raise TransientError("tables are being created and dropped faster than they can be read", retry_after=5.0)
 
 
+def is_sequence(connection: Connection, table: TableId) -> bool:
+    """Whether the name is a sequence's, now: the log has rows of it as if it were a table."""
+    kinds = per_table(connection, _TABLES, [table])
+    return any(row[2] == "SEQUENCE" for row in kinds)
+
+
 def _names(connection: Connection, wanted: Callable[[TableId], bool]) -> list[TableId]:
     return sorted(table for table in (TableId(*row) for row in rows(connection, _NAMES)) if wanted(table))
 
@@ -179,7 +185,8 @@ def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _
             refusals += [refusal] if refusal else []
     kind = "" if key is None else "primary" if key.name == "PRIMARY" else "unique"
     schema = TableSchema(table.id, read.version, tuple(made), key.columns if key else (), kind, table.comment)
-    return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made, read)))
+    aside = "VIEW" in table.kind or table.kind == "SEQUENCE"
+    return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made, read)), aside)
 
 
 def with_twins(schema: TableSchema, rules: Rules) -> TableSchema:

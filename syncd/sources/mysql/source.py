@@ -98,6 +98,7 @@ class MySQLSource:
             before,
             describe=self._describe,
             complete=self._complete,
+            is_sequence=lambda table: tables_.is_sequence(self._link("asking"), table),
         )
         return log.stream(self._connect, position, epoch, schemas, wanted, options)
 

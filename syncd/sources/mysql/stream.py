@@ -30,6 +30,7 @@ class Options:
 
     `before`: columns beyond the key whose old values UPDATEs carry. `buffer`: bytes that are decoded together.
     `describe`: a table as the server describes it now, None if it is not there; `complete`: a schema with its twins.
+    `is_sequence`: the log has rows of it, too, which are nobody's.
     """
 
     server_id: int
@@ -40,6 +41,7 @@ class Options:
     buffer: int = 4 << 20
     describe: Callable[[TableId], TableSchema | None] = lambda table: None
     complete: Callable[[TableSchema], TableSchema] = lambda schema: schema
+    is_sequence: Callable[[TableId], bool] = lambda table: False
     now: Callable[[], float] = time.time
 
 
@@ -66,7 +68,7 @@ def stream(
             server.charsets,
             options.before,
         )
-        tables = Tables(schemas, wanted, options.zero_date, server.charsets)
+        tables = Tables(schemas, wanted, options.zero_date, server.charsets, options.is_sequence)
         zero_is_null = options.zero_date == "null"
         asking = Asking(options.describe, options.complete, server.version, server.mariadb, zero_is_null, server.fold)
         decoder = Decoder(settings, place, tables, Follower(tables, asking))

@@ -47,7 +47,7 @@ def test_a_table_that_is_refused_when_it_is_created_halts_by_its_own_name(
             apply(world, tx, Change("put", 0, 1, 1, 1))
         until_captured(world)
         assert [*world.state.halts()] == [DOTTED]
-        assert "`my.db`.visits has no primary key" in world.state.halts()[DOTTED].reason
+        assert "`my.db`.visits is not copied: it has no primary key" in world.state.halts()[DOTTED].reason
         for _ in range(3):
             world.round()
         assert [row["id"] for row in world.copy("arrival", NUMBERS.table)] == [1]

@@ -79,7 +79,7 @@ def test_names_are_quoted() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://x/", "mysql://u:secret@h/", "mysql://h/db", "mysql://h/?a=1"],
+    ["http://x/", "mysql://u:secret@h/", "mysql://h/db", "mysql://h/?a=1", "mysql://h:abc"],
 )
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(ValidationError):

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from syncd.errors import ConfigError
 from syncd.model import Column, Op, TableSchema
-from syncd.transforms import build
+from syncd.transforms import build, unknown_columns
 from tests.unit.transforms.tables import FIRST, SCHEMA, batch, rule, text
 
 
@@ -121,6 +121,17 @@ def test_what_does_not_fit_is_refused_by_name(settings: dict[str, Any], says: st
     with pytest.raises(ConfigError) as raised:
         build(rule(**settings), SCHEMA)
     assert str(raised.value).startswith(f"tables.shop.users.{says}")
+
+
+def test_every_unknown_column_is_told() -> None:
+    known = {"mask": {"nope": "hash", "EMAIL": "hash"}, "rename": {"no": "x"}, "exclude": ("id", "never")}
+    assert [(fault.key, fault.what) for fault in unknown_columns(rule(**known), SCHEMA)] == [
+        ("tables.shop.users.mask.nope", "shop.users has no column 'nope'"),
+        ("tables.shop.users.columns.rename.no", "shop.users has no column 'no'"),
+        ("tables.shop.users.columns.exclude", "shop.users has no column 'never'"),
+    ]
+    (only,) = unknown_columns(rule(include=("id", "nope")), SCHEMA)
+    assert (only.key, only.code) == ("tables.shop.users.columns.include", "C124")
 
 
 def test_the_key_of_a_job() -> None:

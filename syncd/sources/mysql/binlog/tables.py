@@ -29,10 +29,11 @@ class Tables:
         wanted: Callable[[TableId], bool],
         zero_date: str,
         charsets: Mapping[int, str],
+        is_sequence: Callable[[TableId], bool] = lambda table: False,
     ) -> None:
         self.schemas = dict(schemas)
         self.wanted = wanted
-        self._zero_date, self._charsets = zero_date, charsets
+        self._zero_date, self._charsets, self._is_sequence = zero_date, charsets, is_sequence
         self._maps: dict[int, tuple[bytes, Plan | None]] = {}
         self._plans: dict[tuple[bytes, int], Plan] = {}
 
@@ -72,6 +73,8 @@ class Tables:
         if not self.wanted(table):
             return None
         schema = self.schemas.get(table)
+        if schema is None and self._is_sequence(table):
+            return None
         if schema is None:
             raise FatalError(
                 f"{table}: rows in the log before its CREATE TABLE was seen", table=str(table), hint="resync the table"

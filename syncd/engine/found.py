@@ -1,0 +1,62 @@
+"""Which of the source's tables a job takes, and which patterns of it say nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from syncd.engine.build import Parts
+from syncd.errors import FatalError
+from syncd.model import Finding, TableId
+from syncd.spi import Found, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """`taken`: what the job names, whether it can be copied or not. `findings`: warnings."""
+
+    taken: list[Found]
+    findings: list[Finding]
+
+
+def tables(parts: Parts, source: Source) -> Tables:
+    """The tables at the source as the job sees them now. Views and their like are taken only by their exact name."""
+    names: set[TableId] = set()
+
+    def wanted(table: TableId) -> bool:
+        names.add(table)
+        return parts.wants(table)
+
+    found = source.tables(wanted)
+    aside = [each for each in found if each.aside and not parts.rule(each.schema.table).exact]
+    findings = [_left_out(parts, each) for each in aside]
+    return Tables([each for each in found if each not in aside], [*_unmatched(parts, names), *findings])
+
+
+def _left_out(parts: Parts, found: Found) -> Finding:
+    table = found.schema.table
+    text = f"{'; '.join(found.refusals)}: '{parts.rule(table).pattern}' leaves it out"
+    return Finding("warning", str(table), text, "give it `skip: true` to hear no more of it")
+
+
+def _unmatched(parts: Parts, names: Collection[TableId]) -> Iterator[Finding]:
+    words = [f"{table.database}.{table.name}" for table in sorted(names)]
+    for pattern in parts.job.tables.unmatched(names):
+        line, column = parts.job.document.place(("tables", pattern.text), of_key=True)
+        close = difflib.get_close_matches(pattern.text, words, 1) if pattern.kind == "exact" else []
+        yield Finding(
+            "warning",
+            f"{parts.job.path}:{line}:{column} tables.{pattern.text}",
+            "no table at the source fits it",
+            f"did you mean '{close[0]}'?" if close else "look at its spelling, and at the account's SELECT grants",
+        )
+
+
+def no_table(parts: Parts, refused: Mapping[TableId, str]) -> FatalError:
+    """Nothing is left to copy. `refused`: each table that the job names, with the reason."""
+    return FatalError(
+        f"job {parts.job.name}: no table to copy" + "".join(f"; {table}: {why}" for table, why in refused.items()),
+        hint="look at the table patterns and at the account's SELECT grants (`syncd plan`, `syncd check`)",
+        code="E160",
+    )
