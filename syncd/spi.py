@@ -71,7 +71,7 @@ class Context:
 class Found(NamedTuple):
     """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why.
 
-    `aside`: it is none that a pattern could mean (a view, a sequence): left out unless it is named exactly, then refused.
+    `aside`: it is none that a pattern could mean (a view, a sequence): left out; named exactly, refused.
     `stream` gives nothing of it.
     """
 

@@ -37,7 +37,7 @@ def tables(parts: Parts, source: Source) -> Tables:
 def _left_out(parts: Parts, found: Found) -> Finding:
     table = found.schema.table
     text = f"{'; '.join(found.refusals)}: '{parts.rule(table).pattern}' leaves it out"
-    return Finding("warning", str(table), text, "give it `skip: true` to hear no more of it")
+    return Finding("warning", str(table), text)
 
 
 def _unmatched(parts: Parts, names: Collection[TableId]) -> Iterator[Finding]:
