@@ -107,6 +107,7 @@ REFUSED = [
     ("id INT PRIMARY KEY, v GEOMETRY", "column v: type geometry"),
     ("id INT PRIMARY KEY, v VARCHAR(9) CHARACTER SET gbk", "column v: character set gbk"),
     ("id FLOAT PRIMARY KEY", "key column id: float"),
+    ("id ENUM('a','') PRIMARY KEY", "key column id: its ENUM's member '' and the server's error value are one text"),
     (
         "id VARCHAR(9) COLLATE utf8mb4_swedish_ci PRIMARY KEY",
         "key column id: the order of collation utf8mb4_swedish_ci",

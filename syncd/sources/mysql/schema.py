@@ -296,6 +296,8 @@ def _twin(column: Column, rules: Rules) -> tuple[Column | None, str]:
     """The normalised twin of a key column, if it needs one; or why it cannot be a key."""
     if pa.types.is_floating(column.type):
         return None, f"key column {column.name}: {column.source_type} cannot be compared exactly; no key for syncd"
+    if types.base_type(column.source_type) == "enum" and "" in types.members(column.source_type):
+        return None, f"key column {column.name}: its ENUM's member '' and the server's error value are one text; no key"
     if not collation.needs_twin(column):
         return None, ""
     why = rules.refusal(column)
