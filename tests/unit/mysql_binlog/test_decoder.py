@@ -7,7 +7,7 @@ import pytest
 
 from syncd.errors import FatalError, Unsupported
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Op, SchemaChange
-from syncd.sources.mysql.binlog import kinds, seq
+from syncd.sources.mysql.binlog import kinds, seq, tables
 from syncd.sources.mysql.binlog.decoder import Event
 from syncd.sources.mysql.binlog.position import Place
 from syncd.sources.mysql.binlog.wire import packet
@@ -270,6 +270,22 @@ def test_two_numbers_of_one_table(numbers: tuple[int, ...]) -> None:
     assert rows(events) == [(1, at, "x") for at in range(1, len(numbers) + 1)]
     seqs = [int(at) for batch in batches(events) for at in batch.seq]
     assert seqs == sorted(set(seqs))
+
+
+def test_numbers_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server gives a table a new number whenever it opens it anew; capture must not grow by that."""
+    monkeypatch.setattr(tables, "_KEPT", 3)
+    log = Log()
+    numbers = [*range(100, 120), 100, 101, *range(200, 220)]
+    for at, number in enumerate(numbers, 1):
+        log.add(kinds.MARIA_GTID, gtid_body(at)).add(kinds.TABLE_MAP, table_map(number))
+        log.add(INSERT, rows_body(image(at, "x"), number=number))
+        log.add(INSERT, rows_body(image(at, "y"), number=number)).add(kinds.XID, bytes(8))
+    made = decoder()
+    events = play(log.wire, made, size=256)
+    assert rows(events) == [(1, at, v) for at in range(1, len(numbers) + 1) for v in "xy"]
+    assert len(made._tables._maps) <= 5
+    assert len(made._tables._plans) == 1
 
 
 def test_a_row_event_that_only_ends_a_statement() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from syncd.sources.mysql.binlog.window import Window
 
 _NO_TABLE = 0xFFFFFF
 """The table id of row events that hold no rows and only end a statement."""
+_NUMBER_AND_FLAGS = 8
+"""Bytes that a TABLE_MAP begins with; all that follows is the same whenever the server opens the same table anew."""
+_KEPT = 4096
+"""Numbers, and plans, that are kept: those that the log has used last. Row events follow their TABLE_MAP closely, and
+servers never use a number again."""
 _ROWS = np.zeros(256, bool)
 _ROWS[list(kinds.ROWS)] = True
 
@@ -64,8 +70,9 @@ class Tables:
                 stop = min(stop, int(same[0]))  # rows before it are of the old map
                 continue
             stop = min(stop, _first_other(window, same, body, after))
-            if known is None or known[0] != body:
-                self._maps[number] = (body, self._plan(body))
+            self._maps.pop(number, None)  # the one used last is the last one
+            self._maps[number] = known if known is not None and known[0] == body else (body, self._plan(body))
+        _keep_last(self._maps, len(found))
         return stop
 
     def _plan(self, body: bytes) -> Plan | None:
@@ -79,10 +86,12 @@ class Tables:
             raise FatalError(
                 f"{table}: rows in the log before its CREATE TABLE was seen", table=str(table), hint="resync the table"
             )
-        made = self._plans.get((body, schema.version))
+        key = body[_NUMBER_AND_FLAGS:], schema.version
+        made = self._plans.get(key)
         if made is None or made.schema is not schema:
             made = plan.make(schema, tablemap.parse(body), self._zero_date, self._charsets)
-            self._plans[body, schema.version] = made
+            self._plans[key] = made
+            _keep_last(self._plans, 1)
         return made
 
     def groups(self, window: Window, first: int, after: int) -> Iterator[tuple[Plan, Ints, RowEvents]]:
@@ -118,6 +127,11 @@ class Tables:
             if known[1] is not None:
                 plans[number] = known[1]
         return plans
+
+
+def _keep_last(known: dict[Any, Any], needed: int) -> None:
+    for old in [*known][: max(0, len(known) - max(_KEPT, needed))]:
+        del known[old]
 
 
 def _runs(index: Ints, numbers: Ints, mine: Sequence[int]) -> list[Ints]:
