@@ -26,14 +26,14 @@ from syncd import control
 from syncd.config import Job, Service, parse_job
 from syncd.engine.build import Parts
 from syncd.engine.job import JobRunner
-from syncd.errors import ConfigError, FatalError
+from syncd.errors import ConfigError, FatalError, TransientError
 from syncd.model import ChangeBatch, Head, Op
 from syncd.ops import settle
 from syncd.printing import print_results
 from syncd.progress import Progress
 from syncd.spi import Ticket
 from syncd.state import Phase, State
-from syncd.testing.servers import MariaDB, Server
+from syncd.testing.servers import MariaDB, Server, ServerUnavailable
 from syncd.testing.servers.guard import Guard
 from syncd.testing.shop import Shop
 
@@ -64,6 +64,9 @@ def run(console: Console, *, seconds: float, rows: int, corrupt: bool, keep: Pat
     try:
         with _temporary() if keep is None else nullcontext(_empty(keep)) as folder:
             code = _run(console, folder, seconds, rows, corrupt=corrupt)
+    except ServerUnavailable as error:
+        raise TransientError(f"the demo has no database: {error}") from error
+    else:
         if keep is not None:
             console.print(KEPT.format(folder=folder))
         return code

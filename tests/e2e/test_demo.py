@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 
-def demo(*options: str) -> subprocess.CompletedProcess[str]:
+def demo(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "syncd", "demo", "--rows", "3000", "--seconds", "2", *options],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
+        env={**os.environ, **variables},
     )
 
 
@@ -43,14 +44,16 @@ def test_one_wrong_value_at_the_sink_is_named() -> None:
 @pytest.mark.mariadb
 @pytest.mark.chdb
 @pytest.mark.parametrize("signals", [["SIGINT"], ["SIGTERM"], ["SIGINT", "SIGINT"]])
-def test_a_signal_ends_it_and_nothing_is_compared_or_left(tmp_path: Path, signals: list[str]) -> None:
+def test_a_signal_ends_it_and_nothing_is_compared_or_left(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, signals: list[str]
+) -> None:
     """The second one ends it at once; what it had in its temporary folder goes all the same."""
-    (tmp_path / "t").mkdir()
+    short = tmp_path_factory.mktemp("t")  # its sockets' names must not be long
     process = subprocess.Popen(
         [sys.executable, "-m", "syncd", "demo", "--rows", "2000", "--seconds", "200"],
         stdout=subprocess.PIPE,
         stderr=(tmp_path / "log").open("wb"),
-        env={**os.environ, "TMPDIR": str(tmp_path / "t")},
+        env={**os.environ, "TMPDIR": str(short)},
         text=True,
         start_new_session=True,
     )
@@ -66,7 +69,17 @@ def test_a_signal_ends_it_and_nothing_is_compared_or_left(tmp_path: Path, signal
     assert process.wait(60) == (130 if len(signals) == 1 else -signal.SIGINT)
     assert out == ("interrupted\n" if len(signals) == 1 else "")
     assert "Traceback" not in (tmp_path / "log").read_text()
-    until(lambda: not [*(tmp_path / "t").glob("syncd-demo-*")])
+    until(lambda: not [*short.glob("syncd-demo-*")])
+
+
+def test_a_database_that_cannot_be_had_is_said_without_a_trace(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    done = demo(TMPDIR=str(long))
+    assert done.returncode == 3
+    assert done.stderr.startswith("the demo has no database: MariaDB: ")
+    assert "use a shorter TMPDIR" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def until(holds: Callable[[], bool]) -> None:
