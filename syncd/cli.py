@@ -25,7 +25,8 @@ from syncd.config import Faults, Job, Service
 from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.ops import look
-from syncd.ops.reconcile import Result
+from syncd.ops import status as ops_status
+from syncd.ops.reconcile import Result, verdict
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
 
@@ -255,26 +256,26 @@ def status(service: ServicePath = None, data: DataPath = None, as_json: Json = F
     """Say where every job stands, how that is known and how old it is."""
     for job in control.status(_service(service, data)):
         if as_json:
-            print(control.as_json(control.status_facts(job)))  # noqa: T201
+            print(control.as_json(ops_status.facts(job)))  # noqa: T201
             continue
         _print_status(job)
 
 
-def _print_status(job: control.JobStatus) -> None:
+def _print_status(job: ops_status.JobStatus) -> None:
     age = "never" if job.source_age is None else f"{job.source_age:.1f} s ago"
     lag = "unknown" if job.lag is None else f"{job.lag:.1f} s"
     out.print(Text.assemble((job.job, "bold"), f" {job.state}"))
     if job.failed is not None:
-        out.print(f"  halted {control.ago(job.failed.since)}: {job.failed.reason}")
+        out.print(f"  halted {ops_status.ago(job.failed.since)}: {job.failed.reason}")
     out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}")
     out.print(f"  queue: {job.queue_bytes:,} of {job.queue_limit:,} bytes")
     for worker in job.workers:
         state = "running" if worker.running else "SILENT"
         out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})")
-    for line in control.wait_lines(job):
+    for line in ops_status.wait_lines(job):
         out.print(f"  {line}")
     for table, halt in job.halted.items():
-        out.print(f"  {table} HALTED at capture {control.ago(halt.at)}: {halt.reason}")
+        out.print(f"  {table} HALTED at capture {ops_status.ago(halt.at)}: {halt.reason}")
     grid = grid_of("table", "sink", "state", "chunks", "rows loaded", "waiting", "since")
     for row in job.tables:
         chunks = f"{row.chunks_done}/{row.chunks}"
@@ -286,11 +287,11 @@ def _print_status(job: control.JobStatus) -> None:
             chunks,
             f"{row.rows:,}",
             str(row.waiting),
-            control.ago(row.since),
+            ops_status.ago(row.since),
         )
     show(grid)
     for record in (row.record for row in job.tables if row.record.reason):
-        out.print(f"  {record.table} {record.phase} at {record.sink} {control.ago(record.since)}: {record.reason}")
+        out.print(f"  {record.table} {record.phase} at {record.sink} {ops_status.ago(record.since)}: {record.reason}")
 
 
 def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str) -> T:
@@ -366,10 +367,8 @@ def reconcile(
 
 
 def compared(results: Sequence[Result], left_out: Mapping[str, str]) -> int:
-    """The exit code of a comparison: HALTED where nothing differs, but not every table was compared to its end."""
-    if any(result.differs for result in results):
-        return DIFFERS
-    return RIGHT if results and not left_out and all(result.right for result in results) else HALTED
+    """The exit code of a comparison."""
+    return {"right": RIGHT, "differs": DIFFERS, "not compared": HALTED}[verdict(results, left_out)]
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may be a negative number
@@ -390,11 +389,11 @@ def trace(
             continue
         lane = f"{change.lane.tag}/{change.lane.queue}"
         out.print(f"{change.op.name} seq {change.seq}")
-        out.print(f"  source   committed {control.when(change.committed)}")
-        out.print(f"  capture  {control.when(change.captured)}, trace {change.trace}")
+        out.print(f"  source   committed {ops_status.when(change.committed)}")
+        out.print(f"  capture  {ops_status.when(change.captured)}, trace {change.trace}")
         out.print(f"  queue    lane {lane} offset {change.offset}")
         for hop in change.hops:
-            out.print(f"  {hop.operator}  {control.when(hop.at)}, took {hop.took / 1000:.1f} ms, {hop.outcome}")
+            out.print(f"  {hop.operator}  {ops_status.when(hop.at)}, took {hop.took / 1000:.1f} ms, {hop.outcome}")
         if not change.hops:
             out.print("  no sink has applied it yet")
     if not changes:

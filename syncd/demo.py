@@ -29,6 +29,7 @@ from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, FatalError, TransientError
 from syncd.model import ChangeBatch, Head, Op
 from syncd.ops import settle
+from syncd.ops.reconcile import verdict
 from syncd.printing import print_results
 from syncd.progress import Progress
 from syncd.spi import Ticket
@@ -180,17 +181,19 @@ def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: flo
         raise KeyboardInterrupt  # the daemon has taken the signal for a word to drain
 
 
+_VERDICTS = {
+    "right": (0, "Both ends hold the same values.", "green"),
+    "differs": (1, "The two ends differ.", "red"),
+    "not compared": (4, "Not every table was compared to the end.", "red"),
+}
+
+
 def _compare(console: Console, job: Job, service: Service) -> int:
     results = control.reconcile(service, job)
     print_results(results)
-    if any(result.differs for result in results):
-        console.print("The two ends differ.", style="red")
-        return 1
-    if control.left_out(service, job) or not results or not all(result.right for result in results):
-        console.print("Not every table was compared to the end.", style="red")
-        return 4
-    console.print("Both ends hold the same values.", style="green")
-    return 0
+    code, text, style = _VERDICTS[verdict(results, control.left_out(service, job))]
+    console.print(text, style=style)
+    return code
 
 
 def _corrupt(job: Job, service: Service) -> str:

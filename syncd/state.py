@@ -18,7 +18,7 @@ from syncd.errors import StateError
 from syncd.model import Chunk, Head, Position, TableId, TableSchema
 from syncd.spi import Queue
 
-FORMAT = 1
+FORMAT = 2
 T = TypeVar("T")
 
 Items = dict[str, bytes | None]
@@ -123,6 +123,11 @@ class Halt:
     at: int
 
 
+def left_by_capture(record: TableRecord, halts: Mapping[TableId, Halt]) -> Halt | None:
+    """Why what is at the sink no longer follows, where the sink itself would go on."""
+    return None if record.phase in STANDING else halts.get(record.table)
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """A chunk is written."""
@@ -206,11 +211,11 @@ class State:
             return None
         with _whole(self._root + "meta"):
             meta: dict[str, object] = json.loads(data)
-            newer = int(str(meta["format"])) > FORMAT
-        if newer:
+            known = int(str(meta["format"])) == FORMAT
+        if not known:
             raise StateError(
-                f"the state of job {self._root[4:-1]} has format {meta['format']}, this syncd knows up to {FORMAT}",
-                hint="run the newer version, or start with a new data directory",
+                f"the state of job {self._root[4:-1]} has format {meta['format']}, this syncd knows {FORMAT}",
+                hint="run the version that made it, or start with a new data directory",
             )
         return meta
 

@@ -11,10 +11,9 @@ import structlog
 
 from syncd import codec
 from syncd.engine import share
-from syncd.engine.build import HANG_SECONDS, Parts, clock
+from syncd.engine.build import Parts, clock
 from syncd.engine.lanes import split_by_queue, split_key_changes
-from syncd.engine.lease import Keeper, acquire
-from syncd.engine.process import Link, open_source
+from syncd.engine.process import Link, leased, reach
 from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
@@ -80,7 +79,7 @@ class Capture:
                 # None of its connections is trusted: what broke one may have left another half dead.
                 self._source.close()
                 self._sleep(error.retry_after)
-                open_source(self._source, self._link, self.beat)
+                reach("source", self._source.open, self._link, self.beat)
 
     def _follow(self) -> None:
         """Stream from the saved position until told to stop."""
@@ -287,23 +286,17 @@ class Capture:
 
 def work(link: Link, parts: Parts) -> None:
     """The capture process."""
-    queue = parts.make_queue()
-    queue.open()
-    try:
-        name = f"job/{parts.job.name}/capture"
-        lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
-        if lease is None:
+    with leased(link, parts, f"job/{parts.job.name}/capture") as held:
+        if held is None:
             return
-        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
-            source = parts.make_source()
-            try:
-                open_source(source, link, keeper.beat)
-                link.waits("")
-                capture = Capture(parts, queue, source, lease, link)
-                capture.beat = keeper.beat
-                link.send("ready")
-                capture.run()
-            finally:
-                source.close()
-    finally:
-        queue.close()
+        queue, lease, keeper = held
+        source = parts.make_source()
+        try:
+            reach("source", source.open, link, keeper.beat)
+            link.waits("")
+            capture = Capture(parts, queue, source, lease, link)
+            capture.beat = keeper.beat
+            link.send("ready")
+            capture.run()
+        finally:
+            source.close()

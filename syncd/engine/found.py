@@ -28,16 +28,15 @@ def tables(parts: Parts, source: Source) -> Tables:
         names.add(table)
         return parts.wants(table)
 
-    found = source.tables(wanted)
-    aside = [each for each in found if each.aside and not parts.rule(each.schema.table).exact]
-    findings = [_left_out(parts, each) for each in aside]
-    return Tables([each for each in found if each not in aside], [*_unmatched(parts, names), *findings])
-
-
-def _left_out(parts: Parts, found: Found) -> Finding:
-    table = found.schema.table
-    text = f"{'; '.join(found.refusals)}: '{parts.rule(table).pattern}' leaves it out"
-    return Finding("warning", str(table), text)
+    taken, left_out = [], []
+    for found in source.tables(wanted):
+        rule = parts.rule(found.schema.table)
+        if found.aside and not rule.exact:
+            text = f"{'; '.join(found.refusals)}: '{rule.pattern}' leaves it out"
+            left_out.append(Finding("warning", str(found.schema.table), text))
+        else:
+            taken.append(found)
+    return Tables(taken, [*_unmatched(parts, names), *left_out])
 
 
 def _unmatched(parts: Parts, names: Collection[TableId]) -> Iterator[Finding]:

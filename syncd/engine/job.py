@@ -26,7 +26,7 @@ from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered,
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
 from syncd.spi import Lease, Queue
-from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wait
+from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
 
 log = structlog.get_logger()
 
@@ -100,8 +100,7 @@ class JobRunner:
         phases: dict[str, int] = {}
         halts = self._state.halts()
         for record in self._state.tables():
-            left = record.table in halts and record.phase not in STANDING
-            phase = f"{Phase.HALTED} at capture" if left else str(record.phase)
+            phase = f"{Phase.HALTED} at capture" if left_by_capture(record, halts) else str(record.phase)
             phases[phase] = phases.get(phase, 0) + 1
         source = self._state.source()
         lag = None if source is None or not source.time else max(0.0, (clock() - source.time) / 1e6)

@@ -25,10 +25,11 @@ from typing import Any
 import structlog
 
 from syncd import logs
-from syncd.engine.build import Parts
+from syncd.engine.build import HANG_SECONDS, Parts
+from syncd.engine.lease import Keeper, acquire
 from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import TableId
-from syncd.spi import Source
+from syncd.spi import Lease, Queue
 
 log = structlog.get_logger()
 
@@ -167,20 +168,42 @@ class Link:
             return None
 
 
-def open_source(source: Source, link: Link, beat: Callable[[], None] = lambda: None) -> None:
-    """Open, waiting as long as the server cannot be reached. That it waits is not taken back: the work does that."""
+def reach(
+    end: str, open_: Callable[[], None], link: Link, beat: Callable[[], None] = lambda: None, what: str = ""
+) -> bool:
+    """Open the "source" or the "sink", waiting as long as it cannot be reached; False when told to stop before it was.
+
+    That it waits (`what` of the worker, "" for all of it) is not taken back: the work does that.
+    """
     while not link.stop.is_set():
         beat()
-        link.step("connecting to the source")
+        link.step(f"connecting to the {end}")
         try:
-            source.open()
+            open_()
         except TransientError as error:
-            log.warning("source_unreachable", error=str(error))
-            link.waits(str(error))
+            log.warning("unreachable", end=end, error=str(error))
+            link.waits(str(error), what)
             link.stop.wait(error.retry_after)
         else:
             link.step("")
+            return True
+    return False
+
+
+@contextmanager
+def leased(link: Link, parts: Parts, name: str) -> Iterator[tuple[Queue, Lease, Keeper] | None]:
+    """The worker's queue and its lease, kept alive while it works; None when told to stop before it had the lease."""
+    queue = parts.make_queue()
+    queue.open()
+    try:
+        lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
+        if lease is None:
+            yield None
             return
+        with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
+            yield queue, lease, keeper
+    finally:
+        queue.close()
 
 
 @contextmanager

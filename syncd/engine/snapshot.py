@@ -22,7 +22,7 @@ import structlog
 from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
 from syncd.engine.found import Tables, no_table, tables
-from syncd.engine.process import Link, open_source
+from syncd.engine.process import Link, reach
 from syncd.errors import BatchError, ConfigError, FatalError, FencedError, SyncdError, TransientError, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, Ddl, Head, SchemaChange, TableId, TableSchema, Target
@@ -119,7 +119,7 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
     queue.open()
     source = parts.make_source()
     try:
-        open_source(source, link)
+        reach("source", source.open, link)
         link.waits("")
         link.send("ready")
         while not link.stop.is_set():
@@ -229,7 +229,7 @@ def read(link: Link, parts: Parts, lease: Lease) -> None:
     queue.open()
     source = parts.make_source(share=_share(State(queue, parts.job.name)), waits=partial(_throttled, link))
     try:
-        open_source(source, link)
+        reach("source", source.open, link)
         link.waits("")
         with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
             reader = Reader(parts, queue, source, lease, link, writer)
@@ -353,7 +353,7 @@ class Reader:
             log.warning("table_waits", job=self._parts.job.name, table=str(task.record.table), error=str(error))
             self._writer.submit(lambda: None).result()  # what is being written comes to its end
             self._source.close()
-            open_source(self._source, self._link)
+            reach("source", self._source.open, self._link)
             self._link.waits("")
             self._link.send(Deferred(task.record, task.chunk, str(error), error.retry_after))
             return None
@@ -460,7 +460,7 @@ def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:
             link.waits(str(error))
             source.close()
             link.stop.wait(error.retry_after)
-            open_source(source, link)
+            reach("source", source.open, link)
         else:
             link.step("")
             link.waits("")

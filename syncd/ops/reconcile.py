@@ -9,8 +9,9 @@ the source has stood still. One that never stands still so long is not compared,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +65,13 @@ class Result:
     def right(self) -> bool:
         """Compared to the end, and nothing differs."""
         return not (self.differs or self.unsettled)
+
+
+def verdict(results: Collection[Result], left_out: Collection[str]) -> Literal["right", "differs", "not compared"]:
+    """Of all tables together: "not compared" where nothing differs, but not every table was compared to its end."""
+    if any(result.differs for result in results):
+        return "differs"
+    return "right" if results and not left_out and all(result.right for result in results) else "not compared"
 
 
 @dataclass(frozen=True)
@@ -133,12 +141,12 @@ def _looked_at(
     settle: Callable[[], str],
 ) -> tuple[Comparison, set[Key], str]:
     """One chunk, looked at as often as it takes: what differs, the keys not compared, and what `settle` has said."""
-    found = _judged(target, compare_rows(target.schema, left(), right()))
+    before = left()
+    found = _judged(target, compare_rows(target.schema, before, right()))
     suspects, moving = found.keys, set[Key]()
     for _ in range(ROUNDS):
         if not suspects or unsettled:
             break
-        before = left()
         unsettled = settle()
         if unsettled:
             break
@@ -146,6 +154,7 @@ def _looked_at(
         found = _judged(target, compare_rows(target.schema, after, there))
         suspects &= found.keys
         moving |= compare_rows(target.schema, before, after).keys
+        before = after
     return found.only(suspects - moving), suspects & moving, unsettled
 
 

@@ -17,7 +17,7 @@ import pytest
 from syncd import control
 from syncd.catalogue import CATALOGUE
 from syncd.errors import StateError
-from syncd.state import Phase
+from syncd.state import FORMAT, Phase
 from tests.e2e.harness import Running, running
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
@@ -317,7 +317,9 @@ def damages(state: Path) -> dict[str, tuple[Callable[[], object], str]]:
         data[4096:16384] = os.urandom(12288)
         file.write_bytes(data)
 
-    newer = """UPDATE state SET value = CAST(REPLACE(CAST(value AS TEXT), '"format": 1', '"format": 99') AS BLOB)"""
+    newer = (
+        f"""UPDATE state SET value = CAST(REPLACE(CAST(value AS TEXT), '"format": {FORMAT}', '"format": 99') AS BLOB)"""
+    )
     return {
         "a newer queue": (lambda: sql(file, "PRAGMA user_version = 99"), "written by a newer syncd (format 99"),
         "newer state": (lambda: sql(file, f"{newer} WHERE key LIKE '%/meta'"), "has format 99"),

@@ -211,7 +211,7 @@ def test_commands_open_the_queue_that_the_daemon_has_and_no_start_takes_another_
 
 def test_an_unreachable_source_is_waited_for(tmp_path: Path) -> None:
     with running(tmp_path, 1, "nowhere", "arrival") as run:
-        run.wait_for(lambda: bool(run.events("source_unreachable")), 120, restart=False)
+        run.wait_for(lambda: bool(run.events("unreachable")), 120, restart=False)
         assert run.alive
         assert "Traceback" not in run.tail(100)
         assert run.terminate() == 0

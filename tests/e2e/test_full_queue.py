@@ -10,6 +10,7 @@ import pytest
 
 from syncd import control
 from syncd.errors import StateError
+from syncd.ops.status import TableStatus
 from syncd.state import Phase
 from tests.e2e.harness import Running, order, running
 from tests.services.database import Database
@@ -40,7 +41,7 @@ def fill(database: Database, table: str, megabytes: int, seed: int) -> None:
         database.many(f"REPLACE INTO {table} VALUES (%s, %s, %s)", rows)
 
 
-def row(run: Running, table: str, sink: str = "copy") -> control.TableStatus:
+def row(run: Running, table: str, sink: str = "copy") -> TableStatus:
     rows = control.status(run.service)[0].tables
     return next(r for r in rows if (r.record.table.name, r.record.sink) == (table, sink))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from syncd import control
+from syncd.ops import status
 
 JOB = """\
 job: {name}
@@ -101,5 +102,5 @@ def assert_said_why(folder: Path) -> None:
     text = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
     why = r"bad HALTED\n  halted [\d.]+ s ago: .*bad\.yaml:4:\d+ queue\.queues: .* made with 4; .*\[C140\]\n"
     assert re.search(why, text), text
-    (facts,) = (control.status_facts(job) for job in control.status(control.service(folder / "syncd.yaml"))[:1])
+    (facts,) = (status.facts(job) for job in control.status(control.service(folder / "syncd.yaml"))[:1])
     assert cast("dict[str, str]", facts["failed"])["reason"] in text

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from syncd import control
+from syncd.ops import status
 from tests.e2e.harness import Running, order, running
 from tests.e2e.proxy import proxied
 from tests.e2e.workload import TABLES, Workload
@@ -33,7 +34,7 @@ def state_of(run: Running) -> str:
 
 def named(run: Running, *words: str) -> bool:
     """Something that waits is told with one of these words."""
-    lines = control.wait_lines(control.status(run.service)[0])
+    lines = status.wait_lines(control.status(run.service)[0])
     return any(word in line for word in words for line in lines)
 
 
@@ -116,7 +117,7 @@ def test_a_frozen_reader(mariadb_database: Database, tmp_path: Path) -> None:
             os.kill(pid, signal.SIGSTOP)
 
         def told() -> bool:
-            lines = control.wait_lines(control.status(run.service)[0])
+            lines = status.wait_lines(control.status(run.service)[0])
             says = r" waits for [\d.]+ s: it is not heard \(by the daemon"
             return all(any(re.match(name + says, line) for line in lines) for name in frozen)
 

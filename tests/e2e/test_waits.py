@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from syncd import control
+from syncd.ops.status import facts as facts_of
+from syncd.ops.status import wait_lines
 from tests.e2e import harness
 from tests.e2e.harness import Running, order, running
 from tests.e2e.workload import TABLES, Workload
@@ -31,7 +33,7 @@ def status(run: Running) -> str:
 
 
 def lines(run: Running) -> list[str]:
-    return control.wait_lines(control.status(run.service)[0]) if run.queue is not None else []
+    return wait_lines(control.status(run.service)[0]) if run.queue is not None else []
 
 
 def hangs(run: Running) -> None:
@@ -59,7 +61,7 @@ def test_each_table_that_waits_for_its_sink(mariadb_database: Database, tmp_path
         for table in ("items", "words"):
             line = rf"deliver/copy: {mariadb_database.name}\.{table} waits for [\d.]+ s: write \d+ fails by order"
             assert re.search(line + r".*; attempt \d+ \(by the daemon, heard [\d.]+ s ago\)", text), text
-        facts = control.status_facts(control.status(run.service)[0])
+        facts = facts_of(control.status(run.service)[0])
         assert len(json.loads(control.as_json(facts))["waits"]) == 2
         hangs(run)
         order(tmp_path)

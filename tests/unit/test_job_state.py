@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from syncd import control
-from syncd.control import WorkerStatus
+from syncd.ops import status
+from syncd.ops.status import WorkerStatus
 from syncd.state import Wait
 
 HEARD = 3 * 0.5
@@ -37,7 +37,7 @@ LONG_AGO = 1000.0
 def test_the_word_for_a_job(
     monkeypatch: pytest.MonkeyPatch, age: float, gone: str, waited: float, begun: float, says: str
 ) -> None:
-    monkeypatch.setattr(control, "clock", lambda: NOW)
+    monkeypatch.setattr(status, "clock", lambda: NOW)
     names = ("run", "capture", "deliver/copy")
     workers = [WorkerStatus(f"job/j/{name}", "host:1", 0.1, name != gone) for name in names]
     state = SimpleNamespace(
@@ -51,4 +51,4 @@ def test_the_word_for_a_job(
         failure=lambda: None,
         waits=lambda: {"planner": Wait("why", NOW - round(waited * 1e6))} if waited else {},
     )
-    assert control._job_state(workers, cast("Any", state), age, HEARD) == says
+    assert status._job_state(workers, cast("Any", state), age, HEARD) == says

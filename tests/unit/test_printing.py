@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from syncd import cli, control, plugins, printing
+from syncd import cli, plugins, printing
 from syncd.engine.build import clock
 from syncd.engine.job import JobRunner
 from syncd.errors import FatalError
 from syncd.model import Finding, Head, Position, TableId
 from syncd.ops.reconcile import Different, Result
+from syncd.ops.status import JobStatus, TableStatus
 from syncd.progress import Progress
 from syncd.state import Failure, Halt, Phase, TableRecord, Wait
 from tests.unit.engine.world import engine_in
@@ -60,16 +61,16 @@ def test_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         assert "HALTED, paused" in lines[header + 1]
 
 
-def status() -> control.JobStatus:
+def status() -> JobStatus:
     now = clock()
     records = [
         TableRecord(table, "olap", Phase.HALTED, Head(Position("log:1"), 1), 1, now, reason=REASON) for table in TABLES
     ]
-    rows = tuple(control.TableStatus(record, 1, 1, 10, 0, paused=True, halt=None) for record in records)
+    rows = tuple(TableStatus(record, 1, 1, 10, 0, paused=True, halt=None) for record in records)
     halts = {str(table): Halt(REASON, Position("log:1"), now) for table in TABLES}
     waits = {"deliver/olap: shop.log[old]": Wait("[/w]", now)}
     failed = Failure("no [/f]", now)
-    return control.JobStatus("shop", "HALTED", "[/p]", 1.0, 1.0, (), rows, halts, failed, waits, 1, 2)
+    return JobStatus("shop", "HALTED", "[/p]", 1.0, 1.0, (), rows, halts, failed, waits, 1, 2)
 
 
 def test_findings_and_plugins(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from syncd.engine import deliver_process
+from syncd.engine.deliver_process import DeliverProcess
 from syncd.engine.lease import Keeper
 from syncd.engine.process import Link
 from syncd.model import ChangeBatch, TableId, Target
@@ -55,8 +55,8 @@ def delivering(world: World, sink: Slow) -> Iterator[threading.Event]:
     link = Link(far)
     lease = leased(world.queue, "job/model/deliver/arrival", ttl=0.3)
     with Keeper(world.make_queue, lease, HANG, lost.set) as keeper:
-        args = (link, world.parts, "arrival", lease, keeper, cast(Sink, sink), 0, 1)
-        thread = threading.Thread(target=deliver_process._run, args=args)
+        process = DeliverProcess(link, world.parts, "arrival", lease, keeper)
+        thread = threading.Thread(target=process.deliver, args=(cast(Sink, sink), 0, 1))
         thread.start()
         try:
             yield lost

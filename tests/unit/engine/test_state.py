@@ -17,6 +17,7 @@ from syncd.errors import StateError
 from syncd.model import Chunk, Column, Head, Position, TableId, TableSchema
 from syncd.spi import Lease
 from syncd.state import (
+    FORMAT,
     Done,
     Halt,
     Items,
@@ -182,14 +183,15 @@ def test_halts_waits_and_wishes(saved: Saved) -> None:
     assert saved.state.halts() == {}
 
 
-def test_a_newer_format_is_refused(saved: Saved) -> None:
+def test_another_format_is_refused(saved: Saved) -> None:
     assert saved.state.meta() is None
     saved.put(saved.state.meta_item(mode="snapshot+cdc", queues=4))
-    assert saved.state.meta() == {"format": 1, "mode": "snapshot+cdc", "queues": 4}
+    assert saved.state.meta() == {"format": FORMAT, "mode": "snapshot+cdc", "queues": 4}
     assert saved.state.mode() == "snapshot+cdc"
-    saved.put({"job/j/meta": b'{"format": 99}'})
-    with pytest.raises(StateError, match="format 99"):
-        saved.state.meta()
+    for other in (FORMAT + 97, FORMAT - 1):
+        saved.put({"job/j/meta": f'{{"format": {other}}}'.encode()})
+        with pytest.raises(StateError, match=f"format {other}, this syncd knows {FORMAT}"):
+            saved.state.meta()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_forgotten_job_leaves_nothing_and_takes_nothing_of_others(saved: Saved
         saved.put(state.meta_item())
     saved.put(saved.state.forget_items())
     assert (saved.state.tables(), saved.state.meta()) == ([], None)
-    assert (other.tables(), other.meta()) == ([record], {"format": 1})
+    assert (other.tables(), other.meta()) == ([record], {"format": FORMAT})
 
 
 def test_tables_whose_names_read_alike_stay_apart(saved: Saved) -> None:

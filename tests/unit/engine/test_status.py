@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
-from syncd import control
 from syncd.engine.job import DRAINS
 from syncd.model import Position
+from syncd.ops import status
 from syncd.spi import Queue
 from syncd.state import Halt, Wish
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
@@ -34,9 +34,9 @@ class Asked:
         return self._queue.get(key)
 
 
-def looked_at(world: World) -> tuple[control.JobStatus, Asked]:
+def looked_at(world: World) -> tuple[status.JobStatus, Asked]:
     asked = Asked(world.queue)
-    return control._status(world.parts.service, cast(Queue, asked), "model"), asked
+    return status.of(cast(Queue, asked), "model", world.parts.service.heartbeat), asked
 
 
 def test_lanes_and_wishes_are_read_once_for_all_tables(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_table_that_capture_has_left_is_halted_at_every_sink(tmp_path: Path) -
         ("arrival", "shop.words"): ("LIVE", ""),
         ("versioned", "shop.words"): ("LIVE", ""),
     }
-    facts = cast("list[dict[str, object]]", control.status_facts(job)["tables"])
+    facts = cast("list[dict[str, object]]", status.facts(job)["tables"])
     assert [fact["state"] for fact in facts].count("HALTED") == 2
 
 

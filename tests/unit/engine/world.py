@@ -26,7 +26,7 @@ import pytest
 import structlog
 
 from syncd.config import Job, Service, parse_job
-from syncd.engine import barrier, capture, deliver, deliver_process, job, load, snapshot, supervise
+from syncd.engine import barrier, capture, deliver, deliver_process, job, load, process, snapshot, supervise
 from syncd.engine.build import Parts
 from syncd.engine.process import Alive, Failed, Waiting
 from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
@@ -530,7 +530,7 @@ def engine_in(folder: Path) -> Iterator[World]:
             patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
         patch.setattr(job, "Worker", ModelWorker)
         patch.setattr(snapshot, "ThreadPoolExecutor", Inline)
-        for module in (job, capture):
+        for module in (job, process):
             patch.setattr(module, "Keeper", NoKeeper)
         for module, name in ((supervise, "DEATHS"), (supervise, "SILENT"), (load, "POISON")):
             patch.setattr(module, name, 1 << 30)

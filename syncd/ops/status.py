@@ -1,0 +1,210 @@
+"""How a job stands, by its saved state: true of a daemon that runs, and of one that has ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import cast
+
+from syncd.engine.build import clock
+from syncd.engine.job import DRAINS
+from syncd.spi import LeaseState, Queue
+from syncd.state import Failure, Halt, Phase, State, TableRecord, Wait, Wish, left_by_capture
+from syncd.tags import tag_of
+
+HEARTBEATS = 3
+"""A worker that has not been heard for this many heartbeats is not shown as running."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """`heard`: seconds since its lease was last renewed."""
+
+    name: str
+    owner: str
+    heard: float
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """`waiting`: messages in the table's lanes that are not applied yet; `paused`: somebody wants it to stand still.
+
+    `halt`: why capture has left the table, where the sink itself would go on.
+    """
+
+    record: TableRecord
+    chunks: int
+    chunks_done: int
+    rows: int
+    waiting: int
+    paused: bool
+    halt: Halt | None
+
+    @property
+    def state(self) -> Phase:
+        """HALTED also where capture has left the table: what is at the sink does not follow."""
+        return self.record.phase if self.halt is None else Phase.HALTED
+
+    @property
+    def since(self) -> int:
+        return self.record.since if self.halt is None else self.halt.at
+
+    @property
+    def reason(self) -> str:
+        return self.record.reason if self.halt is None else self.halt.reason
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then.
+
+    `halted`: tables that capture has left, with their reasons. `failed`: why the whole job is HALTED.
+    """
+
+    job: str
+    state: str
+    position: str
+    source_age: float | None
+    lag: float | None
+    workers: tuple[WorkerStatus, ...]
+    tables: tuple[TableStatus, ...]
+    halted: dict[str, Halt]
+    failed: Failure | None
+    waits: dict[str, Wait]
+    queue_bytes: int
+    queue_limit: int
+
+
+def of(queue: Queue, job: str, heartbeat: float) -> JobStatus:
+    """The job as its saved state tells, with a daemon of this heartbeat (seconds) or without one."""
+    state = State(queue, job)
+    heard = HEARTBEATS * heartbeat
+    workers = tuple(_worker(lease, heard) for lease in queue.leases(f"job/{job}/"))
+    record = state.source()
+    age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
+    lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
+    used, limit = queue.usage()
+    tables, wish, halts = state.tables(), state.wish(), state.halts()
+    word, waits = _job_state(workers, state, age, heard), state.waits()
+    if word == "WAITING" and not waits:
+        waits = {"run": Wait("it starts", int(str((state.meta() or {}).get("started", 0))))}
+    waiting = {sink: _waiting(queue, f"{job}/{sink}") for sink in {table.sink for table in tables}}
+    return JobStatus(
+        job,
+        word,
+        "" if record is None else record.position,
+        age,
+        lag,
+        workers,
+        tuple(_table(state, table, waiting[table.sink], wish, left_by_capture(table, halts)) for table in tables),
+        {str(table): halt for table, halt in halts.items()},
+        state.failure(),
+        waits,
+        used,
+        limit,
+    )
+
+
+def wait_lines(job: JobStatus) -> list[str]:
+    """What waits, since when, why; and how old that word is: the daemon saves every change of it at once."""
+    heard = next((worker for worker in job.workers if worker.name == f"job/{job.job}/run"), None)
+    known = f"by the daemon, heard {heard.heard:.1f} s ago" if heard else "by a daemon that has ended"
+    now = clock()
+    return [
+        f"{name} waits for {max(0.0, (now - wait.since) / 1e6):.1f} s: {wait.reason} ({known})"
+        for name, wait in sorted(job.waits.items())
+    ]
+
+
+def _worker(state: LeaseState, heard: float) -> WorkerStatus:
+    return WorkerStatus(state.lease.name, state.lease.owner, state.age, state.live and state.age <= heard)
+
+
+def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None, heard: float) -> str:
+    """HALTED: the run that failed has said why, and none has begun since.
+
+    RUNNING only when every worker that the job needs was heard, and nothing has waited, for three heartbeats.
+
+    WAITING: the workers say for what, or one is not heard, or the job has just begun. STALLED: nobody says anything.
+    """
+    running = {worker.name.split("/", 2)[2] for worker in workers if worker.running}
+    wish, meta = state.wish(), state.meta() or {}
+    needed = {f"deliver/{sink}" for sink in cast("dict[str, object]", meta.get("sinks", {}))}
+    captures = "cdc" in str(meta.get("mode", "")) and age is not None
+    begun = (clock() - int(str(meta.get("started", 0)))) / 1e6
+    if state.failure() is not None:
+        return "HALTED"
+    if wish.stopped:
+        return "STOPPED"
+    if "run" not in running:
+        return "DOWN"
+    waits = state.waits().values()
+    if any(wait.reason == DRAINS for wait in waits):
+        return "DRAINING"
+    if "" in wish.paused:
+        return "PAUSED"
+    if not needed <= running or (captures and "capture" not in running):
+        return "WAITING" if begun <= heard else "STALLED"
+    if any(clock() - wait.since > heard * 1e6 for wait in waits):
+        return "WAITING"
+    idle = max(heard, HEARTBEATS * float(str(meta.get("heartbeat", 0.0))))
+    if not captures or (age or 0.0) <= idle:
+        return "RUNNING"
+    return "WAITING" if begun <= idle else "STALLED"
+
+
+def _waiting(queue: Queue, group: str) -> Counter[str]:
+    """Tag -> messages that the group has not applied yet. A job has a lane for each queue of each table: read once."""
+    waiting: Counter[str] = Counter()
+    for lane, (start, end) in queue.lanes(group).items():
+        waiting[lane.tag] += end - start
+    return waiting
+
+
+def _table(state: State, record: TableRecord, waiting: Counter[str], wish: Wish, halt: Halt | None) -> TableStatus:
+    done = state.done(record.sink, record.table)
+    tag = tag_of(record.table.database, record.table.name)
+    chunks = len(state.chunks(record.sink, record.table))
+    rows = sum(d.rows for d in done.values())
+    paused = wish.pauses(record.sink, record.table)
+    return TableStatus(record, chunks, len(done), rows, waiting[tag], paused, halt)
+
+
+def when(micros: int) -> str:
+    """Microseconds since 1970 as a time for people."""
+    if not micros:
+        return "at an unknown time"
+    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(timespec="milliseconds")
+
+
+def ago(micros: int) -> str:
+    """How long ago that was."""
+    return f"{max(0.0, (clock() - micros) / 1e6):.1f} s ago" if micros else "at an unknown time"
+
+
+def facts(job: JobStatus) -> dict[str, object]:
+    """The answer as plain values."""
+    return {
+        **asdict(replace(job, tables=(), halted={}, waits={}, failed=None)),
+        "failed": None if job.failed is None else {"reason": job.failed.reason, "since": when(job.failed.since)},
+        "halted": {table: {"reason": halt.reason, "since": when(halt.at)} for table, halt in job.halted.items()},
+        "waits": {name: {"reason": wait.reason, "since": when(wait.since)} for name, wait in job.waits.items()},
+        "tables": [
+            {
+                "table": str(row.record.table),
+                "sink": row.record.sink,
+                "state": row.state,
+                "since": when(row.since),
+                "reason": row.reason,
+                "chunks": row.chunks,
+                "chunks_done": row.chunks_done,
+                "rows": row.rows,
+                "waiting": row.waiting,
+                "paused": row.paused,
+            }
+            for row in job.tables
+        ],
+    }
