@@ -1,9 +1,14 @@
-"""What `syncd run` shows on a terminal: rows, rate, lag and time left of each job."""
+"""What `syncd run` shows on a terminal: rows, rate, lag and time left of each job, under the lines of the log."""
 
 from __future__ import annotations
 
+import os
+import pty
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 
 import structlog
@@ -19,21 +24,64 @@ AGAIN = "the same signal once more ends it at once"
 log = structlog.get_logger()
 
 
+_LAST = "\x04"
+"""Ends what is read of the log: helpers of multiprocessing hold the stream for as long as this process lives."""
+
+
+@contextmanager
+def log_above(console: Console) -> Iterator[None]:
+    """What this process and its workers write to the error stream is printed by `console`, above its live table.
+
+    It comes through a terminal of our own, not a pipe: who writes to it goes on with text and colours.
+    """
+    near, far = pty.openpty()
+    before = os.dup(2)
+    os.dup2(far, 2)
+    thread = threading.Thread(target=_print_lines, args=(near, console), name="log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        with suppress(OSError):  # the thread has ended, since the terminal has gone
+            os.write(far, f"{_LAST}\n".encode())
+        thread.join()
+        os.close(far)
+
+
+def _print_lines(near: int, console: Console) -> None:
+    # When the terminal has gone (OSError), who writes is to be told so too, and not to wait for a reader.
+    with suppress(OSError), open(near, "rb") as lines:
+        for line in lines:
+            text = line.decode(errors="replace").rstrip("\r\n")
+            if not text.endswith(_LAST):
+                console.print(Text.from_ansi(text), soft_wrap=True)
+                continue
+            if text != _LAST:
+                console.print(Text.from_ansi(text.removesuffix(_LAST)), soft_wrap=True)
+            return
+
+
 class Progress:
     """A live table on a terminal; nothing elsewhere, where the log says it."""
 
     def __init__(self, console: Console, on: bool) -> None:
         self._live = Live(console=console, refresh_per_second=4, transient=False) if on else None
         self._last: dict[str, tuple[float, int, float]] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Progress:
         if self._live is not None:
+            if sys.stderr.isatty():
+                self._open.enter_context(log_above(self._live.console))
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._live is not None:
             self._live.stop()
+        self._open.close()
 
     def show(self, runners: Sequence[JobRunner]) -> None:
         if self._live is None:

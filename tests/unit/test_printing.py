@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
@@ -17,7 +20,7 @@ from syncd.errors import FatalError
 from syncd.model import Finding, Head, Position, TableId
 from syncd.ops.reconcile import Different, Result
 from syncd.ops.status import JobStatus, TableStatus
-from syncd.progress import Progress
+from syncd.progress import Progress, log_above
 from syncd.state import Failure, Halt, Phase, TableRecord, Wait
 from tests.unit.engine.world import engine_in
 
@@ -93,6 +96,35 @@ def test_the_progress(tmp_path: Path) -> None:
         with Progress(Console(file=shown, force_terminal=True, width=200), on=True) as progress:
             progress.show([failed])
     assert "HALTED: shop.a[/x]b and shop.log[old] [E150]" in shown.getvalue()
+
+
+def test_what_workers_log_is_printed_above_the_progress_and_keeps_its_colours() -> None:
+    shown, code = (
+        StringIO(),
+        "import sys; sys.stderr.write(f'worker: {sys.stderr.isatty()} \\33[31mred\\33[0m\\n\\npart')",
+    )
+    before = os.fstat(2)
+    console = Console(file=shown, force_terminal=True, width=200, color_system="standard", _environ={"TERM": "xterm"})
+    with log_above(console):
+        subprocess.run([sys.executable, "-c", code], check=True)
+        left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)  # it holds the stream
+    left.communicate(b"\n", timeout=60)
+    assert shown.getvalue() == "worker: True \x1b[31mred\x1b[0m\n\npart\n"
+    assert os.fstat(2) == before
+
+
+class Gone(StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_terminal_that_has_gone_holds_up_nobody_who_logs() -> None:
+    def write_until_told() -> None:
+        while True:
+            os.write(2, b"another\n" * 100)
+
+    with log_above(Console(file=Gone(), force_terminal=True)), pytest.raises(OSError, match="Input/output error"):
+        write_until_told()
 
 
 def test_the_word_at_a_signal_leaves_the_terminal_as_it_was() -> None:
