@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from syncd import codec, partition
 from syncd.engine.build import Parts
 from syncd.errors import FatalError
-from syncd.model import Hop, Kind, Lane, Op, Stored, TableId, TableSchema
+from syncd.model import ChangeBatch, Hop, Kind, Lane, Op, Stored, TableId, TableSchema
 from syncd.spi import Queue
 from syncd.state import State
 
@@ -42,45 +43,60 @@ def trace(parts: Parts, queue: Queue, table: TableId, key: str) -> Iterator[Chan
     if not schema.key:
         hint = "look for the row at both ends; `syncd reconcile` counts how often each is there"
         raise FatalError(f"{table} has no key by which a row could be traced", table=str(table), hint=hint, code="E193")
-    wanted = partition.key_text(schema, key)
-    key_values = wanted.to_pylist()[0]
+    wanted: pa.RecordBatch | None = partition.key_text(schema, key)
     if schema.identity != schema.key:
-        # The normalised form of a key under a collation is known to the source alone: every lane is read through.
-        lanes, found_hash = [Lane(parts.tag(table), number) for number in range(parts.queues)], None
-    else:
-        found_hash = int(partition.key_hash(schema, wanted)[0])
-        lanes = [Lane(parts.tag(table), int(partition.queues(np.array([found_hash], np.uint64), parts.queues)[0]))]
+        # Under a collation other texts are the same key. Only the source can say which, and has, in each row's twin.
+        lanes = [Lane(parts.tag(table), number) for number in range(parts.queues)]
+        same = (batch.rows for _, batch in _holding(parts, queue, lanes, schema, wanted, None))
+        wanted = next((rows.select(list(schema.identity)) for rows in same), None)
+    if wanted is None:
+        return
+    key_hash = partition.key_hash(schema, wanted)
+    lane = Lane(parts.tag(table), int(partition.queues(key_hash, parts.queues)[0]))
+    for item, change in _holding(parts, queue, [lane], schema, wanted, int(key_hash[0])):
+        yield _change(parts, queue, item, change, lane)
+
+
+def _holding(
+    parts: Parts, queue: Queue, lanes: list[Lane], schema: TableSchema, wanted: pa.RecordBatch, key_hash: int | None
+) -> Iterator[tuple[Stored, ChangeBatch]]:
+    """Each retained row with the values of `wanted`, alone in a batch; messages whose filter denies the hash are left
+    out unread."""
+    state = State(queue, parts.job.name)
     for lane in lanes:
         offset = 0
         while stored := queue.poll(parts.topic, lane, offset, POLL_BYTES):
             for item in stored:
-                if item.message.kind is Kind.ROWS and (found_hash is None or codec.may_hold(item.message, found_hash)):
-                    published = state.schema(table, item.message.schema_version).published
-                    yield from _changes(parts, queue, item, published, key_values, lane)
+                if item.message.kind is Kind.ROWS and (key_hash is None or codec.may_hold(item.message, key_hash)):
+                    published = state.schema(schema.table, item.message.schema_version).published
+                    batch = codec.decode(item.message, published)
+                    for row in np.flatnonzero(_equal(batch.rows, wanted)):
+                        yield item, batch.slice(int(row), 1)
             offset = stored[-1].offset + 1
 
 
-def _changes(
-    parts: Parts, queue: Queue, item: Stored, schema: TableSchema, key: dict[str, object], lane: Lane
-) -> Iterator[Change]:
-    batch = codec.decode(item.message, schema)
-    hits = np.ones(len(batch), bool)
-    for name, value in key.items():
-        scalar = pa.scalar(value, batch.rows.column(name).type)
-        hits &= np.asarray(pc.fill_null(pc.equal(batch.rows.column(name), scalar), fill_value=False), dtype=bool)
-    for row in np.flatnonzero(hits):
-        record = batch.rows.slice(int(row), 1).to_pylist()[0]
-        hops = tuple(
-            hop for hop in queue.hops(parts.topic, item.message.trace) if hop.lane == lane and hop.offset == item.offset
-        )
-        yield Change(
-            int(batch.seq[row]),
-            Op(int(batch.op[row])),
-            lane,
-            item.offset,
-            item.message.trace,
-            item.message.time,
-            item.message.captured,
-            record,
-            hops,
-        )
+def _equal(rows: pa.RecordBatch, wanted: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Which rows have the values of the one row `wanted`, in its columns."""
+    hits = np.ones(rows.num_rows, bool)
+    for name, value in wanted.to_pylist()[0].items():
+        column = rows.column(name)
+        same = pc.fill_null(pc.equal(column, pa.scalar(value, column.type)), fill_value=False)
+        hits &= np.asarray(same, dtype=bool)
+    return hits
+
+
+def _change(parts: Parts, queue: Queue, item: Stored, change: ChangeBatch, lane: Lane) -> Change:
+    hops = tuple(
+        hop for hop in queue.hops(parts.topic, item.message.trace) if hop.lane == lane and hop.offset == item.offset
+    )
+    return Change(
+        int(change.seq[0]),
+        Op(int(change.op[0])),
+        lane,
+        item.offset,
+        item.message.trace,
+        item.message.time,
+        item.message.captured,
+        change.rows.to_pylist()[0],
+        hops,
+    )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,11 +225,22 @@ def test_trace_follows_a_key_through_its_operators(shop: Database, tmp_path: Pat
             "INSERT INTO items VALUES (-5, 1, 'first', NULL, NULL)",
             "UPDATE items SET note = 'second' WHERE id = -5",
             "DELETE FROM items WHERE id = -5",
+            "INSERT INTO words VALUES ('Mango', -1), ('other', -2)",
+            "UPDATE words SET word = 'MANGO' WHERE n = -1",
+            "DELETE FROM words WHERE word = 'mángo'",
         )
         run.wait_applied()
-        done = syncd("trace", "chaos", f"{shop.name}.items", "-5", "--json", "--service", str(tmp_path / "syncd.yaml"))
-        assert done.returncode == 0, done.stderr
-        changes = [json.loads(line) for line in done.stdout.splitlines()]
+
+        def traced(table: str, key: str) -> list[dict[str, Any]]:
+            service = str(tmp_path / "syncd.yaml")
+            done = syncd("trace", "chaos", f"{shop.name}.{table}", key, "--json", "--service", service)
+            assert done.returncode == 0, done.stderr
+            return [json.loads(line) for line in done.stdout.splitlines()]
+
+        changes = traced("items", "-5")
         assert [change["op"] for change in changes] == ["INSERT", "UPDATE", "DELETE"]
         assert [change["row"]["note"] for change in changes] == ["first", "second", "second"]
         assert all(change["hops"][0]["outcome"] == "ok" for change in changes)
+        for spelling in ("Mango", "MANGO"):  # one key under its collation, however it was spelt meanwhile
+            found = [(change["op"], change["row"]["word"]) for change in traced("words", spelling)]
+            assert found == [("INSERT", "Mango"), ("DELETE", "Mango"), ("INSERT", "MANGO"), ("DELETE", "MANGO")]
