@@ -76,7 +76,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """`findings`: what of the source stands in the way, or may; none of them is "ok" but the load's time."""
+    """`findings`: of the source as a whole: how it is read, and what of it stands in the way, or may."""
 
     findings: tuple[Finding, ...]
     tables: list[TablePlan]
@@ -93,8 +93,7 @@ def _plan(parts: Parts) -> JobPlan:
     source.open()
     try:
         found = tables(parts, source)
-        findings = [finding for finding in source.check() if finding.level != "ok"]
-        findings += _of_tables(parts, found)
+        findings = [*source.check(), *_of_tables(parts, found)]
         kept = source.log_kept()
     finally:
         source.close()
