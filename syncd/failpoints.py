@@ -33,6 +33,7 @@ ALL = (
     "capture.share_given_up",
     "deliver.intended",
     "deliver.merged",
+    "deliver.refused",
     "deliver.written",
     "deliver.committed",
     "barrier.reached",

@@ -157,6 +157,7 @@ class Deliverer:
         except FencedError:
             raise
         except BatchError as error:
+            failpoint("deliver.refused")
             self._halt(unit, record, str(refused(unit.pending[0].batch, unit.pending[0].target.schema.key, error)))
         except SyncdError as error:
             self._halt(unit, record, str(error))

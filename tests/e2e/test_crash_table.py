@@ -11,7 +11,8 @@ import pytest
 
 from syncd import control, failpoints
 from syncd.engine import capture, snapshot
-from tests.e2e.harness import Running, running
+from syncd.state import Phase
+from tests.e2e.harness import Running, order, running
 from tests.e2e.test_append import CHANGES, LOADS, assert_copied
 from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
@@ -43,9 +44,10 @@ GROUPS = {
     },
 }
 
-# Reached only by a transaction of more than 16 MB, a chunk of more than one write, a table that halts, a full queue,
-# another server or a table without a key: each has a test of its own.
+# Reached only by a transaction of more than 16 MB, a chunk of more than one write, a refused row, a table that halts, a
+# full queue, another server or a table without a key: each has a test of its own.
 ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", "capture.epoch_raised"}
+ELSEWHERE |= {"deliver.refused"}
 ELSEWHERE |= {*LOADS, *CHANGES}
 
 LARGE = 1 << 18
@@ -125,6 +127,36 @@ def test_a_chunk_that_was_written_in_part(mariadb_database: Database, tmp_path: 
         assert_copied(run, mariadb_database, (*TABLES, "many"))
     finally:
         run.close()
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+def test_a_write_that_was_refused_in_part(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
+    """The next deliver makes the write again, and the table halts by name; mended, nothing is missing or twice."""
+    Workload(mariadb_database, seed=15).create(rows=300)
+    items = f"{mariadb_database.name}.items"
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, sink) as run:
+        run.wait_live(len(TABLES))
+        order(tmp_path, refuse={"note": ["poison"]})
+        run.die_at({"deliver.refused": 1})
+        mariadb_database.execute(
+            "UPDATE items SET n = -n, note = IF(id % 5 = 0, 'poison', note)",
+            "DELETE FROM items WHERE id % 7 = 0",
+            "UPDATE words SET n = n + 1",
+        )
+        run.wait_for(lambda: not run.deaths_to_come())
+        run.wait_for(lambda: run.phases()[items] is Phase.HALTED)
+        assert [event["worker"] for event in run.events("worker_died")] == ["deliver/copy"]
+        (halted,) = run.events("table_halted")
+        assert "refused by order" in halted["error"]
+        order(tmp_path)
+        control.resume(run.service, "chaos", table=items)
+        mariadb_database.execute("UPDATE IGNORE items SET id = id + 1 WHERE id % 5 = 0")
+        run.wait_live(len(TABLES))
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
+        assert_copied(run, mariadb_database, TABLES)
 
 
 @pytest.mark.mariadb

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,13 @@ from tests.services.database import Database
 pytestmark = pytest.mark.mariadb
 
 
+def command(run: Running, *arguments: str) -> list[str]:
+    service = str(run.folder / "syncd.yaml")
+    return [sys.executable, "-m", "syncd", "reconcile", "chaos", "--full", *arguments, "--service", service]
+
+
 def reconcile(run: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "syncd", "reconcile", "chaos", "--full", *arguments]
-    line += ["--service", str(run.folder / "syncd.yaml")]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command(run, *arguments), capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database, tmp_path: Path) -> None:
@@ -61,6 +66,36 @@ def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database,
         gone = {result.table.name: result for result in control.reconcile(run.service, run.job)}
         assert "pairs: dropped, renamed or altered meanwhile" in gone["pairs"].unsettled
         assert gone["items"].right
+
+
+@pytest.mark.chdb
+def test_one_that_is_killed_leaves_nothing(mariadb_database: Database, tmp_path: Path) -> None:
+    """Killed early, in the middle and late, beside changes: the daemon goes on, and the next one finds all right."""
+    workload = Workload(mariadb_database, seed=3)
+    workload.create(rows=3000)
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, "clickhouse", chunk_bytes=10_000) as run:
+        run.wait_live(3, 60)
+        before, began = run.workers(), time.monotonic()
+        assert reconcile(run).returncode == 0
+        took = time.monotonic() - began
+        workload.start()
+        ended = []
+        try:
+            for part in (0.4, 0.6, 0.8, 0.95):
+                with subprocess.Popen(command(run), stdout=subprocess.DEVNULL) as process:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(part * took)
+                    process.kill()
+                ended.append(process.returncode)
+        finally:
+            workload.stop()
+        assert -signal.SIGKILL in ended
+        run.wait_applied(60)
+        done = reconcile(run)
+        assert done.returncode == 0, done.stdout + done.stderr
+        after = run.workers()
+        assert {name: after[name] for name in ("run", "capture", "deliver/copy")}.items() <= before.items()
+        assert run.terminate() == 0
 
 
 def test_a_row_that_never_stands_still_is_not_called_different(mariadb_database: Database, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ POINTS: dict[str, tuple[str, ...]] = {
         "queue.published",
     ),
     "deliver": (
-        *("deliver.intended", "deliver.merged", "deliver.written", "deliver.committed"),
+        *("deliver.intended", "deliver.merged", "deliver.written", "deliver.refused", "deliver.committed"),
         *("queue.commit", "queue.committed"),
     ),
     "barrier": ("barrier.reached", "barrier.acted", "barrier.passed", "sink.apply", "sink.applied"),
