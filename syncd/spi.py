@@ -312,17 +312,22 @@ class Queue(Protocol):
     def release(self, lease: Lease) -> None:
         """Free at once for the next owner. Not an error when it has passed on already."""
 
-    def leases(self, prefix: str) -> Sequence[LeaseState]: ...
+    def leases(self, prefix: str) -> Sequence[LeaseState]:
+        """The leases whose names begin with `prefix`, also those that have run out; none that was released."""
 
     def publish(
         self, lease: Lease, topic: str, messages: Sequence[Message], state: Mapping[str, bytes | None]
     ) -> Sequence[int]:
-        """All messages and the state, or nothing; durable on return. The offset of each message."""
+        """All messages and the state, or nothing; durable on return. The offset of each message.
+
+        QueueFull: nothing was stored; call again when the sinks have gone on. Only `publish` answers it.
+        """
 
     def subscribe(self, group: str, topic: str, tags: Collection[str] | None) -> None:
         """Register a group, or change its tags (None: all): from now on retention keeps what it has not finished."""
 
-    def unsubscribe(self, group: str) -> None: ...
+    def unsubscribe(self, group: str) -> None:
+        """Forget a group with its offsets: retention keeps nothing for it any more."""
 
     def lanes(self, group: str) -> Mapping[Lane, tuple[int, int]]:
         """Each lane of the group's topic and tags: (the offset to read from, the end: one past its last message)."""
@@ -343,14 +348,17 @@ class Queue(Protocol):
     ) -> None:
         """Offsets (of the next message to read), state and hops in one step; durable on return."""
 
-    def hops(self, topic: str, trace: int) -> Sequence[Hop]: ...
+    def hops(self, topic: str, trace: int) -> Sequence[Hop]:
+        """The retained hops of the messages of one trace, oldest first."""
 
     def put(self, lease: Lease, state: Mapping[str, bytes | None]) -> None:
         """Durable on return."""
 
-    def get(self, key: str) -> bytes | None: ...
+    def get(self, key: str) -> bytes | None:
+        """What the last step stored under `key`; None: nothing, or it was deleted."""
 
-    def scan(self, prefix: str) -> Mapping[str, bytes]: ...
+    def scan(self, prefix: str) -> Mapping[str, bytes]:
+        """All of the state whose keys begin with `prefix`, as of one moment."""
 
     def trim(self) -> int:
         """Retention: bytes given back to the disk. Never touches what a registered group has not finished."""

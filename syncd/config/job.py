@@ -31,8 +31,6 @@ from syncd.config.spec import (
     Batch,
     JobSpec,
     Policy,
-    Reconcile,
-    Retry,
     SinkBlock,
     Snapshot,
     Start,
@@ -99,14 +97,6 @@ class Job:
     @property
     def throttle(self) -> Throttle:
         return self.spec.throttle
-
-    @property
-    def retry(self) -> Retry | None:
-        return self.spec.retry
-
-    @property
-    def reconcile(self) -> Reconcile | None:
-        return self.spec.reconcile
 
     @property
     def text(self) -> str:

@@ -207,7 +207,7 @@ class Reconcile(Section):
 
     cron: str | None = None
     """When: five fields, minute hour day month weekday."""
-    repair: Annotated[Literal["off", "dry-run", "apply"], word("off", "dry-run", "apply")] = "dry-run"
+    repair: Annotated[Literal["off", "dry-run", "apply"], word("off", "dry-run", "apply")] = "off"
     """What to do with differences: report them, report what a repair would do, or repair."""
 
     @field_validator("cron")

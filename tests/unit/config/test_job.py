@@ -25,8 +25,8 @@ def test_a_full_job_validates(full: Job) -> None:
     assert (full.sinks["olap"].tags, full.sinks["core"].tags) == ("*", "orders || users")
     assert full.policy.zero_date == "null"
     assert full.throttle.model_dump(exclude_none=True) == {"source_threads_running": 30, "rows_per_s": 50000}
-    assert full.retry is not None
-    assert full.retry.then == "park"
+    assert full.spec.retry is not None
+    assert full.spec.retry.then == "park"
 
 
 def test_defaults(load: Load) -> None:
@@ -39,7 +39,7 @@ def test_defaults(load: Load) -> None:
         "zero_date": "fail",
         "cascades": "fail",
     }
-    assert job.retry is None
+    assert job.spec.retry is None
     assert not_yet(job) == []
     assert job.findings == ()
 
