@@ -51,7 +51,8 @@ class Service(Section):
     workers: int = Field(default=2, ge=1, le=256)
     """Delivery workers of one sink."""
     heartbeat: Seconds = 1.0
-    """How often progress is recorded on an idle source."""
+    """How often a worker shows that it lives; `syncd status` names one that is not heard for three of these, and a step
+    that takes as long."""
     lease: Seconds = 10.0
     """After this long without a sign of life another process may take over."""
     drain: Seconds = 30.0
