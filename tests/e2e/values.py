@@ -18,6 +18,8 @@ from pymysql.cursors import SSCursor
 
 from tests.services.database import Database
 
+PARTS = 50
+"""Active parts of a table after any load: the engine begins to hold inserts up at a thousand."""
 Row = tuple[str | None, ...]
 Select = Callable[[str, list[str]], pa.Table]
 """Called with a table's name and its columns in order."""
@@ -127,6 +129,8 @@ def clickhouse(folder: Path, database: str) -> Iterator[Select]:
         there = f"SELECT name FROM system.columns WHERE database = '{database}' AND table = '{table}' ORDER BY position"
         names = bytes(client.raw_query(there, fmt="TabSeparatedRaw")).decode().split()
         assert [name for name in names if not name.startswith("_")] == columns
+        parts = f"SELECT count() FROM system.parts WHERE active AND database = '{database}' AND table = '{table}'"
+        assert int(client.raw_query(parts, fmt="TabSeparatedRaw")) < PARTS
         rows = f"SELECT {', '.join(columns)} FROM {database}.{table} FINAL WHERE _deleted = 0"
         binary = (
             "SETTINGS output_format_arrow_string_as_string = 0, output_format_arrow_low_cardinality_as_dictionary = 0"
