@@ -9,7 +9,7 @@ import pytest
 from syncd.config import load_job
 from syncd.engine.build import Parts
 from tests.e2e.harness import Running
-from tests.e2e.test_crash_table import assert_copied
+from tests.e2e.test_append import assert_copied
 from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
 
