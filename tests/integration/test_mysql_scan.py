@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -296,6 +297,26 @@ def test_throttle_by_rows(mariadb_database: Database, tmp_path: Path) -> None:
         assert whole(source, schema_of(source, mariadb_database)).num_rows == 3_000
     assert [event for event, _ in said] == ["throttled"]
     assert said[0][1]["why"] == "rows_per_s"
+
+
+def test_throttle_by_running_threads(database: Database, tmp_path: Path) -> None:
+    """Six threads wait for a lock, which counts as running, until it is said that they are too many."""
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2)")
+    said: list[tuple[str, object]] = []
+    with database.connect() as holder, holder.cursor() as cursor, ThreadPoolExecutor(6) as pool:
+        cursor.execute("SELECT GET_LOCK('busy', 0)")
+        busy = [pool.submit(database.query, "SELECT GET_LOCK('busy', 60), RELEASE_LOCK('busy')") for _ in range(6)]
+
+        def release(event: str, **fields: object) -> None:
+            said.append((event, fields["why"]))
+            cursor.execute("DO RELEASE_LOCK('busy')")
+
+        while int(database.query("SHOW GLOBAL STATUS LIKE 'Threads_running'")[0][1]) < 7:
+            assert not any(one.done() for one in busy)
+        with opened(database, tmp_path, throttle={"source_threads_running": 5.0}, log=release) as source:
+            assert whole(source, schema_of(source, database)).num_rows == 2
+        assert [one.result() for one in busy] == [[(1, 1)]] * 6
+    assert said == [("throttled", "source_threads_running"), ("throttle_over", "source_threads_running")]
 
 
 def test_connect_settings(database: Database, tmp_path: Path) -> None:
