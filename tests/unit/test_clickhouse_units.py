@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from syncd.errors import FatalError, SyncdError, TransientError
+from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 from syncd.model import Column, Lane, TableId
+from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.ddl import floor, names_in
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.errors import mapped
@@ -156,3 +158,12 @@ def test_the_token_of_an_append() -> None:
     assert token(rows, first) != token(other, first)
     chunk = Ticket("job/sink/chunk", 1, 1)
     assert token(rows, chunk) != token(rows, replace(chunk, number=2))
+
+
+@pytest.mark.parametrize(("url", "extra"), [("http://127.0.0.1:1/a", "clickhouse"), ("chdb:///a", "chdb")])
+def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, url: str, extra: str) -> None:
+    """What is needed, and no more: the engine is large, and a server needs none of it."""
+    monkeypatch.setitem(sys.modules, "clickhouse_connect", None)
+    with pytest.raises(PluginError) as caught:
+        Client(ClickHouseOptions(url=url)).open()
+    assert caught.value.hint == f"pip install '.[{extra}]' in the checkout of syncd"

@@ -17,9 +17,7 @@ from syncd.sinks.clickhouse.syntax import quoted
 # does not take is an error, never a zero.
 ALWAYS = {"async_insert": 0, "input_format_null_as_default": 0, "insert_deduplicate": 1}
 _BINARY = "output_format_arrow_string_as_string = 0, output_format_arrow_low_cardinality_as_dictionary = 0"
-
-
-_INSTALL = "pip install '.[chdb]' in the checkout of syncd"
+_INSTALL = "pip install '.[{}]' in the checkout of syncd"
 
 
 class Client:
@@ -34,7 +32,8 @@ class Client:
         try:
             import clickhouse_connect
         except ImportError as error:
-            raise PluginError("the ClickHouse driver is not installed", hint=_INSTALL) from error
+            extra = "chdb" if self._options.embedded else "clickhouse"
+            raise PluginError("the ClickHouse driver is not installed", hint=_INSTALL.format(extra)) from error
         settings = {**ALWAYS, **self._options.settings}
         with mapping(f"connecting to {self._options.url}"):
             if self._options.embedded:
@@ -46,7 +45,7 @@ class Client:
         try:
             return clickhouse_connect.get_client(interface="chdb", path=self._options.path, settings=settings)
         except ImportError as error:
-            raise PluginError("the embedded engine is not installed", hint=_INSTALL) from error
+            raise PluginError("the embedded engine is not installed", hint=_INSTALL.format("chdb")) from error
         except Exception as error:
             if "already initialized with path" in str(error):
                 raise FatalError(str(error), hint="one process has one engine folder: run the jobs apart") from error
