@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -20,14 +21,11 @@ from syncd.testing.contracts.sink import Factory, SinkContract, made
 from syncd.testing.contracts.sink_kit import (
     INSERT,
     ITEMS,
-    KEYLESS,
     OWNER,
     UPDATE,
-    Change,
     Writer,
     batch,
     live,
-    rows,
     target,
 )
 
@@ -64,21 +62,15 @@ class TestClickHouseOverHttp(SinkContract):
         assert isinstance(sink, ClickHouseSink)
         sink._client.command(f"ALTER TABLE {of.database}.{of.name} MODIFY COLUMN qty Nullable(Int8)", doing="changing")
 
+    @pytest.fixture(autouse=True)
+    def _front(self, front: Front) -> None:
+        self._its_front = front
+
+    def cut(self, sink: Sink, when: Literal["before", "after"]) -> None:
+        self._its_front.faults(Faults(times=1, cut=when))
+
     def test_any_process_may_write(self, sink: Sink) -> None:
         assert sink.traits().scope == "any process"
-
-    @pytest.mark.parametrize("cut", ["before", "after"])
-    def test_a_connection_that_is_cut(self, sink: Sink, front: Front, items: Target, cut: str) -> None:
-        """Nobody knows whether the insert was done: the same call again settles it."""
-        log = self.prepared(sink, target(KEYLESS, append=True, deletes="ignore"))
-        for of in (items, log):
-            changes: list[Change] = [(INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 2))]
-            ticket = Writer(sink, of).ticket(changes)
-            front.faults(Faults(times=1, cut="before" if cut == "before" else "after"))
-            with pytest.raises(TransientError):
-                sink.write(of, batch(of.schema, changes), ticket)
-            sink.write(of, batch(of.schema, changes), ticket)
-            assert sorted(rows(sink, of)) == [(1, "a", 1), (2, "b", 2)]
 
     @pytest.mark.parametrize("code", [252, 241, 159, 202])
     def test_a_busy_server_is_tried_again_later(self, sink: Sink, front: Front, items: Target, code: int) -> None:

@@ -1,4 +1,4 @@
-"""The conformance suite of sinks. A plugin's test is a subclass with one fixture, and two hooks where they can be had:
+"""The conformance suite of sinks. A plugin's test is a subclass with one fixture, and hooks where they can be had:
 
     class TestMySink(SinkContract):
         @pytest.fixture
@@ -8,6 +8,7 @@
 
         def refused(self, sink): ...            # a batch of the table `items`, and the rows of it that are refused
         def change_by_hand(self, sink, of): ... # give the column `qty` another type, behind the sink's back
+        def cut(self, sink, when): ...          # break the next write alone, before or after the target has done it
 
 Every test holds for sinks with and without row versions, told apart by `traits()`.
 """
@@ -15,11 +16,13 @@ Every test holds for sinks with and without row versions, told apart by `traits(
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
+from syncd.errors import TransientError
 from syncd.model import ChangeBatch, Target
-from syncd.spi import Sink
+from syncd.spi import Sink, Ticket
 from syncd.testing.contracts.sink_delivery import Delivery
 from syncd.testing.contracts.sink_kit import Factory, made, target
 from syncd.testing.contracts.sink_schema import Schema
@@ -52,6 +55,18 @@ class SinkContract(Delivery, Schema, Values):
 
     def change_by_hand(self, sink: Sink, of: Target) -> None:
         pytest.skip("this sink's test changes no table by hand")
+
+    def cut(self, sink: Sink, when: Literal["before", "after"]) -> None:
+        """Without a connection that could be broken, the call's answer is lost."""
+        whole = sink.write
+
+        def write(target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+            sink.write = whole  # type: ignore[method-assign]
+            if when == "after":
+                whole(target, batch, ticket)
+            raise TransientError("cut by the test")
+
+        sink.write = write  # type: ignore[method-assign]
 
 
 __all__ = ["Factory", "SinkContract", "made"]
