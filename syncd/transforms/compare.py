@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from syncd.transforms import numbers, text
-from syncd.transforms.operand import Operand, Rows, refused
+from syncd.transforms.operand import KERNELS, Operand, Rows, refused
 
 _NUMBERS: Final = {"int", "decimal", "float", "truth"}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?)?")
@@ -89,14 +89,7 @@ def _dates(sign: str, left: Operand, right: Operand) -> Operand:
     column = left if left.kind == "date" and left.type is not None else right
     zoned = _is_zoned(column)
     sides = [_moments(side, zoned=zoned) for side in (left, right)]
-    kernel = {
-        "=": pc.equal,
-        "<>": pc.not_equal,
-        "<": pc.less,
-        "<=": pc.less_equal,
-        ">": pc.greater,
-        ">=": pc.greater_equal,
-    }[sign]
+    kernel = KERNELS[sign]
     return Operand.of_truth(lambda rows: kernel(sides[0](rows), sides[1](rows)))
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from syncd.transforms.operand import Operand, Rows, Run, refused
+from syncd.transforms.operand import KERNELS, Operand, Rows, Run, refused
 
 _WHOLE = re.compile(r"[0-9]+")
 _INT64: Final = range(-(1 << 63), 1 << 63)
@@ -108,14 +108,7 @@ def _result(kernel: Callable[[Any, Any], Any], a: Operand, b: Operand) -> pa.Dat
 
 def compared(sign: str, left: Operand, right: Operand) -> Operand:
     """Two numbers."""
-    kernel = {
-        "=": pc.equal,
-        "<>": pc.not_equal,
-        "<": pc.less,
-        "<=": pc.less_equal,
-        ">": pc.greater,
-        ">=": pc.greater_equal,
-    }[sign]
+    kernel = KERNELS[sign]
     a, b = as_number(left), as_number(right)
     if "float" in (a.kind, b.kind):
         return Operand.of_truth(_both(kernel, _double(a), _double(b)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from syncd.errors import ConfigError
@@ -15,6 +16,15 @@ from syncd.transforms.collation import Rule, rule_of
 
 Rows = Any  # a pyarrow.RecordBatch
 Run = Callable[[Rows], Any]
+KERNELS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "=": pc.equal,
+    "<>": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+"""What each sign of a comparison asks of two arrays, or of an array and a constant."""
 Kind = Literal["int", "decimal", "float", "text", "date", "truth", "null", "other"]
 
 

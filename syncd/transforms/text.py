@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,19 +18,11 @@ import pyarrow.compute as pc
 
 from syncd.errors import Unsupported
 from syncd.transforms.collation import Rule, rule_named
-from syncd.transforms.operand import Operand, Rows, refused
+from syncd.transforms.operand import KERNELS, Operand, Rows, refused
 
 _ASCII = re.compile(r"[ -~]*")
 _ALL_ASCII: Final = r"^[ -~]*$"
 _EXACTLY: Final = "COLLATE utf8mb4_0900_bin"
-_KERNELS: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "=": pc.equal,
-    "<>": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
 
 
 def collated(operand: Operand, collation: str) -> Operand:
@@ -60,7 +52,7 @@ def compared(sign: str, left: Operand, right: Operand) -> Operand:
 def _exact(sign: str, left: Operand, right: Operand, rule: Rule) -> Operand:
     if rule.pad and sign not in {"=", "<>"}:
         raise _inexact(left, "its collation pads with spaces when it orders")
-    kernel = _KERNELS[sign]
+    kernel = KERNELS[sign]
 
     def run(rows: Rows) -> Any:
         a, b = left.run(rows), right.run(rows)
