@@ -31,21 +31,25 @@ tables:
   {database}.orders: {{}}
 sinks:
   olap:
-    clickhouse: {{url: "chdb://{folder}/ch"}}
+    clickhouse: {{{clickhouse}}}
 """
 
 TICK = 0.02
 
 
 class Daemon:
-    """One job of one table in a process tree of its own, in `folder`."""
+    """One job of one table in a process tree of its own, in `folder`.
 
-    def __init__(self, folder: Path, port: int, mode: str) -> None:
+    `clickhouse`: settings of the sink; by default the embedded engine, in `folder`.
+    """
+
+    def __init__(self, folder: Path, port: int, mode: str, clickhouse: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "daemon.log"
         job, service = folder / "job.yaml", folder / "syncd.yaml"
-        job.write_text(JOB.format(mode=mode, port=port, folder=folder, database=DATABASE))
+        clickhouse = clickhouse or f'url: "chdb://{folder}/ch"'
+        job.write_text(JOB.format(mode=mode, port=port, clickhouse=clickhouse, database=DATABASE))
         service.write_text("data: data\n")
         self._command = [sys.executable, "-m", "syncd", "run", str(job), "--service", str(service)]
         self.service = control.service(service)

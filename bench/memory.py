@@ -3,16 +3,13 @@
     bench/run memory [--quick] [--json]
 
 peak_mb is the kernel's own high-water mark (VmHWM) of a process, read thirty times a second until it ends; program
-files that are mapped count too. `deliver` hosts ClickHouse (chDB); beside it stands the mark of a process that does
-nothing but write as many rows through the same sink. What is left of `deliver` without the engine is less than that
-mark differs from run to run, and is not told. "Flat": ten times the rows, at most a quarter more memory, or 32 MB where
-that is little, or 128 MB with the engine.
+files that are mapped count too. The job writes to ClickHouse over HTTP, so that the engine stands apart (its mark is
+told, not judged), then once more into the embedded engine, which lives in the deliver process. "Flat": ten times the
+rows, at most a quarter more memory, or 32 MB where that is little, or 128 MB with the engine.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +21,7 @@ from pathlib import Path
 from bench.daemon import Daemon
 from bench.measure import Figure, emit, parser
 from bench.source import SourceServer, source
+from syncd.testing.clickhouse_http import PASSWORD, Front
 
 SIZES, QUICK_SIZES = (1_000_000, 10_000_000), (300_000, 1_000_000)
 CHANGED, QUICK_CHANGED = (200_000, 1_000_000), (50_000, 100_000)
@@ -31,7 +29,10 @@ CHANGED, QUICK_CHANGED = (200_000, 1_000_000), (50_000, 100_000)
 FLAT, SLACK_MB = 1.25, 32.0
 ENGINE_SLACK_MB = 128.0
 """What the engine's own mark differs from run to run, by when it merges."""
-ENGINE = "the engine alone"
+ENGINE, WITH_ENGINE = "the engine alone", "deliver with the embedded engine"
+
+Peak = dict[str, float]
+"""Kind of process -> MB."""
 
 
 class Peaks(threading.Thread):
@@ -70,9 +71,9 @@ def high_water(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
-def loaded(folder: Path, server: SourceServer, transaction: int) -> tuple[dict[str, float], dict[str, float]]:
+def loaded(folder: Path, server: SourceServer, transaction: int, clickhouse: str = "") -> tuple[Peak, Peak]:
     """Peaks of a load until LIVE, then of one transaction that changes `transaction` rows."""
-    daemon = Daemon(folder, server.port, "snapshot+cdc")
+    daemon = Daemon(folder, server.port, "snapshot+cdc", clickhouse)
     daemon.start()
     peaks = Peaks(daemon)
     try:
@@ -91,29 +92,14 @@ def loaded(folder: Path, server: SourceServer, transaction: int) -> tuple[dict[s
     return load, {kind: peaks.found[kind] for kind in ("capture", "deliver")}
 
 
-def engine_alone(rows: int) -> float:
-    """The mark of a process that only writes `rows` rows through the sink, in the batches of a load."""
-    command = [sys.executable, "-m", "bench.memory", "--engine-alone", str(rows)]
-    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
-
-
-def write_alone(rows: int) -> float:
-    from bench.clickhouse_insert import SCHEMA, orders
-    from syncd.engine.snapshot import WRITE_ROWS
-    from syncd.model import Target
-    from syncd.sinks.clickhouse import ClickHouseSink
-    from syncd.sinks.clickhouse.options import ClickHouseOptions
-    from syncd.spi import Context, Ticket
-
-    with tempfile.TemporaryDirectory(prefix="syncd-bench-") as name:
-        sink = ClickHouseSink(ClickHouseOptions(url=f"chdb://{name}/ch"), Context("bench", Path(name)))
-        sink.open()
-        target = Target(SCHEMA, "bench", "orders")
-        sink.prepare(target)
-        for number, first in enumerate(range(0, rows, WRITE_ROWS)):
-            sink.write(target, orders(first, min(WRITE_ROWS, rows - first)), Ticket("bench", 1, number))
-        sink.close()
-        return high_water(os.getpid())
+def marks(folder: Path, server: SourceServer, transaction: int) -> tuple[Peak, Peak]:
+    """The peaks of `loaded` over HTTP; those of the engine, and of the process that hosts it where it is embedded."""
+    with Front(folder / "front") as front:
+        load, change = loaded(folder / "http", server, transaction, f'url: "{front.url}", password: {PASSWORD}')
+        load[ENGINE] = high_water(front.pid)
+    embedded_load, embedded_change = loaded(folder / "embedded", server, transaction)
+    load[WITH_ENGINE], change[WITH_ENGINE] = embedded_load["deliver"], embedded_change["deliver"]
+    return load, change
 
 
 def flat(what: str, small: Mapping[str, float], large: Mapping[str, float], notes: Sequence[str]) -> list[Figure]:
@@ -121,7 +107,7 @@ def flat(what: str, small: Mapping[str, float], large: Mapping[str, float], note
     made = []
     for kind in sorted(large.keys() & small.keys()):
         before, after = small[kind], large[kind]
-        slack = ENGINE_SLACK_MB if kind == "deliver" else SLACK_MB
+        slack = ENGINE_SLACK_MB if kind == WITH_ENGINE else SLACK_MB
         holds = after <= before * FLAT or after - before <= slack
         judged = kind != ENGINE
         made.append(
@@ -140,21 +126,16 @@ def flat(what: str, small: Mapping[str, float], large: Mapping[str, float], note
 
 
 def main(argv: Sequence[str]) -> int:
-    if argv and argv[0] == "--engine-alone":
-        print(write_alone(int(argv[1])))
-        return 0
     arguments = parser(__doc__).parse_args(argv)
     sizes, changed = (QUICK_SIZES, QUICK_CHANGED) if arguments.quick else (SIZES, CHANGED)
-    loads: list[dict[str, float]] = []
-    changes: list[dict[str, float]] = []
+    found: list[tuple[Peak, Peak]] = []
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as name:
         folder = Path(name)
         with source(folder) as server:
             for rows, transaction in zip(sizes, changed, strict=True):
                 server.orders.create(rows)
-                load, change = loaded(folder / str(rows), server, transaction)
-                loads.append({**load, ENGINE: engine_alone(rows)})
-                changes.append(change)
+                found.append(marks(folder / str(rows), server, transaction))
+    loads, changes = zip(*found, strict=True)
     made = flat("load", loads[0], loads[1], [f"{rows:,} rows" for rows in sizes])
     made += flat("one transaction", changes[0], changes[1], [f"{rows:,} rows" for rows in changed])
     for figure in made:

@@ -288,6 +288,11 @@ class Front:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/default"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns when it answers; after `kill` or `stop` again on the same port."""
         command = [sys.executable, "-m", "syncd.testing.clickhouse_http", str(self._folder), "--port", str(self._port)]
