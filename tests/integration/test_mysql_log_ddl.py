@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -264,6 +265,19 @@ def test_savepoints_and_tables_without_transactions(database: Database, start: P
     events = read(database, begin, known)
     assert [row["id"] for _, row in rows(events, table(database, "my"))] == [1, 2]
     assert [row["id"] for _, row in rows(events, table(database, "a"))] == [3, 4]
+
+
+@pytest.mark.parametrize("statement", ["TRUNCATE TABLE a", "ALTER TABLE a ADD COLUMN n INT"])
+def test_a_temporary_table_of_the_same_name(database: Database, start: Position, statement: str) -> None:
+    """Made before the log is read from: a session in STATEMENT writes what it does to it under the real one's name."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SET binlog_format = STATEMENT")
+        cursor.execute("CREATE TEMPORARY TABLE a (id INT PRIMARY KEY)")
+        begin = log_end(database)
+        cursor.execute(statement)
+    database.execute("INSERT INTO a VALUES (1, 'x')")
+    events = read(database, begin, schemas(database, "a"), **describing(database))
+    assert [change.kind for change in changes(events)] == [Ddl.OTHER]
 
 
 def test_a_table_filled_as_it_is_created(database: Database, start: Position) -> None:

@@ -47,9 +47,14 @@ _HARMLESS_OPTIONS = parts.words(
 )
 
 
-def read(words: list[Token], database: str, *, mariadb: bool, fold: bool = False) -> Action:
-    """What the statement does; names without a database are of `database`. `fold`: tables have lower-case names."""
-    return _Statement(words, Server(database, mariadb, fold)).read()
+def read(words: list[Token], database: str, *, mariadb: bool, fold: bool = False, temporary: bool = False) -> Action:
+    """What the statement does; names without a database are of `database`. `fold`: tables have lower-case names.
+
+    `temporary`: the log says that a temporary table takes part, so that a name need not be that of the real table.
+    """
+    statement = _Statement(words, Server(database, mariadb, fold))
+    action = statement.read()
+    return Other(statement._named()) if temporary and isinstance(action, Alter | Truncate) else action
 
 
 class _Statement(Cursor):

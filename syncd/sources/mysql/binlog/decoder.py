@@ -255,7 +255,8 @@ class Decoder:
         query = control.query(body)
         at = seq.make(self._settings.epoch, self._places.file, int(w.place[index]))
         charset = self._settings.charsets.get(query.charset, "")
-        followed = self._follower.follow(query, charset, at, self._progress.time_of(w, index))
+        temporary = bool(w.flags[index] & kinds.FLAG_TEMPORARY)
+        followed = self._follower.follow(query, charset, at, self._progress.time_of(w, index), temporary=temporary)
         yield from followed.changes
         progress = self._progress
         if followed.rollback and self._touched:

@@ -63,15 +63,19 @@ class Follower:
     def __init__(self, tables: Tables, asking: Asking) -> None:
         self._tables, self._asking = tables, asking
 
-    def follow(self, query: Query, charset: str, seq: int, time: int) -> Followed:
-        """`charset` of the client, "" if unknown; `seq` of the statement. Unsupported: rows written as a statement."""
+    def follow(self, query: Query, charset: str, seq: int, time: int, *, temporary: bool = False) -> Followed:
+        """`charset` of the client, "" if unknown; `seq` of the statement; `temporary`: see `alter.read`.
+
+        Unsupported: rows written as a statement.
+        """
         text = _text(query.text, charset)
         try:
             words = tokens(text, version=self._asking.version, mariadb=self._asking.mariadb, quoting=query.quoting)
         except Unsupported as error:
             self._refuse_unread(text, error)
             return Followed()
-        action = alter.read(words, query.database, mariadb=self._asking.mariadb, fold=self._asking.fold)
+        mariadb, fold = self._asking.mariadb, self._asking.fold
+        action = alter.read(words, query.database, mariadb=mariadb, fold=fold, temporary=temporary)
         if isinstance(action, actions.Alter):
             added = (replace(one, defined=settled(one.defined, query, charset)) for one in action.added)
             action = replace(action, added=tuple(added))

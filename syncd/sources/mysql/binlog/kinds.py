@@ -42,6 +42,8 @@ PLAIN_OF_COMPRESSED = {
 BETWEEN = frozenset({STOP, MARIA_BINLOG_CHECKPOINT, MARIA_START_ENCRYPTION})
 """Known, and without meaning for row changes, between transactions."""
 
+FLAG_TEMPORARY = 0x04
+"""A statement of a session in STATEMENT or MIXED that works on a temporary table of it (THREAD_SPECIFIC)."""
 FLAG_ARTIFICIAL = 0x20
 """Made by the server for this connection; not in the log file."""
 FLAG_IGNORABLE = 0x80
