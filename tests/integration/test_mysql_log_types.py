@@ -232,6 +232,18 @@ def test_zero_dates_follow_the_policy(database: Database, kind: str) -> None:
     assert found == [True, False, True]
 
 
+def test_a_zero_date_in_a_key_halts_under_any_policy(database: Database) -> None:
+    """As NULLs, two keys would be one."""
+    database.execute("CREATE TABLE z (v DATE NOT NULL PRIMARY KEY, w DATE NOT NULL)")
+    start = log_end(database)
+    database.execute("SET SESSION sql_mode = ''", "INSERT INTO z VALUES ('2020-01-02', '0000-00-00')")
+    known = schemas(database, "z")
+    assert rows(read(database, start, known, zero_date="null"))[0][1]["w"] is None
+    database.execute("SET SESSION sql_mode = ''", "INSERT INTO z VALUES ('0000-00-00', 0), ('2020-00-01', 0)")
+    with pytest.raises(Unsupported, match=r"z\.v.*zero date.*not possible in a key"):
+        read(database, start, known, zero_date="null")
+
+
 def test_partial_zero_dates_are_zero_dates(database: Database) -> None:
     database.execute("CREATE TABLE z (id INT PRIMARY KEY, v DATE, w DATETIME(3))")
     start = log_end(database)

@@ -191,6 +191,14 @@ def test_zero_dates_by_policy(database: Database, tmp_path: Path) -> None:
     assert got["m"].to_pylist() == [None, None, datetime.fromisoformat("2024-02-03T01:02:03")]
 
 
+def test_dates_in_a_key_take_no_null(database: Database, tmp_path: Path) -> None:
+    """Whatever the policy, so that a sink which takes no NULLs in a key can hold the table."""
+    database.execute("CREATE TABLE t (d DATE NOT NULL, m DATETIME NOT NULL, n DATE NOT NULL, PRIMARY KEY (d, m))")
+    with opened(database, tmp_path, policy={"zero_date": "null"}) as source:
+        schema = schema_of(source, database)
+    assert [column.nullable for column in schema.columns] == [False, False, True]
+
+
 def test_a_row_of_many_packets(database: Database, tmp_path: Path) -> None:
     """Rows above 16 MB come in several packets; also one whose last packet is empty."""
     database.execute("CREATE TABLE t (id INT PRIMARY KEY, v LONGBLOB, z INT)")
@@ -338,6 +346,20 @@ def test_a_server_that_cuts_answers(database: Database, tmp_path: Path) -> None:
     finally:
         database.execute("SET GLOBAL sql_select_limit = DEFAULT", "SET GLOBAL max_join_size = DEFAULT")
     assert got.to_pydict() == {"id": [*range(50)], "v": [f"v{i}" for i in range(50)]}
+
+
+def test_a_server_that_ends_connections_with_transactions(database: Database, tmp_path: Path) -> None:
+    """A setting for all who do not say otherwise."""
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    database.execute("SET GLOBAL completion_type = 'RELEASE'")
+    try:
+        with opened(database, tmp_path) as source:
+            schema = schema_of(source, database)
+            source.head(1)
+            assert [whole(source, schema).to_pydict() for _ in range(2)] == [{"id": [1]}] * 2
+            source.head(1)
+    finally:
+        database.execute("SET GLOBAL completion_type = DEFAULT")
 
 
 def test_unknown_table_is_not_found(database: Database, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ _SESSION = {
     # A server may cut the answers of all who do not say otherwise, without a word: a load would lack rows.
     "sql_select_limit": 2**64 - 1,
     "sql_big_selects": 1,
+    # Where a server says RELEASE, it would drop the connection at the end of each transaction.
+    "completion_type": 0,
 }
 _MYSQL = {"transaction_isolation": "'READ-COMMITTED'", "max_execution_time": 0, "information_schema_stats_expiry": 0}
 _MARIADB = {"tx_isolation": "'READ-COMMITTED'", "max_statement_time": 0}

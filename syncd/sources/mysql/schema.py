@@ -177,6 +177,8 @@ def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _
         made.append(column)
         refusals += [refusal] if refusal else []
     key = next((index for index in keys if not index.nullable), None)
+    if key is not None:
+        made = [replace(column, nullable=False) if column.name in key.columns else column for column in made]
     if key is not None and not refusals:
         by_name = {column.name: column for column in made}
         for name in key.columns:

@@ -73,7 +73,7 @@ def make(schema: TableSchema, found: TableMap, zero_date: str, charsets: Mapping
     for column, mapped in zip(real, found.columns, strict=True):
         _check(schema, column, mapped, charsets)
     converts = tuple(
-        _convert(Place(schema.table, column.name), column, mapped, zero_date)
+        _convert(Place(schema.table, column.name), column, mapped, "key" if column.name in schema.key else zero_date)
         for column, mapped in zip(real, found.columns, strict=True)
     )
     return Plan(schema, Layout(found.columns), converts, real, _packed(len(real)), schema.arrow())

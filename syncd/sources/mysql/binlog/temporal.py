@@ -40,7 +40,8 @@ def no_date(year: Ints, month: Ints, day: Ints) -> Bools:
 
 
 class ZeroDates:
-    """The job's `zero_date` policy for one column: "null" makes them NULL, "fail" halts the table."""
+    """The job's `zero_date` policy for one column: "null" makes them NULL, "fail" halts the table,
+    and so does "key", a column's in which NULLs would make one key of two, whatever the job says."""
 
     def __init__(self, place: Place, policy: str) -> None:
         self._place, self._policy = place, policy
@@ -52,7 +53,7 @@ class ZeroDates:
         if self._policy != "null":
             raise self._place.unsupported(
                 "a date that is none: a zero date (0000-00-00, 2024-02-31 or alike)",
-                hint="set the job's policy `zero_date: null`, or mend the rows",
+                hint="mend the rows, or set the job's policy `zero_date: null` (not possible in a key)",
             )
         return zero if null is None else zero | null
 
