@@ -58,7 +58,7 @@ class Capture:
         self._pairs: dict[TableId, SchemaPair] = {}
         self._transforms: dict[TableId, Transform] = {}
         self._given_out: dict[TableId, int] = {}
-        self._looked = time.monotonic()
+        self._looked = self._asked = time.monotonic()
         self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> None:
@@ -102,14 +102,23 @@ class Capture:
                 case SchemaChange():
                     self._schema_change(event, record)
                 case Checkpoint():
+                    stands = event.position == record.position
                     record = replace(record, position=event.position, seq=event.seq, time=event.time, saved=clock())
                     self._pending.items |= self._state.source_item(record)
                     self._publish()
                     failpoint("capture.published")
                     self._source.ack(event.position)
                     self._look_at_queue()
-                    if self._link.stop.is_set():
+                    if self._link.stop.is_set() or (stands and self._is_another(record)):
                         return
+
+    def _is_another(self, record: SourceRecord) -> bool:
+        """A log that stands still is asked for anew: a server goes on with one that was reset as if nothing came."""
+        if time.monotonic() - self._asked < LOOK_SECONDS:
+            return False
+        self._asked = time.monotonic()
+        self._link.step("asking the source for its log")
+        return self._source.identity(record.position) != record.log
 
     def _in_this_log(self, record: SourceRecord) -> SourceRecord:
         """Another log's seqs begin anew: the epoch is raised, and saved, before the first publish from it (4)."""

@@ -1,4 +1,4 @@
-"""Another server answers in the source's place, one that has all that was copied: the job goes on in a new epoch."""
+"""Another log in the source's place: with all that was copied it is gone on with, else it ends the job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import running
-from tests.e2e.test_bad_days import fill, right
+from tests.e2e.test_bad_days import ends, fill, right
 from tests.services.database import fresh_database
 from tests.services.fixtures import PrivateServer
 
@@ -37,3 +37,19 @@ def test_the_epoch_is_raised_before_the_first_publish_from_it(
             assert (changed["before"], changed["now"], changed["epoch"]) == ("mariadb:1", "mariadb:2", 2)
             assert run.terminate() == 0
             run.assert_equal()
+
+
+@pytest.mark.mysql9
+@pytest.mark.parametrize("options", [(), ("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")], ids=["gtids", "none"])
+def test_a_log_that_is_reset_under_its_reader(
+    private_mysql9: PrivateServer, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """The server leaves its reader waiting at the end of the old log, and says that all is well."""
+    with fresh_database(private_mysql9(*options)) as database:
+        fill(database)
+        with running(tmp_path, database.port, database.name, "versioned") as run:
+            run.wait_live(2)
+            database.execute("UPDATE a SET v = 'before'")
+            run.wait_applied()
+            database.execute("RESET BINARY LOGS AND GTIDS", "UPDATE a SET v = 'after' WHERE id = 1")
+            ends(run, 4, "was reset", "[E151]", seconds=30)

@@ -51,6 +51,10 @@ def identified(server: Server, position: Position) -> str:
         return log_identity(connection, position)
 
 
+def without_gtids(position: Position) -> Position:
+    return Position(json.dumps({name: value for name, value in json.loads(position).items() if name != "gtid"}))
+
+
 def insert(database: Database, first: int, many: int) -> None:
     """Transactions that are all of the same size, whatever log they are in."""
     database.execute(*(f"INSERT INTO t VALUES ({n}, 'always as long')" for n in range(first, first + many)))
@@ -72,7 +76,7 @@ def until_there(database: Database, position: Position, write: Callable[[], None
 
 def lost(database: Database, position: Position) -> None:
     """In the stream, by the file, with GTIDs that say nothing any more and without any."""
-    for place in (position, Position(json.dumps({k: v for k, v in json.loads(position).items() if k != "gtid"}))):
+    for place in (position, without_gtids(position)):
         with pytest.raises(PositionLost, match="is not the file that the saved position is in"):
             read(database, place, schemas(database, "t"))
 
@@ -90,6 +94,8 @@ def test_a_log_that_was_reset(private: Server) -> None:
         insert(database, 100, 30)
         with pytest.raises(PositionLost, match="lacks transactions that were already copied from it"):
             identified(private, position)
+        with pytest.raises(PositionLost, match=r"ends at .*, before .*, up to which it was copied"):
+            identified(private, without_gtids(position))
         insert(database, 130, 10)  # from here on, new transactions have the names of all that were copied
         numbers = count(140)
         until_there(database, position, lambda: insert(database, next(numbers), 1))

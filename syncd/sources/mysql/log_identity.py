@@ -11,6 +11,7 @@ from syncd.sources.mysql.binlog import position as positions
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.connect import Connection, dicts, rows, server
 from syncd.sources.mysql.head import executed, identity, owned
+from syncd.sources.mysql.place import log_end
 
 _WITHIN = re.compile(
     r"table_map|(write|update|delete|partial_update)_rows|rows_query|annotate_rows|query|xid|xa_prepare|intvar|rand"
@@ -27,6 +28,7 @@ def log_identity(connection: Connection, position: Position) -> str:
     here, saved = identity(connection), positions.load(position)
     if saved.server in {"", here}:
         _still_there(connection, here, saved)
+        _reaches(connection, here, saved)
         return here
     if saved.gtid is None:
         raise PositionLost(
@@ -68,6 +70,17 @@ def _still_there(connection: Connection, here: str, saved: positions.Place) -> N
         raise PositionLost(
             f"{here} lacks transactions that were already copied from it: it has {has or 'none'}, "
             f"copied was {saved.gtid}; its log was reset, or it was restored",
+            hint="load anew",
+        )
+
+
+def _reaches(connection: Connection, here: str, saved: positions.Place) -> None:
+    """PositionLost: the log ends before the saved place."""
+    end = log_end(connection)
+    if saved.file and end.order < (file_number(saved.file), saved.pos):
+        raise PositionLost(
+            f"the log of {here} ends at {end.file}:{end.pos}, before {saved.file}:{saved.pos}, up to which it was "
+            "copied; it was reset, or it lost its end, or the server was restored",
             hint="load anew",
         )
 
