@@ -115,13 +115,8 @@ def opened_queue(service: Service) -> Iterator[Queue]:
     used = queue_used.recall(service)
     if used is None:
         raise ConfigError(f"{service.data} holds no syncd data", hint="give the daemon's --data", code="E166")
-    queue = used.make(service)
-    queue.open()
-    try:
-        used.check(service, queue)
+    with queue_used.opened(used.make(service), service) as queue:
         yield queue
-    finally:
-        queue.close()
 
 
 def job_names(queue: Queue) -> list[str]:

@@ -9,8 +9,10 @@ import itertools
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from syncd.engine import queue_used
 from syncd.engine.build import Parts
 from syncd.engine.deliver import Deliverer
 from syncd.engine.lease import Keeper
@@ -95,9 +97,9 @@ class DeliverProcess:
     def deliver(self, sink: Sink, number: int, count: int) -> None:
         """Thread `number` of `count`, until told to stop."""
         link, parts, me = self.link, self.parts, threading.current_thread().name
-        queue = parts.make_queue()
-        queue.open()
-        try:
+        with queue_used.opened(parts.make_queue(), parts.service) as queue, ExitStack() as ends:
+            ends.callback(sink.close)
+            ends.callback(self.keeper.done)
             if not reach("sink", sink.open, link, self.keeper.beat, me):
                 return
             link.waits("", me)
@@ -119,10 +121,6 @@ class DeliverProcess:
                 self._doing("")
                 if seconds:
                     queue.wait(parts.topic, seconds)
-        finally:
-            self.keeper.done()
-            sink.close()
-            queue.close()
 
     def _doing(self, step: str) -> None:
         self.keeper.beat()  # a pass over many tables may take longer than a call may hang

@@ -25,6 +25,7 @@ from typing import Any
 import structlog
 
 from syncd import logs
+from syncd.engine import queue_used
 from syncd.engine.build import HANG_SECONDS, Parts
 from syncd.engine.lease import Keeper, acquire
 from syncd.errors import FatalError, SyncdError, TransientError
@@ -193,17 +194,13 @@ def reach(
 @contextmanager
 def leased(link: Link, parts: Parts, name: str) -> Iterator[tuple[Queue, Lease, Keeper] | None]:
     """The worker's queue and its lease, kept alive while it works; None when told to stop before it had the lease."""
-    queue = parts.make_queue()
-    queue.open()
-    try:
+    with queue_used.opened(parts.make_queue(), parts.service) as queue:
         lease = acquire(queue, name, parts.owner(), parts.service.lease, link.stop)
         if lease is None:
             yield None
             return
         with Keeper(parts.make_queue, lease, HANG_SECONDS, link.die, parts.service.heartbeat) as keeper:
             yield queue, lease, keeper
-    finally:
-        queue.close()
 
 
 @contextmanager

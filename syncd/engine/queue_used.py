@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ class QueueUsed:
 
 def _file(service: Service) -> Path:
     return service.data / "queue.json"
+
+
+@contextmanager
+def opened(queue: Queue, service: Service) -> Iterator[Queue]:
+    """StateError: it is not the queue that the last start worked with; somebody took its files away."""
+    queue.open()
+    try:
+        used = recall(service)
+        if used is not None:
+            used.check(service, queue)
+        yield queue
+    finally:
+        queue.close()
 
 
 def recall(service: Service) -> QueueUsed | None:

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import structlog
 
+from syncd.engine import queue_used
 from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
 from syncd.engine.found import Tables, no_table, tables
@@ -115,30 +116,28 @@ class Refused:
 
 def plan(link: Link, parts: Parts, lease: Lease) -> None:
     """The planner process."""
-    queue = parts.make_queue()
-    queue.open()
-    source = parts.make_source()
-    try:
-        reach("source", source.open, link)
-        link.waits("")
-        link.send("ready")
-        while not link.stop.is_set():
-            match link.receive(0.2):
-                case Discover():
-                    link.step("reading the tables and the head of the log at the source")
-                    chunks = _patiently(link, source, partial(discover, parts, queue, source, lease))
-                    link.send(Discovered(chunks or 0))
-                case Plan() as task:
-                    try:
-                        _patiently(link, source, partial(_plan_table, link, parts, queue, source, lease, task))
-                        link.send(PlanEnded(task.record))
-                    except FencedError:
-                        raise
-                    except SyncdError as error:
-                        link.send(Refused(task.record, error))
-    finally:
-        source.close()
-        queue.close()
+    with queue_used.opened(parts.make_queue(), parts.service) as queue:
+        source = parts.make_source()
+        try:
+            reach("source", source.open, link)
+            link.waits("")
+            link.send("ready")
+            while not link.stop.is_set():
+                match link.receive(0.2):
+                    case Discover():
+                        link.step("reading the tables and the head of the log at the source")
+                        chunks = _patiently(link, source, partial(discover, parts, queue, source, lease))
+                        link.send(Discovered(chunks or 0))
+                    case Plan() as task:
+                        try:
+                            _patiently(link, source, partial(_plan_table, link, parts, queue, source, lease, task))
+                            link.send(PlanEnded(task.record))
+                        except FencedError:
+                            raise
+                        except SyncdError as error:
+                            link.send(Refused(task.record, error))
+        finally:
+            source.close()
 
 
 def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
@@ -225,22 +224,20 @@ def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: L
 
 def read(link: Link, parts: Parts, lease: Lease) -> None:
     """A reader process: chunks are read in this thread and written in a second one, so that both go on at once."""
-    queue = parts.make_queue()
-    queue.open()
-    source = parts.make_source(share=_share(State(queue, parts.job.name)), waits=partial(_throttled, link))
-    try:
-        reach("source", source.open, link)
-        link.waits("")
-        with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-            reader = Reader(parts, queue, source, lease, link, writer)
-            while not link.stop.is_set():
-                match link.receive(0.2):
-                    case Copy() as task:
-                        reader.copy(task)
-            reader.close()
-    finally:
-        source.close()
-        queue.close()
+    with queue_used.opened(parts.make_queue(), parts.service) as queue:
+        source = parts.make_source(share=_share(State(queue, parts.job.name)), waits=partial(_throttled, link))
+        try:
+            reach("source", source.open, link)
+            link.waits("")
+            with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+                reader = Reader(parts, queue, source, lease, link, writer)
+                while not link.stop.is_set():
+                    match link.receive(0.2):
+                        case Copy() as task:
+                            reader.copy(task)
+                reader.close()
+        finally:
+            source.close()
 
 
 def _share(state: State) -> Callable[[], float]:

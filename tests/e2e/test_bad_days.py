@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -357,6 +358,19 @@ def test_state_that_is_newer_or_damaged(pair: Database, tmp_path: Path) -> None:
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()
+
+
+@pytest.mark.parametrize("worker", ["capture", "deliver/copy"])
+def test_a_queue_whose_files_are_taken_away_while_it_runs(pair: Database, tmp_path: Path, worker: str) -> None:
+    """Who starts then would make an empty one and wait there for ever."""
+    with running(tmp_path, pair.port, pair.name, "arrival") as run:
+        run.wait_live(2)
+        victim = run.workers()[worker]
+        run.close_queue()
+        for file in run.service.data.rglob("queue.db*"):
+            file.unlink()
+        os.kill(victim, signal.SIGKILL)
+        ends(run, 4, "its queue is not the one that the last start of syncd worked with", "[E153]")
 
 
 @pytest.fixture
