@@ -20,6 +20,7 @@ _LOST = (
     "an alternate replication master",
 )
 _PASSING = {1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 3169, 4031}
+_UNREADABLE = 1236
 _DENIED = {1044, 1045, 1142, 1227, 1698}
 
 
@@ -55,4 +56,7 @@ def error_of(code: int, text: str) -> SyncdError:
             said,
             hint="the log at the saved position is gone: resync, and keep it for longer (binlog_expire_logs_seconds)",
         )
+    if code == _UNREADABLE:
+        hint = "mend the log at the server; when it was reset, or its files are lost, load anew"
+        return FatalError(f"{said}; it cannot be read at the saved position", hint=hint)
     return FatalError(said)
