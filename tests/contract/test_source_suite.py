@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from syncd.errors import SyncdError, TransientError
-from syncd.model import ChangeBatch, Checkpoint, Chunk, Head, Op, Position, SchemaChange, TableSchema
+from syncd.model import ChangeBatch, Checkpoint, Chunk, Head, Op, Position, SchemaChange, TableId, TableSchema
 from syncd.spi import Event
 from syncd.testing.contracts.source_kit import ITEMS, MARKER, WORDS, Bench
 from syncd.testing.sources import LogSource
@@ -65,6 +65,33 @@ class CountsSeqsFromTheStart(OnceCut):
         shift = np.uint64(position.removeprefix("log:"))
         for event in super().stream(position, *args):
             yield replace(event, seq=event.seq + shift) if isinstance(event, ChangeBatch) else event
+
+
+class NeverStepsBack(OnceCut):
+    """It goes on from where it was, whatever older place it is told."""
+
+    _done = 0
+
+    def stream(self, position: Position, *args: Any) -> Iterator[Event]:
+        begin = max(self._done, int(position.removeprefix("log:")))
+        for event in super().stream(Position(f"log:{begin}"), *args):
+            if isinstance(event, Checkpoint):
+                self._done = int(event.position.removeprefix("log:"))
+            yield event
+
+
+class KeepsTheNewestColumns(OnceCut):
+    """Whatever schema a later stream is told of."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._newest: dict[TableId, TableSchema] = {}
+
+    def stream(self, position: Position, epoch: int, schemas: Any, *args: Any) -> Iterator[Event]:
+        for event in super().stream(position, epoch, {**schemas, **self._newest}, *args):
+            if isinstance(event, SchemaChange):
+                self._newest[event.table] = event.schema
+            yield event
 
 
 class TurnsTheOrder(OnceCut):
@@ -209,6 +236,8 @@ CAUGHT_BY: list[tuple[type[LogSource], str]] = [
     (ChecksBeforeTheRows, "test_seqs_ascend_and_keep_to_their_checkpoints"),
     (ChecksBeforeTheRows, "test_from_each_checkpoint_exactly_the_rest_comes_with_the_same_seqs"),
     (CountsSeqsFromTheStart, "test_from_each_checkpoint_exactly_the_rest_comes_with_the_same_seqs"),
+    (NeverStepsBack, "test_a_step_back_reads_the_same_again"),
+    (KeepsTheNewestColumns, "test_a_step_back_reads_the_same_again"),
     (TurnsTheOrder, "test_inserts_updates_and_deletes"),
     (HidesKeyChanges, "test_key_changes_and_a_swap"),
     (ForgetsOldValues, "test_updates_carry_the_old_values_that_are_asked_for"),

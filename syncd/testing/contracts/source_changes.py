@@ -118,6 +118,21 @@ class Changes:
             rest = {name: part for name, part in read.behind(checkpoint).all_changes().items() if part}
             assert again.all_changes() == rest
 
+    def test_a_step_back_reads_the_same_again(self, bench: Bench) -> None:
+        """By an instance that has read on, over statements: they come again, and each row has its time's columns."""
+        known, head = bench.schemas(ITEMS, WORDS), bench.source.head(EPOCH)
+        self._mixture(bench)
+        bench.hands.truncate(ITEMS)
+        bench.hands.add_column(ITEMS)
+        bench.put(ITEMS, (1, "new", None, 9))
+        mark = bench.mark()
+        first = bench.read(head.position, known, mark=mark)
+        assert [change.kind for change in first.statements(ITEMS)] == [Ddl.TRUNCATE, Ddl.ADD_COLUMN]
+        again = bench.read(head.position, known, mark=mark)
+        assert again.all_changes() == first.all_changes()
+        assert again.statements(ITEMS) == first.statements(ITEMS)
+        self._parted(again, again.statements(ITEMS)[-1])
+
     def test_the_same_from_the_head_again(self, bench: Bench) -> None:
         known, head = bench.schemas(ITEMS, WORDS), bench.source.head(EPOCH)
         self._mixture(bench)
