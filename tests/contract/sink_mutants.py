@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from syncd.errors import BatchError, FatalError, FencedError
-from syncd.model import ChangeBatch, KeyValue, Lane, Op, SchemaChange, Target
+from syncd.model import ChangeBatch, KeyValue, Lane, Op, SchemaChange, TableId, Target
 from syncd.spi import Mark, Ticket
+from syncd.testing.sink_rows import dump_mark
 from syncd.testing.sinks import ArrivalSink, SqliteSink, VersionedSink
 from tests.contract.test_sqlite_sinks import SqliteContract
 
@@ -107,6 +110,57 @@ class FencesEveryOwner(ArrivalSink):
 class LosesMarks(ArrivalSink):
     def marks(self, owner: str) -> Mapping[Lane, Mark]:
         return {lane: replace_seqs(mark) for lane, mark in super().marks(owner).items()}
+
+
+class KeepsTheLargestOffset(ArrivalSink):
+    """Its marks never step back: what a resync writes is ahead of the queue for ever."""
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        known = self.marks(ticket.owner)
+        super().write(target, batch, ticket)
+        back = {lane: m for lane, m in known.items() if lane in ticket.marks and m.offset > ticket.marks[lane].offset}
+        with self._transaction() as db:
+            values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in back.items())
+            db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", values)
+
+
+class KnowsWritesByTheirOffsets(VersionedSink):
+    """What comes at an offset that it has had is taken for a repetition."""
+
+    _had: ClassVar[dict[tuple[Path, TableId, str, Lane], int]] = {}
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        place = self._options.path, target.schema.table, ticket.owner
+        ends = {(*place, lane): mark.offset for lane, mark in ticket.marks.items()}
+        if not ends or any(end > self._had.get(lane, 0) for lane, end in ends.items()):
+            super().write(target, batch, ticket)
+            self._had.update(ends)
+
+
+class GivesSlowWritesUp(VersionedSink):
+    """What takes long is taken for done."""
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        if self._options.faults.delay < 1:
+            super().write(target, batch, ticket)
+        time.sleep(self._options.faults.delay)
+
+
+class LooksAtTheFenceFirst(ArrivalSink):
+    """And not again in the transaction of the rows."""
+
+    _looking = False
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        with self._transaction() as db:
+            self._looking = True
+            self._admit(db, ticket)
+            self._looking = False
+        super().write(target, batch, ticket)
+
+    def _admit(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        if self._looking:
+            super()._admit(db, ticket)
 
 
 def replace_seqs(mark: Mark) -> Mark:
@@ -217,6 +271,10 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     IgnoresTheFence: "test_a_zombie_changes_nothing",
     FencesEveryOwner: "test_a_zombie_changes_nothing",
     LosesMarks: "test_marks_are_what_the_last_write_said",
+    KeepsTheLargestOffset: "test_a_sink_that_is_ahead_of_its_queue",
+    KnowsWritesByTheirOffsets: "test_a_sink_that_is_ahead_of_its_queue",
+    GivesSlowWritesUp: "test_a_slow_write_is_whole_when_it_returns",
+    LooksAtTheFenceFirst: "test_a_slow_write_that_is_fenced_changes_nothing_afterwards",
     ForgetsVersions: "test_an_older_seq_never_replaces_a_newer_one",
     KeepsNoTombstones: "test_tombstones_stay_until_they_expire",
     ExpiresTooMuch: "test_tombstones_stay_until_they_expire",

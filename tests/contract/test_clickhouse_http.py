@@ -28,6 +28,7 @@ from syncd.testing.contracts.sink_kit import (
     live,
     target,
 )
+from tests.contract.slow_wire import SlowWire
 
 pytestmark = pytest.mark.chdb
 
@@ -61,6 +62,12 @@ class TestClickHouseOverHttp(SinkContract):
     def change_by_hand(self, sink: Sink, of: Target) -> None:
         assert isinstance(sink, ClickHouseSink)
         sink._client.command(f"ALTER TABLE {of.database}.{of.name} MODIFY COLUMN qty Nullable(Int8)", doing="changing")
+
+    @pytest.fixture
+    def slow_factory(self, front: Front, factory: Factory, tmp_path: Path) -> Iterator[Factory]:
+        wire = SlowWire(front.port)
+        yield partial(made, ClickHouseSink, options(front, url=f"http://127.0.0.1:{wire.port}/default"), tmp_path)
+        wire.close()
 
     @pytest.fixture(autouse=True)
     def _front(self, front: Front) -> None:

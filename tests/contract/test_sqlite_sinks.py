@@ -26,6 +26,11 @@ class SqliteContract(SinkContract):
         options = SqliteSink.Options(path=tmp_path / "copy.db", faults=Faults(refuse={"name": ("bad",)}))
         return partial(made, self.plugin, options, tmp_path)
 
+    @pytest.fixture
+    def slow_factory(self, tmp_path: Path) -> Factory:
+        options = SqliteSink.Options(path=tmp_path / "copy.db", faults=Faults(delay=2))
+        return partial(made, self.plugin, options, tmp_path)
+
     def refused(self, sink: Sink) -> tuple[ChangeBatch, set[int]]:
         names = ["good", "bad", "good", "bad"]
         return batch(ITEMS, [(INSERT, 10 + i, (i, name, 1)) for i, name in enumerate(names)]), {1, 3}

@@ -10,12 +10,17 @@
         def change_by_hand(self, sink, of): ... # give the column `qty` another type, behind the sink's back
         def cut(self, sink, when): ...          # break the next write alone, before or after the target has done it
 
+        @pytest.fixture
+        def slow_factory(self, ...) -> Factory: # as `factory`, over a slow connection: a megabyte takes seconds
+
 Every test holds for sinks with and without row versions, told apart by `traits()`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -26,16 +31,22 @@ from syncd.spi import Sink, Ticket
 from syncd.testing.contracts.sink_delivery import Delivery
 from syncd.testing.contracts.sink_kit import Factory, made, target
 from syncd.testing.contracts.sink_schema import Schema
+from syncd.testing.contracts.sink_trouble import Trouble
 from syncd.testing.contracts.sink_values import Values
 
 
-class SinkContract(Delivery, Schema, Values):
+class SinkContract(Delivery, Trouble, Schema, Values):
     """Subclass it under a name that pytest collects."""
 
     @pytest.fixture
     def factory(self) -> Factory:
         """Makes a new, closed instance of the sink, on the same empty target each time; picklable."""
         raise NotImplementedError
+
+    @pytest.fixture
+    def slow_factory(self, factory: Factory) -> Factory:
+        """Without a connection that could be slow, each write comes late."""
+        return partial(_late, factory)
 
     @pytest.fixture
     def sink(self, factory: Factory) -> Iterator[Sink]:
@@ -67,6 +78,18 @@ class SinkContract(Delivery, Schema, Values):
             raise TransientError("cut by the test")
 
         sink.write = write  # type: ignore[method-assign]
+
+
+def _late(factory: Factory) -> Sink:
+    sink = factory()
+    whole = sink.write
+
+    def write(target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        time.sleep(2)
+        whole(target, batch, ticket)
+
+    sink.write = write  # type: ignore[method-assign]
+    return sink
 
 
 __all__ = ["Factory", "SinkContract", "made"]

@@ -7,12 +7,11 @@ import os
 import signal
 import threading
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
 
-from syncd.errors import BatchError, FatalError, FencedError, TransientError
+from syncd.errors import BatchError, FatalError, FencedError
 from syncd.model import ChangeBatch, Ddl, Lane, Target
 from syncd.spi import Mark, Sink, Ticket
 from syncd.testing.contracts.sink_kit import (
@@ -196,21 +195,6 @@ class Delivery:
         finally:
             sink.close()
 
-    @pytest.mark.parametrize("when", ["before", "after"])
-    def test_a_cut_write_is_settled_by_the_same_call(
-        self, sink: Sink, items: Target, when: Literal["before", "after"]
-    ) -> None:
-        """Nobody knows whether it was done: with it again each row is there once, of a table without a key too."""
-        log = self.prepared(sink, target(KEYLESS, append=True, deletes="ignore"))
-        for of in (items, log):
-            changes: list[Change] = [(INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 2))]
-            ticket = Writer(sink, of).ticket(changes)
-            self.cut(sink, when)
-            with pytest.raises(TransientError):
-                sink.write(of, batch(of.schema, changes), ticket)
-            sink.write(of, batch(of.schema, changes), ticket)
-            assert sorted(rows(sink, of)) == [(1, "a", 1), (2, "b", 2)]
-
     def test_refused_rows_are_named_and_the_others_written(self, sink: Sink, items: Target) -> None:
         refused, bad = self.refused(sink)
         with pytest.raises(BatchError) as caught:
@@ -322,9 +306,6 @@ class Delivery:
         assert caught.value.table == "shop.items"
 
     def refused(self, sink: Sink) -> tuple[ChangeBatch, set[int]]:
-        raise NotImplementedError
-
-    def cut(self, sink: Sink, when: Literal["before", "after"]) -> None:
         raise NotImplementedError
 
     def prepared(self, sink: Sink, of: Target) -> Target:
