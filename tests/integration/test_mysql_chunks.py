@@ -56,6 +56,8 @@ KEYS: dict[str, tuple[str, Any]] = {
         lambda r, i: ("".join(r.choices("aAäÄ€ß ", k=r.randint(0, 8))),),
     ),
     "uuid": ("k CHAR(36) CHARACTER SET ascii PRIMARY KEY", lambda r, i: (str(uuid.UUID(int=r.getrandbits(128))),)),
+    "uuid_binary": ("k BINARY(16) PRIMARY KEY", lambda r, i: (uuid.UUID(int=r.getrandbits(128)).bytes,)),
+    "uuid_ordered": ("k BINARY(16) PRIMARY KEY", lambda r, i: (ordered(r, i),)),
     "composite": (
         "k INT, l VARCHAR(9) COLLATE utf8mb4_unicode_ci, m BIGINT UNSIGNED, PRIMARY KEY (k, l, m)",
         lambda r, i: (r.randint(-3, 3), r.choice("aAbB "), r.randrange(50)),
@@ -63,6 +65,11 @@ KEYS: dict[str, tuple[str, Any]] = {
     "unique": ("k INT NOT NULL, n INT, UNIQUE (k), KEY (n)", lambda r, i: (r.randrange(10**6),)),
     "enum": ("k ENUM('z','a','m'), l INT, PRIMARY KEY (k, l)", lambda r, i: (r.choice("zam"), i)),
 }
+
+
+def ordered(rng: random.Random, number: int) -> bytes:
+    """A UUID of version 7: milliseconds, then chance."""
+    return (1_700_000_000_000 + number // 10).to_bytes(6, "big") + b"\x70" + rng.randbytes(9)
 
 
 def cut(source: MySQLSource, schema: TableSchema, chunk_bytes: int) -> list[Chunk]:
@@ -142,9 +149,15 @@ def test_the_last_chunk_has_no_follower(database: Database, tmp_path: Path) -> N
         # 90 % of the rows in 1 % of the range, and a gap of 2^60
         ("k BIGINT PRIMARY KEY", "SELECT IF(n % 10 = 0, n * 1000, 500000 + n) + IF(n > 45000, 1 << 60, 0)"),
         ("k CHAR(36) CHARACTER SET ascii PRIMARY KEY", "SELECT UUID()"),
+        ("k BINARY(16) PRIMARY KEY", "SELECT UNHEX(LEFT(SHA2(n, 256), 32))"),
+        # as of version 7: milliseconds, then chance
+        (
+            "k BINARY(16) PRIMARY KEY",
+            "SELECT UNHEX(CONCAT('018BCFE5', LPAD(HEX(n DIV 10), 4, '0'), LEFT(SHA2(n, 256), 20)))",
+        ),
         ("k INT, l BIGINT, PRIMARY KEY (k, l)", "SELECT n > 1000, n"),
     ],
-    ids=["skewed", "uuid", "composite"],
+    ids=["skewed", "uuid", "uuid_binary", "uuid_ordered", "composite"],
 )
 def test_every_chunk_costs_the_same(database: Database, tmp_path: Path, columns: str, sql: str) -> None:
     """By rows that the server steps over, not by the clock: none more than three times the median, none a full scan."""
