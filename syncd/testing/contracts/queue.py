@@ -1,4 +1,4 @@
-"""The conformance suite of queues. A plugin's test is a subclass with one fixture:
+"""The conformance suite of queues. A plugin's test is a subclass with one fixture, and a hook where it can be had:
 
 def make(path: Path, max_bytes: int | None = None) -> MyQueue:
     return MyQueue(MyQueue.Options(...), Context("job", path))
@@ -7,10 +7,13 @@ class TestMyQueue(QueueContract):
     @pytest.fixture
     def factory(self, tmp_path: Path) -> Factory:
         return partial(make, tmp_path)
+
+    def later(self, queue: Queue, seconds: float) -> None: ...  # by the clock that its leases are counted in
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -37,3 +40,7 @@ class QueueContract(Messages, Groups, Limits, State, Leases, Waits, Processes):
         made.open()
         yield made
         made.close()
+
+    def later(self, queue: Queue, seconds: float) -> None:
+        """Let the time pass. Without a clock that can be moved, it does by itself."""
+        time.sleep(seconds)

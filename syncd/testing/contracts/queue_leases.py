@@ -61,7 +61,7 @@ class Leases:
 
     def test_a_lease_runs_out(self, queue: Queue) -> None:
         old = leased(queue, "x", "one", _SHORT)
-        time.sleep(_SHORT * 1.5)
+        self.later(queue, _SHORT * 1.5)
         assert [state.live for state in queue.leases("x")] == [False]
         queue.put(old, {"a": b"nobody has taken it yet"})
         assert queue.acquire("x", "two", 5.0) is not None
@@ -71,13 +71,13 @@ class Leases:
     def test_renewing_keeps_it(self, queue: Queue) -> None:
         lease = leased(queue, "x", "one", _LONG)
         for _ in range(5):
-            time.sleep(_LONG / 4)
+            self.later(queue, _LONG / 4)
             queue.renew(lease)
             assert queue.acquire("x", "two", 5.0) is None
 
     def test_release_of_a_lost_lease_changes_nothing(self, queue: Queue) -> None:
         old = leased(queue, "x", "one", _SHORT)
-        time.sleep(_SHORT * 1.5)
+        self.later(queue, _SHORT * 1.5)
         new = leased(queue, "x", "two")
         queue.release(old)
         queue.put(new, {"a": b"1"})
@@ -119,9 +119,12 @@ class Leases:
 
     def _passed_on(self, queue: Queue) -> Lease:
         old = leased(queue, "passed", "one", 0.01)
-        time.sleep(0.05)
+        self.later(queue, 0.05)
         leased(queue, "passed", "two")
         return old
+
+    def later(self, queue: Queue, seconds: float) -> None:
+        raise NotImplementedError
 
 
 class Waits:

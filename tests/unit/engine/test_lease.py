@@ -92,7 +92,8 @@ def test_one_thread_that_hangs_is_enough(tmp_path: Path, monkeypatch: pytest.Mon
                 keeper.beat()
                 now[0] += step
             keeper.beat()
-            assert not told.wait(0.2)
+            looked_at(keeper, now, monkeypatch)
+            assert not told.is_set()
             now[0] += 0.1
             assert told.wait(60)
             hang.set()
@@ -100,13 +101,29 @@ def test_one_thread_that_hangs_is_enough(tmp_path: Path, monkeypatch: pytest.Mon
         assert told.is_set()
 
 
-def test_a_thread_that_is_done_may_be_silent(tmp_path: Path) -> None:
+def test_a_thread_that_is_done_may_be_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with opened_queue(tmp_path) as queue:
-        with Keeper(partial(make_queue, tmp_path), leased(queue, ttl=TTL), 0.1, pytest.fail) as keeper:
+        with Keeper(partial(make_queue, tmp_path), leased(queue), 10.0, pytest.fail, interval=0.01) as keeper:
             keeper.beat()
             keeper.done()
-            time.sleep(4 * TTL / 3)
+            now[0] += 1000.0
+            looked_at(keeper, now, monkeypatch)
         assert not keeper.lost.is_set()
+
+
+def looked_at(keeper: Keeper, now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the keeper has looked for work that hangs, by its clock as it is now, and has gone on or told."""
+    looks: list[float] = []
+    hangs = keeper._hangs
+
+    def look() -> bool:
+        looks.append(now[0])
+        return hangs()
+
+    monkeypatch.setattr(keeper, "_hangs", look)
+    wait_until(lambda: looks.count(now[0]) > 1 or keeper.lost.is_set())
 
 
 def test_it_is_lost_when_it_has_passed_on(tmp_path: Path) -> None:
