@@ -1,12 +1,13 @@
 """Sources, sinks and queues by name; a plugin is imported only when it is asked for.
 
     load("sink", "clickhouse") -> class          PluginError: unknown, not yet, or its driver is not installed
-    names("sink") -> ("clickhouse", ...)         what `load` would find; imports nothing
-    available() -> [Plugin(...), ...]            the table of `syncd plugins`; imports nothing
+    names("sink") -> ("clickhouse", ...)         what `load` would find
+    available() -> [Plugin(...), ...]            the table of `syncd plugins`
 
 A plugin is an entry point of the group `syncd.sources`, `syncd.sinks` or `syncd.queues`, or a file in one of the
 `plugin_paths` folders: `<name>.py` that defines one class with an `Options` model and the methods of `syncd.spi`.
-A file goes before an entry point of the same name, so that a folder can replace a shipped plugin.
+A file goes before an entry point of the same name, so that a folder can replace a shipped plugin. `names` and
+`available` import nothing but a file that inherits all of its methods, since its text does not tell what it is.
 """
 
 from __future__ import annotations
@@ -152,23 +153,33 @@ def _files(kind: Kind, paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _kinds(file: Path) -> set[Kind]:
-    """What a file may hold, told from its text. A class that inherits everything may be anything; `load` finds out."""
+    """What a file may hold, told from its text, else by importing it. A broken one may be anything; `load` says why."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
         return set(KINDS)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     methods = {item.name for node in classes for item in node.body if isinstance(item, ast.FunctionDef)}
-    return {kind for kind, method in _TELLING.items() if method in methods} or (set(KINDS) if classes else set())
+    told = {kind for kind, method in _TELLING.items() if method in methods}
+    return told or (_inherited(file) if classes else set())
+
+
+def _inherited(file: Path) -> set[Kind]:
+    try:
+        module = _module("sink", file.stem, file)
+    except PluginError:
+        return set(KINDS)
+    return {kind for kind in KINDS if _classes(module, kind)} or set(KINDS)
+
+
+def _classes(module: ModuleType, kind: Kind) -> list[type[Any]]:
+    """Those that the file itself defines."""
+    found = [value for value in vars(module).values() if isinstance(value, type)]
+    return [value for value in found if value.__module__ == module.__name__ and hasattr(value, _TELLING[kind])]
 
 
 def _from_file(kind: Kind, name: str, file: Path) -> type[Any]:
-    module = _module(kind, name, file)
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, _TELLING[kind])
-    ]
+    classes = _classes(_module(kind, name, file), kind)
     if len(classes) != 1:
         text = f"{file} defines {len(classes)} {kind} classes"
         raise PluginError(text, hint=f"define exactly one with `Options` and `{_TELLING[kind]}`", code="E113")

@@ -32,6 +32,13 @@ def test_a_file_is_a_plugin(tmp_path: Path) -> None:
     assert plugins.load("sink", "files", [tmp_path]) is plugins.load("sink", "files", [tmp_path])
 
 
+def test_a_file_may_inherit_its_plugin_and_is_of_that_kind_only(tmp_path: Path) -> None:
+    text = "from syncd.testing.sinks import ArrivalSink\nclass Sink(ArrivalSink): ...\n"
+    (tmp_path / "files.py").write_text(text)
+    assert [p.kind for p in plugins.available([tmp_path]) if p.name == "files"] == ["sink"]
+    assert plugins.load("sink", "files", [tmp_path]).__module__ != "syncd.testing.sinks"
+
+
 def test_a_file_goes_before_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points(monkeypatch, files="nowhere:Sink")
     (tmp_path / "files.py").write_text(SINK)
