@@ -158,9 +158,9 @@ def validate(
 
 
 @app.command()
-def schema(what: Annotated[str, typer.Argument(help="job or service")] = "job") -> None:
+def schema(what: Annotated[str, typer.Argument(help="job or service")] = "job", service: ServicePath = None) -> None:
     """Print the JSON Schema of a file, for editors."""
-    out.print_json(control.as_json(configuration.json_schema(what)))
+    out.print_json(control.as_json(configuration.json_schema(what, _service(service).plugin_paths)))
 
 
 @app.command()

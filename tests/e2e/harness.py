@@ -21,10 +21,11 @@ from syncd.ops import settle
 from syncd.ops.reconcile import Result
 from syncd.spi import Queue
 from syncd.state import Phase, State
+from tests import plugins
 
 SINKS = {
-    "arrival": "sqlite-arrival: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
-    "versioned": "sqlite-versioned: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
+    "arrival": "sqlite_arrival: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
+    "versioned": "sqlite_versioned: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
     "clickhouse": 'clickhouse: {{url: "chdb://{folder}/ch/copy"}}',
 }
 
@@ -88,9 +89,11 @@ class Running:
         )
         self.path.write_text(text + extra)
         service = folder / "syncd.yaml"
-        service.write_text("{data: data, lease: 3s, heartbeat: 0.5, log: {level: info}}\n")
+        service.write_text(
+            f"{{data: data, plugin_paths: [{plugins.FOLDER}], lease: 3s, heartbeat: 0.5, log: {{level: info}}}}\n"
+        )
         self.service: Service = control.service(service)
-        self.job: Job = load_job(self.path)
+        self.job: Job = load_job(self.path, self.service.plugin_paths)
         self.parts = Parts(self.job, self.service)
         self._queue: Queue | None = None
         self._stack = ExitStack()

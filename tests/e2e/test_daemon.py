@@ -148,7 +148,7 @@ def test_an_edited_job_file_that_contradicts_the_state_is_refused(shop: Database
     """Each edit by its place; put back, the job goes on."""
     edits = {
         "queues: 4": ("queues: 5", r"job\.yaml:6:\d+ queue\.queues: the saved state was made with 4"),
-        "sink.db": ("other.db", r"sinks\.copy\.sqlite-arrival: the saved state was made with '.*/sink\.db'"),
+        "sink.db": ("other.db", r"sinks\.copy\.sqlite_arrival: the saved state was made with '.*/sink\.db'"),
         "tags: '*'": ("tags: 'a || b'", r"sinks\.copy\.tags: the saved state was made with '\*'"),
         "deletes: apply": ("deletes: ignore", r"sinks\.copy\.deletes: the saved state was made with 'apply'"),
         "mask_salt: grain": (

@@ -22,7 +22,7 @@ LIMIT = 6 * MIB
 QUEUE = f"max_bytes: {LIMIT}, keep_bytes: 0, segment_bytes: {MIB}"
 OTHER = """\
   other:
-    sqlite-versioned: {{path: {folder}/other.db}}
+    sqlite_versioned: {{path: {folder}/other.db}}
 """
 
 

@@ -17,13 +17,14 @@ from typing import cast
 
 from syncd import control
 from syncd.ops import status
+from tests import plugins
 
 JOB = """\
 job: {name}
 source: {{mysql: {{url: "mysql://root@127.0.0.1:1"}}}}
 tables: {{"nowhere.*": {{}}}}
 queue: {{queues: {queues}}}
-sinks: {{copy: {{sqlite-arrival: {{path: {folder}/{name}.db}}}}}}
+sinks: {{copy: {{sqlite_arrival: {{path: {folder}/{name}.db}}}}}}
 """
 
 
@@ -69,7 +70,9 @@ class OnTerminal:
 
 
 def test_a_job_that_contradicts_its_state_halts_by_name_and_the_other_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "syncd.yaml").write_text("{data: data, lease: 3s, heartbeat: 0.5}\n")
+    (tmp_path / "syncd.yaml").write_text(
+        f"{{data: data, plugin_paths: [{plugins.FOLDER}], lease: 3s, heartbeat: 0.5}}\n"
+    )
     (tmp_path / "jobs").mkdir()
     service = control.service(tmp_path / "syncd.yaml")
 

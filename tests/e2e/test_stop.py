@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from syncd import control
+from tests import plugins
 from tests.e2e.harness import _alive
 from tests.e2e.test_halted_job import JOB
 
@@ -25,7 +26,8 @@ class Daemon:
 
     def __init__(self, folder: Path) -> None:
         (folder / "syncd.yaml").write_text(
-            f"{{data: data, lease: 3s, heartbeat: 0.5, drain: {DRAIN}, log: {{level: info}}}}\n"
+            f"{{data: data, plugin_paths: [{plugins.FOLDER}], lease: 3s, heartbeat: 0.5, drain: {DRAIN}, "
+            "log: {level: info}}\n"
         )
         (folder / "jobs").mkdir()
         for name in "ab":

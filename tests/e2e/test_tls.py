@@ -30,7 +30,7 @@ def test_load_and_log(mysql9_database: Database, tmp_path: Path) -> None:
     tls = f", password: pw, tls: {{ca: '{ca}', verify: ca}}"
     run = Running(tmp_path, database.port, database.name, "arrival", chunk_bytes=20_000, source=tls)
     run.path.write_text(run.path.read_text().replace("root@", "tls@"))
-    run.job = load_job(run.path)
+    run.job = load_job(run.path, run.service.plugin_paths)
     run.parts = Parts(run.job, run.service)
     try:
         run.start()

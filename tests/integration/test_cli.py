@@ -18,6 +18,7 @@ from syncd import cli, control, logs
 from syncd.catalogue import CATALOGUE
 from syncd.config import load_job
 from syncd.testing.servers.ports import free_port
+from tests import plugins
 from tests.services.database import Database
 
 Syncd = Callable[[str], tuple[int, str, str]]
@@ -27,14 +28,15 @@ JOB = """\
 job: shop
 source: {{mysql: {{url: "mysql://root@127.0.0.1:{port}"}}}}
 tables: {{"{database}.*": {{}}}}
-sinks: {{copy: {{sqlite-versioned: {{path: sink.db}}}}}}
+sinks: {{copy: {{sqlite_versioned: {{path: sink.db}}}}}}
 """
 
 
 @pytest.fixture
 def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Syncd]:
-    """Runs in an empty folder; the log's set-up, which is the whole process's, is put back."""
+    """Runs in a folder of its own; the log's set-up, which is the whole process's, is put back."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "syncd.yaml").write_text(f"plugin_paths: [{plugins.FOLDER}]\n")
     for name in (logs.LEVEL, logs.FORMAT):
         monkeypatch.setenv(name, os.environ.get(name, "info" if name == logs.LEVEL else "auto"))
 
@@ -156,6 +158,14 @@ def test_jobs_with_other_settings_of_their_one_queue(syncd: Syncd, tmp_path: Pat
     assert syncd("validate jobs/a.yaml jobs/b.yaml")[0] == 0
 
 
+def test_the_schema_knows_the_plugins_of_the_service_file(syncd: Syncd) -> None:
+    code, out, _ = syncd("schema job")
+    sinks = json.loads(out)["$defs"]["SinkBlock"]["properties"]
+    assert code == 0
+    assert {"clickhouse", "sqlite_arrival", "sqlite_versioned"} <= set(sinks)
+    assert "faults_file" in sinks["sqlite_versioned"]["properties"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -223,7 +233,7 @@ def test_plan_cuts_nothing_and_refuses_by_name(syncd: Syncd, mariadb_database: D
         "CREATE TABLE places (id INT PRIMARY KEY, place GEOMETRY)",
     )
     job = JOB.format(port=mariadb_database.port, database=mariadb_database.name)
-    job = job.replace("sqlite-versioned: {path: sink.db}", f'clickhouse: {{url: "chdb://{tmp_path}/ch/copy"}}')
+    job = job.replace("sqlite_versioned: {path: sink.db}", f'clickhouse: {{url: "chdb://{tmp_path}/ch/copy"}}')
     (tmp_path / "job.yaml").write_text(job)
     code, out, err = syncd("plan job.yaml")
     assert code == 2, err

@@ -15,6 +15,7 @@ from syncd.config import Job, Service, load_job
 from syncd.model import Finding
 from syncd.ops import look
 from syncd.testing.servers import MySQL9
+from tests import plugins
 from tests.services.database import Database, connect, fresh_database
 from tests.services.fixtures import PrivateServer
 from tests.services.replication import follow
@@ -25,15 +26,16 @@ job: shop
 source: {{mysql: {{url: "mysql://root@127.0.0.1:{port}"{source}}}}}
 tables: {{"{database}.*": {{}}}}
 sinks:
-  one: {{sqlite-arrival: {{path: {folder}/one.db}}}}
-  two: {{sqlite-arrival: {{path: {folder}/two.db}}}}
+  one: {{sqlite_arrival: {{path: {folder}/one.db}}}}
+  two: {{sqlite_arrival: {{path: {folder}/two.db}}}}
 """
 
 
 def job(database: Database, folder: Path, source: str = "", more: str = "") -> tuple[Job, Service]:
     path = folder / "job.yaml"
+    (folder / "syncd.yaml").write_text(f"plugin_paths: [{plugins.FOLDER}]\n")
     path.write_text(JOB.format(port=database.port, database=database.name, folder=folder, source=source) + more)
-    return load_job(path), Service(data=folder / "data")
+    return load_job(path, [plugins.FOLDER]), Service(data=folder / "data")
 
 
 def findings(database: Database, folder: Path, source: str = "", more: str = "") -> dict[str, Finding]:
@@ -111,7 +113,10 @@ def test_two_tables_with_one_target(mariadb_database: Database, tmp_path: Path) 
     path = Path(loaded.path)
     rules = f'"{name}.*": {{}}, {name}.old: {{to: orders}}, {name}.other: {{to: log}}'
     path.write_text(path.read_text().replace(f'"{name}.*": {{}}', rules))
-    refusals = {plan.found.schema.table.name: plan.refusals for plan in look.plan(load_job(path), service).tables}
+    refusals = {
+        plan.found.schema.table.name: plan.refusals
+        for plan in look.plan(load_job(path, [plugins.FOLDER]), service).tables
+    }
     assert (refusals["orders"], refusals["other"]) == ((), ())
     what = f"{name}.old and {name}.orders both go to {name}.orders at sink one, and {name}.orders has it"
     assert what in "".join(refusals["old"])

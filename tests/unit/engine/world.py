@@ -36,6 +36,7 @@ from syncd.spi import Context, Event, Queue, Sink, Source, Ticket
 from syncd.state import Phase, State, TableRecord
 from syncd.testing.source_log import Log
 from syncd.testing.sources import LogOptions, LogSource
+from tests import plugins
 
 JOB = """\
 job: model
@@ -44,8 +45,8 @@ tables: {{"shop.*": {{keyless: append}}}}
 queue: {{queues: 3, embedded: {{sync: NORMAL}}}}
 snapshot: {{chunk_bytes: 300, readers: 2}}
 sinks:
-  arrival: {{sqlite-arrival: {{path: {folder}/arrival.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
-  versioned: {{sqlite-versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
+  arrival: {{sqlite_arrival: {{path: {folder}/arrival.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
+  versioned: {{sqlite_versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
 """
 SINKS = ("arrival", "versioned")
 _END = 1 << 40
@@ -338,7 +339,7 @@ class ModelWorker:
 
 @cache
 def _job(folder: Path) -> Job:
-    return parse_job(JOB.format(folder=folder), str(folder / "job.yaml"))
+    return parse_job(JOB.format(folder=folder), str(folder / "job.yaml"), [plugins.FOLDER])
 
 
 class World:
