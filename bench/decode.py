@@ -2,14 +2,16 @@
 
 The server's own log files of a million row changes in two shapes (`bench/data.py`) are fed from memory through the same
 chain that reads a socket: packets, checksums, bounds checks, positions, batches. mysql-replication's parser gets the
-first events of the same bytes; it checks no checksums, as by default. The files are kept in syncd's cache folder.
+first events of the same file, in an environment of its own (`peer_parser.py`). The files are kept in the cache folder.
 
     bench/run decode [--quick] [--json] [--rounds N]
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,17 +19,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pyarrow as pa
 import pymysql
-from pymysqlreplication.event import FormatDescriptionEvent
-from pymysqlreplication.packet import BinLogPacketWrapper
-from pymysqlreplication.row_event import DeleteRowsEvent, TableMapEvent, UpdateRowsEvent, WriteRowsEvent
 
 from bench.data import EVENTS, QUICK_EVENTS, QUICK_ROWS, ROWS, Orders
 from bench.measure import Figure, emit, faster, median, parser, spread
+from bench.peers import bare, environment, pinned
 from syncd.errors import TransientError
 from syncd.model import ChangeBatch, Column, TableId, TableSchema
 from syncd.sources.mysql.binlog.decoder import Decoder, Settings
@@ -76,14 +75,14 @@ SCHEMA = TableSchema(
 )
 
 
-def logs(rows: int, events: int) -> dict[str, bytes]:
-    """The log file of each shape, as packets; written by a server the first time."""
+def logs(rows: int, events: int) -> dict[str, Path]:
+    """The log file of each shape; written by a server the first time."""
     folder = cache_dir() / "bench" / f"decode-1-{rows}-{events}"
     if not folder.exists():
         partial = Path(tempfile.mkdtemp(dir=_made(folder.parent)))
         _write(partial, rows, events)
         partial.rename(folder)
-    return {shape: packets((folder / f"{shape}.log").read_bytes()) for shape in BARS}
+    return {shape: folder / f"{shape}.log" for shape in BARS}
 
 
 def _made(folder: Path) -> Path:
@@ -138,46 +137,20 @@ def _filled(feed: Feed) -> bool:
         return False
 
 
-def parsed(log: bytes, limit: int) -> int:
-    """mysql-replication's parser on the first `limit` row changes of the same bytes."""
-    connection = SimpleNamespace(charset="utf8mb4", _get_dbms=lambda: "mariadb")
-    allowed = frozenset({TableMapEvent, WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent, FormatDescriptionEvent})
-    tables: dict[int, object] = {}
-    at = found = 0
-    while at < len(log) and found < limit:
-        size = int.from_bytes(log[at : at + 3], "little")
-        packet = pymysql.protocol.MysqlPacket(log[at + 4 : at + 4 + size], "utf8mb4")
-        at += 4 + size
-        wrapper = BinLogPacketWrapper(
-            packet,
-            tables,
-            connection,
-            (10, 11, 0),
-            True,
-            allowed,
-            None,
-            None,
-            None,
-            None,
-            False,
-            False,
-            False,
-            True,
-            False,
-        )
-        event = wrapper.event
-        if isinstance(event, TableMapEvent):
-            tables[event.table_id] = event.get_table()
-        elif isinstance(event, (WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent)):
-            found += len(event.rows)
-    return found
-
-
 class Measured(NamedTuple):
     """Row changes per processor second, and per second of the clock."""
 
     rate: float
     wall: float
+
+
+def parsed(path: Path, limit: int) -> Measured:
+    """mysql-replication's parser on the first `limit` row changes of the same file, in an environment of its own."""
+    python = environment(*pinned(PEER, "PyMySQL", "packaging"))
+    command = [str(python), "-I", str(Path(__file__).with_name("peer_parser.py")), str(path), str(limit)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=bare(), check=True)
+    told = json.loads(done.stdout)
+    return Measured(told["count"] / told["cpu"], told["count"] / told["wall"])
 
 
 def measured(work: Callable[[], int]) -> Measured:
@@ -187,18 +160,21 @@ def measured(work: Callable[[], int]) -> Measured:
     return Measured(count / cpu, count / wall)
 
 
-def rounds_of(log: bytes, rounds: int, count: int, limit: int) -> dict[str, list[Measured]]:
-    """All three, by turns: what else the machine does meets them alike. A short log is read several times."""
+def rounds_of(path: Path, log: bytes, rounds: int, count: int, limit: int) -> dict[str, list[Measured]]:
+    """All three, by turns: what else the machine does meets them alike. A short log is read several times.
+
+    `log` is what `path` holds, as packets.
+    """
     passes = max(1, LONG_ENOUGH // count)
-    work: dict[str, Callable[[], int]] = {
-        "syncd": lambda: sum(decoded(log) for _ in range(passes)),
-        PEER: lambda: parsed(log, limit),
-        "feed": lambda: sum(count for _ in range(passes) if fed(log)),
+    work: dict[str, Callable[[], Measured]] = {
+        "syncd": lambda: measured(lambda: sum(decoded(log) for _ in range(passes))),
+        PEER: lambda: parsed(path, limit),
+        "feed": lambda: measured(lambda: sum(count for _ in range(passes) if fed(log))),
     }
     found: dict[str, list[Measured]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, one in work.items():
-            found[name].append(measured(one))
+            found[name].append(one())
     return found
 
 
@@ -233,11 +209,12 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser(__doc__).parse_args(argv)
     size = (QUICK_ROWS, QUICK_EVENTS) if arguments.quick else (ROWS, EVENTS)
     holds = True
-    for shape, log in logs(*size).items():
+    for shape, path in logs(*size).items():
+        log = packets(path.read_bytes())
         count = decoded(log)  # also a first run, with all imports
         limit = PEER_EVENTS[shape] // (3 if arguments.quick else 1)
         note = f"{count:,} changes, {len(log) >> 20} MB; {PEER} {limit:,} of them"
-        for figure in figures(shape, rounds_of(log, arguments.rounds or 3, count, limit), note):
+        for figure in figures(shape, rounds_of(path, log, arguments.rounds or 3, count, limit), note):
             emit(figure, as_json=arguments.json)
             holds = holds and figure.holds is not False
     return 0 if holds else 1

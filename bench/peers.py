@@ -1,7 +1,7 @@
 """Other people's programs, each in a virtual environment of its own, run for real.
 
 `mysql-ch-replicator` (PyPI) copies MySQL and MariaDB to ClickHouse: `Replicator` runs it against a front of the real
-engine over HTTP (`syncd.testing.clickhouse_http`).
+engine over HTTP (`syncd.testing.clickhouse_http`). mysql-replication is a parser that `decode` uses (`peer_parser.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ensurepip
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,13 @@ from syncd.testing.servers.debroot import unpack
 REPLICATOR = "mysql-ch-replicator==0.1.16"
 # What pip found for it on the day of the committed results.
 PINS = ("clickhouse-connect==1.12.0", "mysql-connector-python==26.10.0", "PyMySQL==1.2.4", "lz4==4.4.5")
+LOCK = Path(__file__).parents[1] / "requirements.lock"
+
+
+def pinned(*names: str) -> list[str]:
+    """`name==version` of each, as the project's own lock file has it."""
+    found = dict(re.findall(r"^([\w.-]+)==(\S+)", LOCK.read_text(), re.MULTILINE))
+    return [f"{name}=={found[name.lower()]}" for name in names]
 
 
 def environment(*requirements: str) -> Path:
