@@ -6,8 +6,8 @@ engine over HTTP (`syncd.testing.clickhouse_http`). mysql-replication is a parse
 
 from __future__ import annotations
 
-import ensurepip
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -63,7 +63,8 @@ def _install(folder: Path, requirements: tuple[str, ...]) -> None:
 
 def _pip_wheel() -> Path:
     """The pip inside Python, else the distribution's package, unpacked."""
-    inside = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))
+    module = importlib.util.find_spec("ensurepip")  # Debian has it in a package of its own
+    inside = sorted(Path(module.origin).parent.glob("_bundled/pip-*.whl")) if module and module.origin else []
     if inside:
         return inside[-1]
     root = unpack(["python3-pip-whl"], what="this Python has no pip", say=lambda line: print(line, file=sys.stderr))
