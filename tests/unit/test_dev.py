@@ -1,4 +1,4 @@
-"""`./dev`, as far as it does not install anything."""
+"""`./dev`, as far as it does not install anything (`tests/e2e/test_bare_python.py`)."""
 
 from __future__ import annotations
 
