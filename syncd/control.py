@@ -28,7 +28,7 @@ from syncd.model import TableId
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops import status as ops_status
 from syncd.ops.reconcile import Result
-from syncd.ops.settle import End, daemon_runs
+from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
 from syncd.state import Phase, State, Wish, paused_part
@@ -269,17 +269,13 @@ def reconcile(
         source.open()
         try:
             for name in job.sinks:
-                sink = parts.reach_sink(name) if daemon_runs(queue, job.name) else parts.make_sink(name)
-                sink.open()
-                try:
+                with opened_sink(parts, queue, name) as sink:
                     for record in state.tables(name):
                         if tables and str(record.table) not in tables:
                             continue
                         result = _compared(source, sink, End(queue, state, parts, source, record), settle_seconds)
                         said(result)
                         results.append(result)
-                finally:
-                    sink.close()
         finally:
             source.close()
     return results

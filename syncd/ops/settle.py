@@ -1,18 +1,45 @@
-"""Whether what was committed at the source has arrived: of a whole job, and of one table at one sink."""
+"""What is asked beside a daemon that may run: its sinks, and whether what was committed at the source has arrived."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from syncd.engine.build import Parts
+from syncd.errors import TransientError
 from syncd.model import Head, Lane
-from syncd.spi import Queue, Source
+from syncd.spi import Queue, Sink, Source
 from syncd.state import STANDING, State, TableRecord
+
+START_SECONDS = 20.0
+"""Beyond a lease that has to run out first: how long a process that hosts a sink may take to begin."""
 
 
 def daemon_runs(queue: Queue, job: str) -> bool:
     return any(state.live for state in queue.leases(f"job/{job}/run"))
+
+
+@contextmanager
+def opened_sink(parts: Parts, queue: Queue, name: str) -> Iterator[Sink]:
+    """The sink, through the process that hosts it where a daemon runs. One that has just been started is waited for."""
+    runs = daemon_runs(queue, parts.job.name)
+    sink = parts.reach_sink(name) if runs else parts.make_sink(name)
+    hosted = runs and sink.traits().scope == "one process"
+    end = time.monotonic() + (parts.service.lease + START_SECONDS if hosted else 0.0)
+    try:
+        while True:
+            try:
+                sink.open()
+                break
+            except TransientError as error:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(error.retry_after)
+        yield sink
+    finally:
+        sink.close()
 
 
 @dataclass(frozen=True, slots=True)

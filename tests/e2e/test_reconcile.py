@@ -98,6 +98,29 @@ def test_one_that_is_killed_leaves_nothing(mariadb_database: Database, tmp_path:
         assert run.terminate() == 0
 
 
+@pytest.mark.chdb
+def test_one_that_comes_before_the_process_that_hosts_the_sink(mariadb_database: Database, tmp_path: Path) -> None:
+    """The daemon has just been started, and the engine's folder is not free yet."""
+    Workload(mariadb_database, seed=4).create(rows=100)
+    hold = f"import chdb; held = chdb.connect({str(tmp_path / 'ch' / 'copy')!r}); print('held', flush=True); input()"
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, "clickhouse") as run:
+        run.wait_live(3, 60)
+        run.wait_applied(60)
+        assert run.terminate() == 0
+        with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            run.start()
+            run.wait_for(lambda: run.events("unreachable"), 60, restart=False)
+            with ThreadPoolExecutor(1) as pool:
+                done = pool.submit(reconcile, run)
+                time.sleep(3.0)  # it takes one or two to come to the sink
+                assert not done.done(), done.result().stderr
+                holder.communicate(b"\n", timeout=60)
+            assert done.result().returncode == 0, done.result().stdout + done.result().stderr
+        assert run.terminate() == 0
+
+
 def test_a_row_that_never_stands_still_is_not_called_different(mariadb_database: Database, tmp_path: Path) -> None:
     """The rows beside it are compared; one that is missing among them is found."""
     database = mariadb_database
