@@ -52,7 +52,8 @@ class Client:
             if "Error initializing EmbeddedServer" in str(error):
                 raise TransientError(
                     f"{self._options.path}: the engine does not start",
-                    hint="another process holds the folder, or it cannot be written",
+                    hint="another process holds the folder, it cannot be written, or it is damaged: the lines "
+                    "before this say which",
                 ) from error
             raise
 
