@@ -191,8 +191,8 @@ _ENTRIES: Final = (
     Entry(
         "C129",
         "The data directory cannot be used",
-        "It cannot be made, read or written by this user, or a file stands in its place.",
-        "Name another one by `--data` or `data` in the service file, or run as the user who owns it.",
+        "It cannot be made, read or written by this user, or a file stands in its place, or its disk is full.",
+        "Name another one by `--data` or `data` in the service file, run as the user who owns it, or free some space.",
     ),
     Entry(
         "C130",

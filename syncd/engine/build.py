@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import json
 import os
@@ -55,9 +56,13 @@ def data_directory(directory: Path) -> Iterator[None]:
 
 def unusable(directory: Path, error: OSError) -> ConfigError:
     """The data directory cannot be used."""
+    other = "name another directory (--data, or `data` in the service file)"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return ConfigError(
         f"{error.filename or directory}: {error.strerror}; syncd keeps its data there",
-        hint="name another directory (--data, or `data` in the service file), or run as the user who owns this one",
+        hint=f"free some space on that file system, or {other}"
+        if full
+        else f"{other}, or run as the user who owns this one",
         code="C129",
     )
 

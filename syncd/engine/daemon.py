@@ -47,8 +47,9 @@ class DirectoryLock:
                 hint="end that process, or give this one another data directory",
                 code="E163",
             ) from error
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        with data_directory(self._path):
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         os.ftruncate(self._file, 0)

@@ -15,7 +15,7 @@ from syncd.config import Service
 from syncd.config.document import Document, Key
 from syncd.config.faults import raise_all
 from syncd.config.secrets import Resolver, without_secrets
-from syncd.engine.build import Parts, unusable
+from syncd.engine.build import Parts, data_directory, unusable
 from syncd.errors import StateError
 from syncd.spi import Context, Queue
 
@@ -104,7 +104,8 @@ def settle(parts: Parts, queue: Queue) -> None:
             f"{_file(service)}",
         )
     if now != used:
-        _write(_file(service), json.dumps(asdict(now)))
+        with data_directory(_file(service)):
+            _write(_file(service), json.dumps(asdict(now)))
 
 
 def _write(path: Path, text: str) -> None:

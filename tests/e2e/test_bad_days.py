@@ -396,6 +396,12 @@ def test_a_full_disk(pair: Database, tmp_path: Path, small_data: Path) -> None:
         run.wait_for(lambda: "disk is full" in str(control.status(run.service)[0].waits.get("capture")), 120)
         run.wait_for(lambda: control.status(run.service)[0].state == "WAITING", 120)
         assert run.terminate() == 0
+        with pytest.raises(OSError, match="No space"):
+            fill_up(small_data / "rest")
+        done = syncd(run, "run", str(run.path))
+        says = "syncd.lock: No space left on device; syncd keeps its data there; free some space on that file system"
+        assert (done.returncode, says in done.stderr, "[C129]" in done.stderr) == (2, True, True), done
+        (small_data / "rest").unlink()
         before = len(run.events("queue_full"))
         run.start()
         run.wait_for(lambda: len(run.events("queue_full")) > before, 120, restart=False)
