@@ -123,3 +123,21 @@ def test_two_tables_with_one_target(mariadb_database: Database, tmp_path: Path) 
     assert f"{path}:3:" in "".join(refusals["old"])
     assert f"tables.{name}.old.to: " in "".join(refusals["old"])
     assert "no primary key" in "".join(refusals["log"])  # refused itself, it takes no target from another one
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refused_types_that_are_not_null_take_nothing_else_with_them(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    database: Database = request.getfixturevalue(f"{kind}_database")
+    database.execute(
+        "CREATE TABLE good (id INT PRIMARY KEY)",
+        "CREATE TABLE place (id INT PRIMARY KEY, at POINT NOT NULL)",
+        "CREATE TABLE word (w VARCHAR(9) CHARACTER SET gbk PRIMARY KEY)",
+    )
+    tables = {plan.found.schema.table.name: plan.refusals for plan in look.plan(*job(database, tmp_path)).tables}
+    assert tables == {
+        "good": (),
+        "place": ("column at: type point is not supported",),
+        "word": ("column w: character set gbk is not supported",),
+    }

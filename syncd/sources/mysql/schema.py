@@ -267,7 +267,8 @@ def _column(row: Row, read: _Read) -> tuple[Column, str]:
     arrow = types.arrow_type(kind, charset or "")
     column = Column(
         name,
-        arrow if arrow is not None else pa.null(),
+        # of a refused table only the schema itself is made, which has no place for a null type that is NOT NULL
+        arrow if arrow is not None else pa.binary(),
         nullable == "YES" or (read.rules.zero_is_null and types.base_type(kind) in types.DATES),
         kind,
         charset or "",
