@@ -31,6 +31,7 @@ Key = tuple[str | int, ...]
 _MAX_NODES = 200_000
 _TAG = "tag:yaml.org,2002:"
 _AMBIGUOUS_INT = re.compile(r"^[-+]?0[0-9_]+$")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Place(NamedTuple):
@@ -143,7 +144,7 @@ class _Builder:
             if not isinstance(name_node, ScalarNode):
                 self.fault(name_node, key, "a key must be a plain word", code="C102")
                 continue
-            name = str(name_node.value)
+            name = self.whole_text(name_node, key)
             if name in seen:
                 first = f"it is already on line {seen[name].line}"
                 self.fault(name_node, (*key, name), "the key is there twice", code="C103", hint=first)
@@ -172,7 +173,7 @@ class _Builder:
         return found
 
     def scalar(self, node: ScalarNode, key: Key) -> Any:
-        text = str(node.value)
+        text = self.whole_text(node, key)
         match str(node.tag).removeprefix(_TAG):
             case "null":
                 return None
@@ -187,6 +188,15 @@ class _Builder:
             case tag:
                 self.fault(node, key, f"the YAML tag '{tag}' is not known here", code="C110", hint="leave it out")
                 return text
+
+    def whole_text(self, node: ScalarNode, key: Key) -> str:
+        """The text; where escapes make half characters of it, which nothing could store or print, with `?` for them."""
+        text = str(node.value)
+        if not _SURROGATE.search(text):
+            return text
+        hint = r"write the character itself, or \U and eight digits"
+        self.fault(node, key, r"a \u escape that is only half a character", code="C102", hint=hint)
+        return _SURROGATE.sub("?", text)
 
     def whole(self, node: ScalarNode, key: Key, text: str) -> Any:
         if _AMBIGUOUS_INT.match(text):
