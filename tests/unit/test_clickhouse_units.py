@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
 
@@ -147,6 +148,8 @@ def test_errors_are_named_by_the_next_move() -> None:
     assert isinstance(unknown, FatalError)
     assert unknown.table == "shop.items"
     assert isinstance(raised(None, ConnectionResetError()), TransientError)
+    full = raised(None, OSError(errno.ENOSPC, "No space left on device"))
+    assert (type(full), full.hint) == (TransientError, "free some space on this machine's disk")
 
 
 def test_the_token_of_an_append() -> None:

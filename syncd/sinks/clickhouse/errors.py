@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def mapped(error: Exception, doing: str, table: str | None) -> SyncdError:
         return FatalError(text, hint=_REFUSED[code])
     if code in _CHANGED:
         return FatalError(text, table=table, hint=f"{_CHANGED[code]}: compare the table with `plan`")
+    if code is None and any(getattr(cause, "errno", None) == errno.ENOSPC for cause in _causes(error)):
+        return TransientError(text, retry_after=2, hint="free some space on this machine's disk")
     if code is None and _unreachable(error):
         return TransientError(text, retry_after=2, hint="is the server up, and the url right?")
     if code is None and _PROXY.search(first):
@@ -71,14 +74,19 @@ def mapped(error: Exception, doing: str, table: str | None) -> SyncdError:
     return FatalError(text, table=table, hint="an error that syncd does not know: nothing was acknowledged")
 
 
-def _unreachable(error: Exception) -> bool:
-    """The driver wraps what its transport raises; the cause tells it from an error of the driver itself."""
+def _causes(error: Exception) -> list[BaseException]:
+    """The error and what led to it: the driver wraps what its transport raises."""
     chain: list[BaseException] = []
     at: BaseException | None = error
     while at is not None and at not in chain:
         chain.append(at)
         at = at.__cause__ or at.__context__
-    return any(isinstance(e, OSError) or type(e).__module__.startswith("urllib3.") for e in chain)
+    return chain
+
+
+def _unreachable(error: Exception) -> bool:
+    """The transport has raised it, not the driver itself."""
+    return any(isinstance(e, OSError) or type(e).__module__.startswith("urllib3.") for e in _causes(error))
 
 
 @contextmanager
