@@ -118,7 +118,9 @@ class Capture:
             return False
         self._asked = time.monotonic()
         self._link.step("asking the source for its log")
-        return self._source.identity(record.position) != record.log
+        log_now = self._source.identity(record.position)
+        self._link.step(FOLLOWING, self._parts.heartbeat)
+        return log_now != record.log
 
     def _in_this_log(self, record: SourceRecord) -> SourceRecord:
         """Another log's seqs begin anew: the epoch is raised, and saved, before the first publish from it (4)."""

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from syncd.engine import capture
 from syncd.errors import FatalError
 from syncd.model import ChangeBatch, TableId
 from syncd.spi import Event
 from syncd.state import Phase
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, VISITS, WORDS, Change, apply
-from tests.unit.engine.world import World, engine_in
+from tests.unit.engine.world import ModelLink, ModelSource, World, engine_in
 
 DOTTED = TableId("my.db", "visits")
 PATTERN = r"""tables: {{'my[.]db[.].*': {{}}, """
@@ -104,3 +105,30 @@ def test_rows_out_of_order_within_a_batch_halt_their_table(tmp_path: Path, monke
             world.round()
         assert world.copy("arrival", NUMBERS.table) == []
         assert len(world.copy("arrival", VISITS.table)) == 1
+
+
+def test_what_a_worker_does_after_it_has_asked_for_its_log_is_to_follow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source may be silent for longer than an answer may take: it is not said to hang."""
+    steps: list[str] = []
+    silences = 0
+
+    def idle(source: ModelSource) -> None:
+        nonlocal silences
+        silences += 1
+        steps.append("silence")
+        if silences == 3:
+            source.idle()
+
+    monkeypatch.setattr(ModelLink, "step", lambda self, doing, every=0.0: steps.append(doing))
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        steps.clear()
+        monkeypatch.setattr(ModelSource, "_idle", idle)
+        monkeypatch.setattr(capture, "LOOK_SECONDS", 0.0)
+        world.work("capture")
+    before = [steps[at - 1] for at, step in enumerate(steps) if step == "silence"]
+    assert steps.count("asking the source for its log") == 3
+    assert before[1:] == [capture.FOLLOWING] * 2
