@@ -51,10 +51,11 @@ def log_above(console: Console) -> Iterator[None]:
 
 
 def _print_lines(near: int, console: Console) -> None:
+    encoding = getattr(console.file, "encoding", None) or "utf-8"  # who writes has it from the same environment
     # When the terminal has gone (OSError), who writes is to be told so too, and not to wait for a reader.
     with suppress(OSError), open(near, "rb") as lines:
         for line in lines:
-            text = line.decode(errors="replace").rstrip("\r\n")
+            text = line.decode(encoding, "backslashreplace").rstrip("\r\n")
             if not text.endswith(_LAST):
                 console.print(Text.from_ansi(text), soft_wrap=True)
                 continue
@@ -75,12 +76,10 @@ class Progress:
         if self._live is not None:
             if sys.stderr.isatty():
                 self._open.enter_context(log_above(self._live.console))
-            self._live.start()
+            self._open.enter_context(self._live)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._live is not None:
-            self._live.stop()
         self._open.close()
 
     def show(self, runners: Sequence[JobRunner]) -> None:

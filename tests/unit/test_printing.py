@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -110,7 +110,19 @@ def test_what_workers_log_is_printed_above_the_progress_and_keeps_its_colours() 
         left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)  # it holds the stream
     left.communicate(b"\n", timeout=60)
     assert shown.getvalue() == "worker: True \x1b[31mred\x1b[0m\n\npart\n"
-    assert os.fstat(2) == before
+    assert os.path.samestat(os.fstat(2), before)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8", "caf\\xe9 ü"), ("latin-1", "café Ã¼"), ("ascii", r"caf\xe9 \xc3\xbc")]
+)
+def test_what_a_terminal_cannot_show_is_written_out(encoding: str, shown: str) -> None:
+    """It ends nothing: whoever writes later is still heard."""
+    terminal = TextIOWrapper(BytesIO(), encoding=encoding)
+    with log_above(Console(file=terminal, force_terminal=True, width=200)):
+        os.write(2, b"caf\xe9 \xc3\xbc\nlater\n")
+    terminal.seek(0)
+    assert terminal.read() == f"{shown}\nlater\n"
 
 
 class Gone(StringIO):
