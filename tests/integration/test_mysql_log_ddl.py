@@ -280,6 +280,21 @@ def test_a_temporary_table_of_the_same_name(database: Database, start: Position,
     assert [change.kind for change in changes(events)] == [Ddl.OTHER]
 
 
+@pytest.mark.parametrize("mode", ["STATEMENT", "ROW"])
+def test_a_temporary_table_of_another_name(database: Database, start: Position, mode: str) -> None:
+    """What its session does to tables of the job is followed."""
+    with closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SET binlog_format = {mode}")
+        cursor.execute("CREATE TEMPORARY TABLE other (id INT PRIMARY KEY)")
+        begin, known = log_end(database), schemas(database, "a")
+        cursor.execute("SELECT CONNECTION_ID() FROM other")
+        cursor.execute("ALTER TABLE a ADD COLUMN n INT")
+        cursor.execute("INSERT INTO other VALUES (1)")
+        cursor.execute("TRUNCATE TABLE a")
+    events = read(database, begin, known, **describing(database))
+    assert [change.kind for change in changes(events)] == [Ddl.ADD_COLUMN, Ddl.TRUNCATE]
+
+
 def test_a_table_filled_as_it_is_created(database: Database, start: Position) -> None:
     database.execute("INSERT INTO a VALUES (1, 'x'), (2, 'y')")
     try:

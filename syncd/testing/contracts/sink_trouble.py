@@ -139,7 +139,9 @@ def _writing(factory: Factory, items: Target, changes: Sequence[Change]) -> Iter
 
     writing = _Writing(threading.Thread(target=write))
     writing.thread.start()
-    assert begun.wait(60)
-    yield writing
-    writing.thread.join(120)
+    try:
+        assert begun.wait(60)
+        yield writing
+    finally:
+        writing.thread.join(120)
     assert not writing.running()
