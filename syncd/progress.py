@@ -74,7 +74,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and os.path.sameopenfile(1, 2):
                 self._open.enter_context(log_above(self._live.console))
             self._open.enter_context(self._live)
         return self

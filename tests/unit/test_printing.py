@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -123,6 +124,19 @@ def test_what_a_terminal_cannot_show_is_written_out(encoding: str, shown: str) -
         os.write(2, b"caf\xe9 \xc3\xbc\nlater\n")
     terminal.seek(0)
     assert terminal.read() == f"{shown}\nlater\n"
+
+
+def test_a_log_that_was_sent_to_another_terminal_stays_there() -> None:
+    code = "import os; from rich.console import Console; from syncd.progress import Progress\n"
+    code += "with Progress(Console(), on=True): os.write(2, b'a line')"
+    (progress, out), (log, err) = pty.openpty(), pty.openpty()
+    try:
+        subprocess.run([sys.executable, "-c", code], stdout=out, stderr=err, check=True, timeout=60)
+        os.set_blocking(log, False)
+        assert os.read(log, 100) == b"a line"
+    finally:
+        for end in (progress, out, log, err):
+            os.close(end)
 
 
 class Gone(StringIO):
