@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
@@ -144,6 +145,8 @@ def init(
 ) -> None:
     """Print a job file for two addresses."""
     sys.stdout.write(configuration.skeleton(source, sink))
+    if any(urlsplit(url).password for url in (source, sink)):
+        err.print("the passwords are left out: the file names the variables that are to hold them")
 
 
 @app.command()
@@ -397,7 +400,7 @@ def trace(
         if not change.hops:
             out.print("  no sink has applied it yet")
     if not changes:
-        out.print(f"no change of {table} {key} is retained")
+        err.print(f"no change of {table} {key} is retained")
 
 
 @app.command()

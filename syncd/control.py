@@ -327,4 +327,7 @@ def result_facts(result: Result) -> dict[str, object]:
 
 
 def change_facts(change: engine_trace.Change) -> dict[str, object]:
-    return {**asdict(change), "op": change.op.name}
+    """`seq` and `trace` as texts: most readers of JSON keep 53 bits of a number."""
+    facts = asdict(change)
+    hops = [{**hop, "trace": str(hop["trace"])} for hop in facts["hops"]]
+    return {**facts, "op": change.op.name, "seq": str(change.seq), "trace": str(change.trace), "hops": hops}

@@ -5,7 +5,9 @@ Nothing is read as markup: a table may be called `a[/x]b`, and a reason may quot
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from datetime import timedelta
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -35,10 +37,11 @@ def print_results(results: Iterable[Result], as_json: bool = False) -> None:
         return
     grid = grid_of("table", "sink", "rows", "missing", "extra", "different")
     for result in results:
+        counted = result.rows or result.differs or not result.unsettled
         grid.add_row(
             str(result.table),
             result.sink,
-            *(f"{n:,}" for n in (result.rows, result.missing, result.extra, result.different)),
+            *(f"{n:,}" if counted else "-" for n in (result.rows, result.missing, result.extra, result.different)),
         )
     show(grid)
     for result in results:
@@ -55,8 +58,25 @@ def print_results(results: Iterable[Result], as_json: bool = False) -> None:
             out.print(f"{result.table} {_key(key)} is extra at {result.sink}")
         for sample in result.samples:
             for column, (left, right) in sample.columns.items():
-                out.print(f"{result.table} {_key(sample.key)} {column}: source {left!r}, {result.sink} {right!r}")
+                out.print(
+                    f"{result.table} {_key(sample.key)} {column}: source {value(left)}, {result.sink} {value(right)}"
+                )
 
 
 def _key(key: tuple[object, ...]) -> str:
-    return repr(key[0]) if len(key) == 1 else repr(key)
+    return value(key[0]) if len(key) == 1 else f"[{', '.join(map(value, key))}]"
+
+
+def value(of: object) -> str:
+    """A value for people; bytes as `trace` takes them."""
+    match of:
+        case None:
+            return "NULL"
+        case bytes():
+            return f"0x{of.hex()}"
+        case str():
+            return json.dumps(of, ensure_ascii=False)
+        case timedelta():
+            return f"{'-' if of < timedelta(0) else ''}{abs(of)}"
+        case _:
+            return str(of)

@@ -254,6 +254,11 @@ def _syntax(error: MarkedYAMLError, text: str, path: str) -> ConfigError:
     elif error.context_mark and ("flow" in context or "quoted scalar" in context):
         mark = (_opened(text) if "stream end" in problem else None) or error.context_mark
         what, hint = "what opens here is not closed", "close it, or quote the text"
+    elif "undefined alias" in problem:
+        what, hint = (
+            "a '*' begins an alias, and there is none of this name",
+            "put a text that begins with '*' in quotes",
+        )
     elif "mapping values are not allowed" in problem:
         what, hint = "a ':' does not belong here", "put a text that holds ': ' in quotes; check the indentation"
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)

@@ -181,7 +181,10 @@ class Parts:
         rule = self.rule(schema.table)
         reasons: list[str | ConfigError] = []
         if not schema.key and rule.keyless != "append":
-            reasons.append("it has no primary key and no unique index without NULLs")
+            reasons.append(
+                "it has no primary key and no unique index without NULLs (`keyless: append` takes a table into which "
+                "rows are only inserted)"
+            )
             if rule.keyless != "refuse":
                 reasons.append(f"keyless: {rule.keyless} is not there yet")
         elif not schema.key and rule.key is not None:

@@ -102,6 +102,9 @@ class JobRunner:
         for record in self._state.tables():
             phase = f"{Phase.HALTED} at capture" if left_by_capture(record, halts) else str(record.phase)
             phases[phase] = phases.get(phase, 0) + 1
+        refused = halts.keys() - {record.table for record in self._state.tables()}
+        if refused:
+            phases[Phase.HALTED] = phases.get(Phase.HALTED, 0) + len(refused)
         source = self._state.source()
         lag = None if source is None or not source.time else max(0.0, (clock() - source.time) / 1e6)
         rows, total = self._loader.rows()

@@ -188,7 +188,10 @@ def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Tables, H
 
 
 def _refusal(reasons: Sequence[str | ConfigError]) -> str:
-    hint = "leave the table out of the job (`skip: true`), or change it at the source and load anew"
+    hint = (
+        "before the job's first run, leave the table out (`skip: true`) or change it; in a job that has run it stands "
+        "still and holds up no other, until the job is loaded anew"
+    )
     if all(isinstance(reason, ConfigError) for reason in reasons):
         hint = "mend the job file, and load anew"
     return str(Unsupported(f"not copied: {'; '.join(map(str, reasons))}", hint=hint))

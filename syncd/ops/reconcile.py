@@ -141,12 +141,12 @@ def _looked_at(
     settle: Callable[[], str],
 ) -> tuple[Comparison, set[Key], str]:
     """One chunk, looked at as often as it takes: what differs, the keys not compared, and what `settle` has said."""
-    before = left()
-    found = _judged(target, compare_rows(target.schema, before, right()))
+    found = _judged(target, compare_rows(target.schema, left(), right()))
     suspects, moving = found.keys, set[Key]()
     for _ in range(ROUNDS):
         if not suspects or unsettled:
             break
+        before = left()
         unsettled = settle()
         if unsettled:
             break
@@ -154,7 +154,6 @@ def _looked_at(
         found = _judged(target, compare_rows(target.schema, after, there))
         suspects &= found.keys
         moving |= compare_rows(target.schema, before, after).keys
-        before = after
     return found.only(suspects - moving), suspects & moving, unsettled
 
 

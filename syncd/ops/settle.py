@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from syncd.engine.build import Parts
@@ -24,22 +24,20 @@ def daemon_runs(queue: Queue, job: str) -> bool:
 @contextmanager
 def opened_sink(parts: Parts, queue: Queue, name: str) -> Iterator[Sink]:
     """The sink, through the process that hosts it where a daemon runs. One that has just been started is waited for."""
-    runs = daemon_runs(queue, parts.job.name)
-    sink = parts.reach_sink(name) if runs else parts.make_sink(name)
-    hosted = runs and sink.traits().scope == "one process"
-    end = time.monotonic() + (parts.service.lease + START_SECONDS if hosted else 0.0)
-    try:
-        while True:
+    end = time.monotonic() + parts.service.lease + START_SECONDS
+    while True:
+        runs = daemon_runs(queue, parts.job.name)
+        sink = parts.reach_sink(name) if runs else parts.make_sink(name)
+        with closing(sink):
             try:
                 sink.open()
-                break
             except TransientError as error:
-                if time.monotonic() > end:
+                if not runs or sink.traits().scope == "any process" or time.monotonic() > end:
                     raise
                 time.sleep(error.retry_after)
-        yield sink
-    finally:
-        sink.close()
+                continue
+            yield sink
+            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import pty
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
+from decimal import Decimal
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
@@ -137,6 +139,22 @@ def test_a_log_that_was_sent_to_another_terminal_stays_there() -> None:
     finally:
         for end in (progress, out, log, err):
             os.close(end)
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (None, "NULL"),
+        (b"\0\xff", "0x00ff"),
+        ('a"ü', '"a\\"ü"'),
+        (Decimal("2.50"), "2.50"),
+        (datetime(2027, 1, 1, 2), "2027-01-01 02:00:00"),
+        (timedelta(hours=-1, seconds=1), "-0:59:59"),
+        (-0.0, "-0.0"),
+    ],
+)
+def test_values_for_people(of: object, said: str) -> None:
+    assert printing.value(of) == said
 
 
 class Gone(StringIO):

@@ -67,7 +67,8 @@ def mapped(error: Exception, doing: str, table: str | None) -> SyncdError:
         return FatalError(text, table=table, hint=f"{_CHANGED[code]}: compare the table with `plan`")
     if code is None and any(getattr(cause, "errno", None) == errno.ENOSPC for cause in _causes(error)):
         return TransientError(text, retry_after=2, hint="free some space on this machine's disk")
-    if code is None and _unreachable(error):
+    if code is None and (transport := _transport(error)):
+        text = f"{doing}: the server cannot be reached: {transport}"
         return TransientError(text, retry_after=2, hint="is the server up, and the url right?")
     if code is None and _PROXY.search(first):
         return TransientError(text, retry_after=2, hint="is the server behind the proxy up?")
@@ -84,9 +85,11 @@ def _causes(error: Exception) -> list[BaseException]:
     return chain
 
 
-def _unreachable(error: Exception) -> bool:
-    """The transport has raised it, not the driver itself."""
-    return any(isinstance(e, OSError) or type(e).__module__.startswith("urllib3.") for e in _causes(error))
+def _transport(error: Exception) -> str:
+    """What the transport has raised; "": it was the driver itself."""
+    found = [e for e in _causes(error) if isinstance(e, OSError) or type(e).__module__.startswith("urllib3.")]
+    system = [e for e in found if isinstance(e, OSError) and e.strerror]
+    return str(system[-1].strerror) if system else str(found[-1]) or type(found[-1]).__name__ if found else ""
 
 
 @contextmanager

@@ -76,8 +76,10 @@ def _still_there(connection: Connection, here: str, saved: positions.Place) -> N
 
 def _reaches(connection: Connection, here: str, saved: positions.Place) -> None:
     """PositionLost: the log ends before the saved place."""
+    if not saved.file:
+        return
     end = log_end(connection)
-    if saved.file and end.order < (file_number(saved.file), saved.pos):
+    if end.order < (file_number(saved.file), saved.pos):
         raise PositionLost(
             f"the log of {here} ends at {end.file}:{end.pos}, before {saved.file}:{saved.pos}, up to which it was "
             "copied; it was reset, or it lost its end, or the server was restored",
