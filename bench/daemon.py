@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +46,6 @@ class Daemon:
     def __init__(self, folder: Path, port: int, mode: str, clickhouse: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._kept = folder.with_name(f"{folder.name}-kept")
         self.log = folder / "daemon.log"
         job, service = folder / "job.yaml", folder / "syncd.yaml"
         clickhouse = clickhouse or f'url: "chdb://{folder}/ch"'
@@ -62,16 +60,6 @@ class Daemon:
     def engine(self) -> Path:
         """The folder of the embedded ClickHouse; free for others when the daemon has ended."""
         return self.folder / "ch"
-
-    def keep(self) -> None:
-        """Remember all files of the job and its target, as they are now that it has ended."""
-        shutil.rmtree(self._kept, ignore_errors=True)
-        shutil.copytree(self.folder, self._kept, symlinks=True)
-
-    def as_kept(self) -> None:
-        """Back to what `keep` has remembered."""
-        shutil.rmtree(self.folder)
-        shutil.copytree(self._kept, self.folder, symlinks=True)
 
     def start(self) -> None:
         with self.log.open("wb") as log:
