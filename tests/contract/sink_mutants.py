@@ -146,23 +146,6 @@ class GivesSlowWritesUp(VersionedSink):
         time.sleep(self._options.faults.delay)
 
 
-class LooksAtTheFenceFirst(ArrivalSink):
-    """And not again in the transaction of the rows."""
-
-    _looking = False
-
-    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
-        with self._transaction() as db:
-            self._looking = True
-            self._admit(db, ticket)
-            self._looking = False
-        super().write(target, batch, ticket)
-
-    def _admit(self, db: sqlite3.Connection, ticket: Ticket) -> None:
-        if self._looking:
-            super()._admit(db, ticket)
-
-
 def replace_seqs(mark: Mark) -> Mark:
     """As a sink does that keeps a seq as a float."""
     return mark._replace(seqs={name: int(float(seq)) for name, seq in mark.seqs.items()})
@@ -274,7 +257,6 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     KeepsTheLargestOffset: "test_a_sink_that_is_ahead_of_its_queue",
     KnowsWritesByTheirOffsets: "test_a_sink_that_is_ahead_of_its_queue",
     GivesSlowWritesUp: "test_a_slow_write_is_whole_when_it_returns",
-    LooksAtTheFenceFirst: "test_a_slow_write_that_is_fenced_changes_nothing_afterwards",
     ForgetsVersions: "test_an_older_seq_never_replaces_a_newer_one",
     KeepsNoTombstones: "test_tombstones_stay_until_they_expire",
     ExpiresTooMuch: "test_tombstones_stay_until_they_expire",

@@ -49,14 +49,15 @@ def test_a_signal_ends_it_and_nothing_is_compared_or_left(
 ) -> None:
     """The second one ends it at once; what it had in its temporary folder goes all the same."""
     short = tmp_path_factory.mktemp("t")  # its sockets' names must not be long
-    process = subprocess.Popen(
-        [sys.executable, "-m", "syncd", "demo", "--rows", "2000", "--seconds", "200"],
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "log").open("wb"),
-        env={**os.environ, "TMPDIR": str(short)},
-        text=True,
-        start_new_session=True,
-    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "syncd", "demo", "--rows", "2000", "--seconds", "200"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, "TMPDIR": str(short)},
+            text=True,
+            start_new_session=True,
+        )
     said = process.stdout
     assert said is not None
     while "Copying" not in said.readline():
@@ -66,6 +67,7 @@ def test_a_signal_ends_it_and_nothing_is_compared_or_left(
         os.killpg(process.pid, signal.Signals[name])  # as a terminal does
         until(lambda: "draining" in (tmp_path / "log").read_text())
     out = said.read()
+    said.close()
     assert process.wait(60) == (130 if len(signals) == 1 else -signal.SIGINT)
     assert out == ("interrupted\n" if len(signals) == 1 else "")
     assert "Traceback" not in (tmp_path / "log").read_text()

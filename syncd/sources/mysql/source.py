@@ -67,11 +67,7 @@ class MySQLSource:
         return written_place(self._link("asking"), text, epoch)
 
     def identity(self, position: Position) -> str:
-        connection = self._connect()  # one that has long been idle may be half dead
-        try:
-            return log_identity(connection, position)
-        finally:
-            close(connection)
+        return log_identity(self._link("asking"), position)
 
     def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:
         return chunks_.walk(self._link("asking"), schema, chunk_bytes, after, self._normalise.key)
