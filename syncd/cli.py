@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -27,13 +27,14 @@ from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.ops import look
 from syncd.ops import status as ops_status
-from syncd.ops.reconcile import Result, verdict
+from syncd.ops.reconcile import Verdict, verdict
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
 
 T = TypeVar("T")
 
 RIGHT, DIFFERS, CONFIG, UNREACHABLE, HALTED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+COMPARED: dict[Verdict, int] = {"right": RIGHT, "differs": DIFFERS, "not compared": HALTED}
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 """What these say of a path is for the user; any other error of the system is a fault of ours."""
@@ -366,12 +367,7 @@ def reconcile(
             out.print(f"{table} was not compared: {reason}")
     if not results:
         err.print("nothing was compared")
-    raise typer.Exit(compared(results, left_out))
-
-
-def compared(results: Sequence[Result], left_out: Mapping[str, str]) -> int:
-    """The exit code of a comparison."""
-    return {"right": RIGHT, "differs": DIFFERS, "not compared": HALTED}[verdict(results, left_out)]
+    raise typer.Exit(COMPARED[verdict(results, left_out)])
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may be a negative number
@@ -417,7 +413,7 @@ def demo(
     from syncd import demo as shop_demo
 
     try:
-        code = shop_demo.run(out, seconds=seconds, rows=rows, corrupt=corrupt, keep=keep)
+        code = COMPARED[shop_demo.run(out, seconds=seconds, rows=rows, corrupt=corrupt, keep=keep)]
     except KeyboardInterrupt:
         out.print("interrupted")
         code = INTERRUPTED

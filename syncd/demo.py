@@ -29,7 +29,7 @@ from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, FatalError, TransientError
 from syncd.model import ChangeBatch, Head, Op
 from syncd.ops import settle
-from syncd.ops.reconcile import verdict
+from syncd.ops.reconcile import Verdict, verdict
 from syncd.printing import print_results
 from syncd.progress import Progress
 from syncd.spi import Ticket
@@ -56,21 +56,21 @@ clickhouse (the copy), db (the database, which is stopped)"""
 GIVE_UP_SECONDS = 300.0
 
 
-def run(console: Console, *, seconds: float, rows: int, corrupt: bool, keep: Path | None) -> int:
-    """0: both ends hold the same values; 1: they differ; 4: not every table was compared to the end.
+def run(console: Console, *, seconds: float, rows: int, corrupt: bool, keep: Path | None) -> Verdict:
+    """What the comparison at the end has found.
 
     `corrupt` changes one value at the sink before comparing. KeyboardInterrupt: Ctrl-C, or SIGTERM.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _temporary() if keep is None else nullcontext(_empty(keep)) as folder:
-            code = _run(console, folder, seconds, rows, corrupt=corrupt)
+            found = _run(console, folder, seconds, rows, corrupt=corrupt)
     except ServerUnavailable as error:
         raise TransientError(f"the demo has no database: {error}") from error
     else:
         if keep is not None:
             console.print(KEPT.format(folder=folder))
-        return code
+        return found
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -99,7 +99,7 @@ def _temporary() -> Iterator[Path]:
         guard.release()
 
 
-def _run(console: Console, folder: Path, seconds: float, rows: int, *, corrupt: bool) -> int:
+def _run(console: Console, folder: Path, seconds: float, rows: int, *, corrupt: bool) -> Verdict:
     console.print("Starting a private database server ...")
     with MariaDB(folder / "db") as server:
         console.print(f"{server.flavour} {server.version} runs. Filling a shop with {rows:,} rows ...")
@@ -181,19 +181,20 @@ def _copy(console: Console, job: Job, service: Service, shop: Shop, seconds: flo
         raise KeyboardInterrupt  # the daemon has taken the signal for a word to drain
 
 
-_VERDICTS = {
-    "right": (0, "Both ends hold the same values.", "green"),
-    "differs": (1, "The two ends differ.", "red"),
-    "not compared": (4, "Not every table was compared to the end.", "red"),
+_SAYS: dict[Verdict, tuple[str, str]] = {
+    "right": ("Both ends hold the same values.", "green"),
+    "differs": ("The two ends differ.", "red"),
+    "not compared": ("Not every table was compared to the end.", "red"),
 }
 
 
-def _compare(console: Console, job: Job, service: Service) -> int:
+def _compare(console: Console, job: Job, service: Service) -> Verdict:
     results = control.reconcile(service, job)
     print_results(results)
-    code, text, style = _VERDICTS[verdict(results, control.left_out(service, job))]
+    found = verdict(results, control.left_out(service, job))
+    text, style = _SAYS[found]
     console.print(text, style=style)
-    return code
+    return found
 
 
 def _corrupt(job: Job, service: Service) -> str:

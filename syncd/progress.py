@@ -56,12 +56,10 @@ def _print_lines(near: int, console: Console) -> None:
     with suppress(OSError), open(near, "rb") as lines:
         for line in lines:
             text = line.decode(encoding, "backslashreplace").rstrip("\r\n")
-            if not text.endswith(_LAST):
-                console.print(Text.from_ansi(text), soft_wrap=True)
-                continue
             if text != _LAST:
                 console.print(Text.from_ansi(text.removesuffix(_LAST)), soft_wrap=True)
-            return
+            if text.endswith(_LAST):
+                return
 
 
 class Progress:

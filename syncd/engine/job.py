@@ -98,12 +98,11 @@ class JobRunner:
 
     def picture(self) -> Picture:
         phases: dict[str, int] = {}
-        halts = self._state.halts()
-        for record in self._state.tables():
+        halts, records = self._state.halts(), self._state.tables()
+        for record in records:
             phase = f"{Phase.HALTED} at capture" if left_by_capture(record, halts) else str(record.phase)
             phases[phase] = phases.get(phase, 0) + 1
-        refused = halts.keys() - {record.table for record in self._state.tables()}
-        if refused:
+        if refused := halts.keys() - {record.table for record in records}:  # before any sink was given them
             phases[Phase.HALTED] = phases.get(Phase.HALTED, 0) + len(refused)
         source = self._state.source()
         lag = None if source is None or not source.time else max(0.0, (clock() - source.time) / 1e6)

@@ -67,7 +67,10 @@ class Result:
         return not (self.differs or self.unsettled)
 
 
-def verdict(results: Collection[Result], left_out: Collection[str]) -> Literal["right", "differs", "not compared"]:
+Verdict = Literal["right", "differs", "not compared"]
+
+
+def verdict(results: Collection[Result], left_out: Collection[str]) -> Verdict:
     """Of all tables together: "not compared" where nothing differs, but not every table was compared to its end."""
     if any(result.differs for result in results):
         return "differs"

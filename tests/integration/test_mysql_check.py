@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.sources.mysql.options import Options
 from syncd.testing.servers.ports import free_port
-from tests.integration.mysql_tools import opened
+from tests.integration.mysql_tools import opened, user
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
 from tests.services.replication import follow
@@ -29,17 +27,6 @@ def checked(database: Database, tmp_path: Path, **options: Any) -> dict[str, Fin
             if known is None or order.index(finding.level) > order.index(known.level):
                 worst[finding.subject] = finding
     return worst
-
-
-@contextmanager
-def user(database: Database, *grants: str, password: str = "") -> Iterator[str]:
-    database.execute(f"CREATE USER someone@'127.0.0.1' IDENTIFIED BY '{password}'")
-    for grant in grants:
-        database.execute(f"GRANT {grant} TO someone@'127.0.0.1'")
-    try:
-        yield f"mysql://someone@127.0.0.1:{database.port}/"
-    finally:
-        database.execute("DROP USER someone@'127.0.0.1'")
 
 
 def test_a_good_server(database: Database, tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import PositionLost
+from syncd.errors import FatalError, PositionLost
 from syncd.model import Checkpoint, Position
 from syncd.sources.mysql.connect import Connection, connect
 from syncd.sources.mysql.head import head
 from syncd.sources.mysql.log_identity import log_identity
 from syncd.sources.mysql.options import Options
+from syncd.sources.mysql.place import log_end as asked_end
 from syncd.testing.servers import Server
 from tests.integration.log_tools import here, log_end, read, schemas
+from tests.integration.mysql_tools import user
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import KINDS, PrivateServer
 
@@ -101,6 +103,20 @@ def test_a_log_that_was_reset(private: Server) -> None:
         until_there(database, position, lambda: insert(database, next(numbers), 1))
         identified(private, position)
         lost(database, position)
+
+
+def test_an_account_that_may_not_ask_where_the_log_ends(database: Database) -> None:
+    """The log is identified all the same; only that it has lost its end stays unseen."""
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    insert(database, 0, 2)
+    position = saved(database)
+    with user(database, "SELECT, REPLICATION SLAVE ON *.*") as url:
+        options = Options.model_validate({"url": url})
+        with closing(connect(options)) as connection:
+            with pytest.raises(FatalError) as refused:
+                asked_end(connection)
+            assert refused.value.code == "E182"
+            assert log_identity(connection, position) == identified(database.server, position)
 
 
 def test_a_restored_older_data_directory(private: Server, tmp_path: Path) -> None:

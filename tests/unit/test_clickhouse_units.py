@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import sys
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
+from urllib3.exceptions import MaxRetryError
 
 from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 from syncd.model import Column, Lane, TableId
@@ -150,6 +152,21 @@ def test_errors_are_named_by_the_next_move() -> None:
     assert isinstance(raised(None, ConnectionResetError()), TransientError)
     full = raised(None, OSError(errno.ENOSPC, "No space left on device"))
     assert (type(full), full.hint) == (TransientError, "free some space on this machine's disk")
+
+
+@pytest.mark.parametrize(
+    ("cause", "says"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
+        (TimeoutError("timed out"), "timed out"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ],
+)
+def test_a_server_that_is_not_reached_says_why(cause: Exception, says: str) -> None:
+    wrapped = MaxRetryError(cast("Any", None), "/", cause)
+    wrapped.__cause__ = cause
+    for error in (raised(None, cause), raised(None, wrapped)):
+        assert error.what.endswith(f"cannot be reached: {says}")
 
 
 def test_the_token_of_an_append() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pty
 import re
@@ -16,11 +17,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from syncd import cli, plugins, printing
+from syncd import cli, control, plugins, printing
 from syncd.engine.build import clock
 from syncd.engine.job import JobRunner
+from syncd.engine.trace import Change
 from syncd.errors import FatalError
-from syncd.model import Finding, Head, Position, TableId
+from syncd.model import Finding, Head, Hop, Lane, Op, Position, TableId
 from syncd.ops.reconcile import Different, Result
 from syncd.ops.status import JobStatus, TableStatus
 from syncd.progress import Progress, log_above
@@ -45,6 +47,35 @@ def test_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
             '"[/k]" col[/y]: source "[red]", olap[x] ":key:"',
         ):
             assert f"shop.{name} {part}" in said
+
+
+def test_a_table_of_which_nothing_was_compared_has_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    empty, begun, never = (TableId("shop", name) for name in ("empty", "begun", "never"))
+    results = [Result(empty, "olap"), Result(begun, "olap", rows=7, unsettled="the server has gone")]
+    printing.print_results([*results, Result(never, "olap", unsettled="the table is gone")])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:4] == [
+        ["shop.empty", "olap", "0", "0", "0", "0"],
+        ["shop.begun", "olap", "7", "0", "0", "0"],
+        ["shop.never", "olap", "-", "-", "-", "-"],
+    ]
+
+
+def test_a_job_file_without_the_passwords_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.init("mysql://me:hush@db/shop", "http://ch:8123/shop")
+    said = capsys.readouterr()
+    assert "passwords are left out" in said.err
+    assert "hush" not in said.out + said.err
+    cli.init("mysql://me@db/shop", "http://ch:8123/shop")
+    assert capsys.readouterr().err == ""
+
+
+def test_the_numbers_of_a_trace_survive_readers_of_53_bits() -> None:
+    hop = Hop(2**63 + 1, "deliver", Lane("shop", 0), 3, at=2, took=1, worker="deliver/olap")
+    change = Change(2**62 + 1, Op.INSERT, Lane("shop", 0), 3, 2**64 - 1, 1, 2, {"id": 7}, (hop,))
+    facts = json.loads(control.as_json(control.change_facts(change)))
+    assert (facts["seq"], facts["trace"], facts["op"]) == (str(2**62 + 1), str(2**64 - 1), "INSERT")
+    assert facts["hops"][0]["trace"] == str(2**63 + 1)
 
 
 def test_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

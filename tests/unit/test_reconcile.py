@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from syncd import control, demo
-from syncd.cli import compared
+from syncd.cli import COMPARED
 from syncd.model import Column, TableId, TableSchema
-from syncd.ops.reconcile import Result, compare_rows, surplus
+from syncd.ops.reconcile import Result, Verdict, compare_rows, surplus
 
 SCHEMA = TableSchema(
     TableId("shop", "t"),
@@ -96,22 +96,27 @@ UNKNOWN = Result(SCHEMA.table, "copy", unsettled="the table is gone")
 
 
 @pytest.mark.parametrize(
-    ("results", "left_out", "code", "says"),
+    ("results", "left_out", "verdict", "code", "says"),
     [
-        ([RIGHT, RIGHT], {}, 0, "Both ends hold the same values."),
-        ([RIGHT, WRONG, UNKNOWN], {}, 1, "The two ends differ."),
-        ([RIGHT, UNKNOWN], {}, 4, "Not every table was compared to the end."),
-        ([RIGHT], {"shop.u": "it has no key"}, 4, "Not every table was compared to the end."),
-        ([], {}, 4, "Not every table was compared to the end."),
+        ([RIGHT, RIGHT], {}, "right", 0, "Both ends hold the same values."),
+        ([RIGHT, WRONG, UNKNOWN], {}, "differs", 1, "The two ends differ."),
+        ([RIGHT, UNKNOWN], {}, "not compared", 4, "Not every table was compared to the end."),
+        ([RIGHT], {"shop.u": "it has no key"}, "not compared", 4, "Not every table was compared to the end."),
+        ([], {}, "not compared", 4, "Not every table was compared to the end."),
     ],
 )
 def test_what_was_not_compared_is_not_right(
-    monkeypatch: pytest.MonkeyPatch, results: list[Result], left_out: dict[str, str], code: int, says: str
+    monkeypatch: pytest.MonkeyPatch,
+    results: list[Result],
+    left_out: dict[str, str],
+    verdict: Verdict,
+    code: int,
+    says: str,
 ) -> None:
     monkeypatch.setattr(control, "reconcile", lambda *_: results)
     monkeypatch.setattr(control, "left_out", lambda *_: left_out)
     shown = io.StringIO()
-    assert demo._compare(Console(file=shown), cast("Any", None), cast("Any", None)) == code
-    assert compared(results, left_out) == code
+    found = demo._compare(Console(file=shown), cast("Any", None), cast("Any", None))
+    assert (found, COMPARED[found]) == (verdict, code)
     assert shown.getvalue().strip() == says
     assert [result.right for result in results] == [result is RIGHT for result in results]

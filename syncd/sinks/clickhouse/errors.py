@@ -88,8 +88,10 @@ def _causes(error: Exception) -> list[BaseException]:
 def _transport(error: Exception) -> str:
     """What the transport has raised; "": it was the driver itself."""
     found = [e for e in _causes(error) if isinstance(e, OSError) or type(e).__module__.startswith("urllib3.")]
-    system = [e for e in found if isinstance(e, OSError) and e.strerror]
-    return str(system[-1].strerror) if system else str(found[-1]) or type(found[-1]).__name__ if found else ""
+    if not found:
+        return ""
+    system = [e.strerror for e in found if isinstance(e, OSError) and e.strerror]
+    return (system or [str(found[-1]) or type(found[-1]).__name__])[-1]
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def _reaches(connection: Connection, here: str, saved: positions.Place) -> None:
     try:
         end = log_end(connection)
     except FatalError as error:
-        if error.code == "E182":  # who may not ask goes without: the stream and `check` do not
+        if error.code == "E182":  # the grant is named by `check`, and the job can do its work without it
             return
         raise
     if end.order < (file_number(saved.file), saved.pos):

@@ -171,14 +171,12 @@ class _Read:
 
 def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _Read) -> Found:
     refusals = [*_table_refusals(table), *_cascades(table, read)]
+    key = next((index for index in keys if not index.nullable), None)
     made: list[Column] = []
     for row in columns:
-        column, refusal = _column(row, read)
+        column, refusal = _column(row, read, in_key=key is not None and row[0] in key.columns)
         made.append(column)
         refusals += [refusal] if refusal else []
-    key = next((index for index in keys if not index.nullable), None)
-    if key is not None:
-        made = [replace(column, nullable=False) if column.name in key.columns else column for column in made]
     if key is not None and not refusals:
         by_name = {column.name: column for column in made}
         for name in key.columns:
@@ -261,7 +259,7 @@ def ordered(column: Column) -> bool:
     return not pa.types.is_floating(column.type) and types.base_type(column.source_type) not in {"enum", "set", "json"}
 
 
-def _column(row: Row, read: _Read) -> tuple[Column, str]:
+def _column(row: Row, read: _Read, *, in_key: bool) -> tuple[Column, str]:
     """The column, and why it is refused ("" if it is not)."""
     name, default, nullable, kind, charset, collate, extra, comment = row
     arrow = types.arrow_type(kind, charset or "")
@@ -269,7 +267,7 @@ def _column(row: Row, read: _Read) -> tuple[Column, str]:
         name,
         # of a refused table only the schema itself is made, which has no place for a null type that is NOT NULL
         arrow if arrow is not None else pa.binary(),
-        nullable == "YES" or (read.rules.zero_is_null and types.base_type(kind) in types.DATES),
+        nullable == "YES" or (read.rules.zero_is_null and types.base_type(kind) in types.DATES and not in_key),
         kind,
         charset or "",
         collate or "",

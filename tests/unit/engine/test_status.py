@@ -94,6 +94,16 @@ def test_a_table_that_capture_has_left_is_halted_at_every_sink(tmp_path: Path) -
     assert [fact["state"] for fact in facts].count("HALTED") == 2
 
 
+def test_a_table_that_was_refused_before_any_sink_had_it_is_among_the_halted(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(WORDS)
+        world.settle()
+        lease = world.queue.acquire("job/model/wish", "someone", 10.0)
+        assert lease is not None
+        world.queue.put(lease, world.state.halt_item(NUMBERS.table, Halt("no key", Position("log:1"), 7)))
+        assert world.runner.picture().phases == {"HALTED": 1, "LIVE": 2}
+
+
 def test_a_job_that_drains_says_so_until_it_has(tmp_path: Path) -> None:
     with engine_in(tmp_path / "world") as world:
         world.log.create(NUMBERS)
