@@ -21,18 +21,34 @@ from pathlib import Path
 
 from bench import engine
 from bench.daemon import Daemon
-from bench.data import QUICK_EVENTS, QUICK_ROWS, ROWS
+from bench.data import EVENTS, QUICK_EVENTS, QUICK_ROWS, ROWS
 from bench.measure import emit, faster, parser
 from bench.peers import REPLICATOR, Replicator, ask
 from bench.snapshot_clickhouse import TABLE
 from bench.source import SUMS, FirstRows, SourceServer, source
 from syncd.testing.clickhouse_http import Front
 
-EVENTS = 1_000_000
-SHAPES = {"single": ("small", 20.0, 60_000), "bulk": ("large", 8.0, 180_000)}
-"""Figure -> the generator of `bench.data`, how many times the peer's rate it has to reach, the peer's part."""
-QUICK_PART = 12
-"""How many times smaller the peer's part is in a quick run."""
+QUICK_BULK = 300_000
+"""More than the usual: 60,000 changes of this shape are drained in less time than the pipeline takes to start."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`make`: the generator of `bench.data`; `bar`: how many times the peer's rate; `parts`: what the peer drains.
+
+    Of `events` and `parts` the first is of a full run, the second of a quick one.
+    """
+
+    make: str
+    bar: float
+    events: tuple[int, int]
+    parts: tuple[int, int]
+
+
+SHAPES = {
+    "single": Shape("small", 20.0, (EVENTS, QUICK_EVENTS), (60_000, 5_000)),
+    "bulk": Shape("large", 8.0, (EVENTS, QUICK_BULK), (180_000, 15_000)),
+}
 
 
 @dataclass
@@ -102,7 +118,7 @@ def verify(daemon: Daemon, server: SourceServer) -> None:
 
 def main(argv: Sequence[str]) -> int:
     arguments = parser(__doc__).parse_args(argv)
-    rows, events = (QUICK_ROWS, QUICK_EVENTS) if arguments.quick else (ROWS, EVENTS)
+    rows = QUICK_ROWS if arguments.quick else ROWS
     rounds = arguments.rounds or 3
     measured = {name: Rounds() for name in SHAPES}
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
@@ -118,23 +134,24 @@ def main(argv: Sequence[str]) -> int:
             finally:
                 daemon.kill()
             for number in range(rounds):
-                for name, (kind, _, part) in SHAPES.items():
-                    backlog = produce(server, kind, events, part // QUICK_PART if arguments.quick else part)
+                for name, shape in SHAPES.items():
+                    size = shape.events[arguments.quick], shape.parts[arguments.quick]
+                    backlog = produce(server, shape.make, *size)
                     drain(daemon, server, backlog, measured[name])
                     drain_peer(folder / f"peer-{name}-{number}", server, front, backlog, measured[name])
             verify(daemon, server)
     holds = True
-    for name, (_, bar, part) in SHAPES.items():
+    for name, shape in SHAPES.items():
         found = measured[name]
         figure = faster(
             f"{name}_events_per_s",
             found.ours,
             found.theirs,
             peer=REPLICATOR,
-            bar=bar,
+            bar=shape.bar,
             unit="events/s",
             cpu={"syncd": found.our_cpu, REPLICATOR: found.their_cpu},
-            note=f"{events:,} changes; {REPLICATOR} {part // QUICK_PART if arguments.quick else part:,} of them; "
+            note=f"{shape.events[arguments.quick]:,} changes; {REPLICATOR} {shape.parts[arguments.quick]:,} of them; "
             "cpu_s of one change",
         )
         emit(figure, as_json=arguments.json)

@@ -294,7 +294,7 @@ _ENTRIES: Final = (
     Entry(
         "E155",
         "A schema change that cannot be followed",
-        "A statement changed a table in a way that no sink may follow blindly, or `policy: ddl` says halt.",
+        "A table was changed in another way than by ADD COLUMN, CREATE TABLE or TRUNCATE, or `policy: ddl` says halt.",
         "Change the copy by hand if need be, then resync the table.",
     ),
     Entry(

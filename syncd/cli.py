@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -30,6 +30,7 @@ from syncd.ops import status as ops_status
 from syncd.ops.reconcile import Verdict, verdict
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
+from syncd.spi import Found
 
 T = TypeVar("T")
 
@@ -207,26 +208,33 @@ def check(path: JobFile, service: ServicePath = None) -> None:
 def plan(path: JobFile, service: ServicePath = None) -> None:
     """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
     loaded = _service(service)
-    refused = False
     planned = look.plan(_job(path, loaded), loaded)
+    refused: list[str] = []
     for table in planned.tables:
-        schema = table.found.schema
-        about = f"  about {table.found.rows:,} rows, {table.found.bytes:,} bytes"
-        out.print(Text.assemble((str(schema.table), "bold"), about))
+        name = str(table.found.schema.table)
+        out.print(Text.assemble((name, "bold"), f"  {_size([table.found])}"))
         for reason in table.refusals:
-            refused = True
             out.print(f"  refused: {reason}")
         _print_findings(table.found.findings)
-        for name, target in table.sinks.items():
-            grid = grid_of("column", "source", name, "note")
+        good = not table.refusals
+        for sink, target in table.sinks.items():
+            grid = grid_of("column", "source", sink, "note")
             for line in target.columns:
                 grid.add_row(*line)
             show(grid)
-            refused |= not _print_findings(target.findings)
+            good &= _print_findings(target.findings)
             for statement in target.ddl:
                 out.print(statement, style="dim")
-    refused |= not _print_findings(planned.findings)
-    raise typer.Exit(CONFIG if refused else RIGHT)
+        refused += [] if good else [name]
+    good = _print_findings(planned.findings)
+    out.print(f"{len(planned.tables)} tables, {_size([table.found for table in planned.tables])}")
+    if refused:
+        out.print(f"refused: {', '.join(refused)}")
+    raise typer.Exit(RIGHT if good and not refused else CONFIG)
+
+
+def _size(of: Sequence[Found]) -> str:
+    return f"about {sum(found.rows for found in of):,} rows, {sum(found.bytes for found in of):,} bytes"
 
 
 # -- running

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 
 import structlog
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -84,12 +84,15 @@ class Progress:
         if self._live is None:
             return
         grid = Table("job", "loaded", "rows/s", "left", "states", "lag", box=None, padding=(0, 2))
+        waits = []
         for runner in runners:
             if runner.failed is not None:  # its saved state may be what is wrong with it
                 grid.add_row(Text(runner.name), "", "", "", Text(f"HALTED: {runner.failed}"), "")
-            else:
-                grid.add_row(*map(Text, self._line(runner.name, runner.picture())))
-        self._live.update(grid)
+                continue
+            picture = runner.picture()
+            grid.add_row(*map(Text, self._line(runner.name, picture)))
+            waits += [Text(f"{runner.name}: {who} waits: {wait.reason}") for who, wait in sorted(picture.waits.items())]
+        self._live.update(Group(grid, *waits))
 
     def draining(self) -> None:
         """A signal has asked for the end: what is in flight is finished, and nothing is shown meanwhile."""

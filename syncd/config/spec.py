@@ -166,7 +166,8 @@ class Policy(Section):
     """What to do in cases that have more than one right answer."""
 
     ddl: Annotated[Literal["apply", "ignore", "halt"], word("apply", "ignore", "halt")] = "apply"
-    """A schema change at the source: bring it to the sinks, leave them as they are, or halt the table."""
+    """A schema change at the source: bring it to the sinks, leave them as they are, or halt the table. `apply` follows
+    ADD COLUMN, CREATE TABLE and TRUNCATE so far; any other change, such as DROP COLUMN, halts its table."""
     position_lost: Annotated[
         Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
     ] = "fail"

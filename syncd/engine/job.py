@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,13 +38,17 @@ DRAINS = "it drains: what is in flight is finished"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Where a job stands, for a terminal. `total_rows` is an estimate; `lag` in seconds, None while unknown."""
+    """Where a job stands, for a terminal. `total_rows` is an estimate; `lag` in seconds, None while unknown.
+
+    `waits`: what cannot go on for now -> why.
+    """
 
     rows: int
     total_rows: int
     loading: bool
-    phases: dict[str, int]
+    phases: Mapping[str, int]
     lag: float | None
+    waits: Mapping[str, Wait]
 
 
 class JobRunner:
@@ -107,7 +112,7 @@ class JobRunner:
         source = self._state.source()
         lag = None if source is None or not source.time else max(0.0, (clock() - source.time) / 1e6)
         rows, total = self._loader.rows()
-        return Picture(rows, total, bool(self._loader.loads), phases, lag)
+        return Picture(rows, total, bool(self._loader.loads), phases, lag, self._saved_waits or {})
 
     def pipes(self) -> list[Connection]:
         """To wait on: one of them is readable when a worker has said something."""

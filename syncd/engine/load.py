@@ -65,7 +65,8 @@ class Loader:
         self._halt = halt
         self._state = State(queue, parts.job.name)
         self._planning: Key | None = None
-        self._loaded = 0
+        self._loaded: dict[Key, int] = {}
+        """Rows of the tables that are not being loaded; those of former runs are among them."""
         self.loads: dict[Key, Load] = {}
         self.tasks: dict[str, Copy] = {}
 
@@ -77,7 +78,10 @@ class Loader:
             key = (record.sink, record.table)
             if record.phase is not Phase.SNAPSHOT:
                 self.loads.pop(key, None)
+                if key not in self._loaded:
+                    self._loaded[key] = sum(mark.rows for mark in self._state.done(*key).values())
             elif key not in self.loads:
+                self._loaded.pop(key, None)
                 # A table that was halted and goes on may still be with readers that were told of it before.
                 self.loads[key] = Load(record, running=self._with_readers(key))
                 self._refresh(self.loads[key])
@@ -111,7 +115,7 @@ class Loader:
         failpoint("snapshot.all_marked")
         self._put(self._state.table_item(after))
         failpoint("snapshot.handed_over")
-        self._loaded += load.rows
+        self._loaded[record.sink, record.table] = load.rows
         del self.loads[record.sink, record.table]
         log.info("table_loaded", job=self._parts.job.name, table=str(record.table), sink=record.sink, rows=load.rows)
 
@@ -227,7 +231,8 @@ class Loader:
 
     def rows(self) -> tuple[int, int]:
         """(written, expected by the chunks found so far)."""
+        loaded = sum(self._loaded.values())
         return (
-            self._loaded + sum(load.rows for load in self.loads.values()),
-            self._loaded + sum(load.estimate for load in self.loads.values()),
+            loaded + sum(load.rows for load in self.loads.values()),
+            loaded + sum(load.estimate for load in self.loads.values()),
         )

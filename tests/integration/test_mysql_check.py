@@ -78,7 +78,10 @@ def test_missing_grants_by_name(database: Database, tmp_path: Path) -> None:
         database.execute(finding.todo)
         assert checked(database, tmp_path, url=url)["grants"].level in {"ok", "warning"}
     with user(database, "REPLICATION SLAVE, REPLICATION CLIENT ON *.*") as url:
-        assert "GRANT SELECT ON" in checked(database, tmp_path, url=url)["grants"].todo
+        todo = checked(database, tmp_path, url=url)["grants"].todo
+        assert todo.startswith("GRANT SELECT ON *.* TO 'someone'@'127.0.0.1'; -- SELECT is needed on the tables")
+        database.execute(todo)
+        assert checked(database, tmp_path, url=url)["grants"].level in {"ok", "warning"}
 
 
 def test_a_table_without_select_is_named(database: Database, tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def _grants(asked: _Asked) -> Iterator[Finding]:
             missing.append("REPLICATION CLIENT")
     for one in missing:
         todo = f"GRANT {', '.join(missing)} ON *.* TO {to};"
+        if "SELECT" in missing:
+            todo += " -- SELECT is needed on the tables of the job alone"
         yield Finding("error", "grants", f"the user has no {one}", todo)
     if not missing:
         yield Finding("ok", "grants", "SELECT, REPLICATION SLAVE and REPLICATION CLIENT are granted")

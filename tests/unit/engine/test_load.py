@@ -32,6 +32,9 @@ class Load:
     state: State
     loader: Loader
 
+    def new_loader(self) -> Loader:
+        return Loader(PARTS, self.queue, lambda items: self.queue.put(self.lease, items), lambda *_: None)
+
     def look(self) -> None:
         self.loader.look(self.state.tables())
 
@@ -96,7 +99,14 @@ def test_a_chunk_that_was_found_saved_before_it_was_said_is_dealt_out_once(load:
     assert (load.phase(), load.loader.rows()) == (Phase.SNAPSHOT, (200, 300))
     load.copied("reader/3")
     load.look()
-    assert load.phase() is Phase.CATCH_UP
+    assert (load.phase(), load.loader.rows()) == (Phase.CATCH_UP, (300, 300))
+    load.look()
+    assert load.loader.rows() == (300, 300)
+    of_the_next_run = load.new_loader()
+    of_the_next_run.look(load.state.tables())
+    assert of_the_next_run.rows() == (300, 300)
+    load.resume()  # a table that goes on is counted once
+    assert load.loader.rows() == (300, 300)
 
 
 def test_a_done_chunk_is_not_read_again_when_its_planner_is_heard_late(load: Load) -> None:
