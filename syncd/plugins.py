@@ -202,7 +202,7 @@ def _module(kind: Kind, name: str, file: Path) -> ModuleType:
     except ImportError as error:
         del sys.modules[full]
         raise _not_importable(kind, name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself is not to end syncd
         del sys.modules[full]
         raise PluginError(f"{file} cannot be loaded: {type(error).__name__}: {error}", code="E113") from error
     return module

@@ -85,6 +85,7 @@ def test_what_is_said(name: str, text: str, tmp_path: Path, monkeypatch: pytest.
     [
         ("import no_such_driver\nclass Sink:\n    def prepare(self): ...\n", "needs the module 'no_such_driver'"),
         ("class Sink:\n    def prepare(self): ...\n1 / 0\n", "cannot be loaded: ZeroDivisionError"),
+        ("import sys\nclass Sink:\n    def prepare(self): ...\nsys.exit(0)\n", "cannot be loaded: SystemExit"),
         ("class Sink(\n", "cannot be loaded: SyntaxError"),
         (SINK + SINK.replace("Sink", "Other"), "defines 2 sink classes"),
         ("class Sink:\n    def prepare(self): ...\n", "is not a sink"),
