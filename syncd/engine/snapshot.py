@@ -150,6 +150,9 @@ def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
     if epoch > LAST_EPOCH:
         hint = "use a new data directory, and drop the target tables"
         raise FatalError(f"job {parts.job.name} has used all {LAST_EPOCH} epochs", hint=hint, code="E154")
+    for finding in source.check():
+        if finding.level == "error":  # said, not refused: the job may never meet it
+            log.error("source_check", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
     found, head = _tables_at_head(parts, source, epoch)
     for finding in found.findings:
         log.warning("job_tables", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)

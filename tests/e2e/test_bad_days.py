@@ -238,6 +238,18 @@ def test_a_session_in_statement_format_halts_its_table_and_shows_no_value(pair: 
         assert b"geheim" not in b"".join(p.read_bytes() for p in run.service.data.rglob("*") if p.is_file())
 
 
+def test_a_server_that_writes_statements_is_named_at_the_start(private_mariadb: PrivateServer, tmp_path: Path) -> None:
+    with fresh_database(private_mariadb("--binlog-format=MIXED")) as database:
+        fill(database)
+        with running(tmp_path, database.port, database.name, "arrival") as run:
+            run.wait_live(2)
+            assert "binlog_format is MIXED; the log must hold rows, not statements" in run.log.read_text()
+            database.execute("UPDATE a SET v = 'a statement' WHERE id = 7")
+            database.execute("UPDATE b SET v = UUID() WHERE id = 7")  # only this is written as a row
+            assert "SET GLOBAL binlog_format = ROW" in halted(run, f"{database.name}.a")
+            right(run, f"{database.name}.b")
+
+
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
