@@ -10,7 +10,7 @@ from syncd.model import ChangeBatch, Checkpoint, Ddl, Op, SchemaChange
 from syncd.sources.mysql.binlog import kinds, seq, tables
 from syncd.sources.mysql.binlog.decoder import Event
 from syncd.sources.mysql.binlog.position import Place
-from syncd.sources.mysql.binlog.wire import packet
+from syncd.testing.log_bytes import packet
 from tests.unit.mysql_binlog.craft import (
     FILE,
     TABLE,
