@@ -34,7 +34,7 @@ from syncd.sources.mysql.binlog.feed import Feed
 from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.position import Place
 from syncd.sources.mysql.binlog.tables import Tables
-from syncd.sources.mysql.binlog.wire import BytesWire, packets
+from syncd.testing.log_bytes import BytesWire, packets
 from syncd.testing.servers import MariaDB
 from syncd.testing.servers.cache import cache_dir
 

@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             finally:
                 daemon.kill()
     holds = True
-    note = f"seen at most {median(answers):.1f} ms late; largest {max(waits):.0f} ms"
+    note = f"seen at most one answer late, which took {median(answers):.1f} ms (median); largest {max(waits):.0f} ms"
     for word, bar in BARS.items():
         value = float(np.percentile(waits, int(word[1:])))
         figure = below(f"{word}_ms", value, "ms", bar, rounds=commits, note=note)

@@ -329,8 +329,11 @@ def resume(
     job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
 ) -> None:
     """Go on, also with tables that halted; without --table and --sink every pause ends, and a stop."""
-    for name, reason in _wish(control.resume, service, data, job, table=table, sink=sink).items():
-        out.print(f"{name} stays halted at capture, and must be loaded anew: {reason}")
+    stuck = _wish(control.resume, service, data, job, table=table, sink=sink)
+    for name, reason in stuck.items():
+        out.print(f"{name} cannot go on, and must be loaded anew: {reason}")
+    if table and stuck:
+        raise typer.Exit(HALTED)
 
 
 @jobs_app.command()

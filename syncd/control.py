@@ -154,19 +154,20 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> di
     """Takes the pause of the part back, without one every pause and the stop of the job; tables that halted go on from
     where they stopped.
 
-    Answers what it cannot help: tables that halted at capture, with their reasons.
+    Answers what it cannot help: tables that halted at capture or are NEEDS_RESYNC, with their reasons.
     """
     with _changing(service, job) as (queue, state, lease):
         part, before = _known_part(state, job, table, sink), state.wish()
         after = Wish(tuple(p for p in before.paused if part and p != part), bool(part) and before.stopped)
         queue.put(lease, state.wish_item(after))
+        stuck = {str(name): halt.reason for name, halt in state.halts().items()}
         for record in state.tables(sink):
-            if record.phase is Phase.HALTED and record.resume and table in ("", str(record.table)):
+            if record.phase is Phase.NEEDS_RESYNC:
+                stuck[str(record.table)] = record.reason
+            elif record.phase is Phase.HALTED and record.resume and table in ("", str(record.table)):
                 again = replace(record, phase=record.resume, resume=None, reason="", since=clock())
                 queue.put(lease, state.table_item(again))
-            elif record.phase is Phase.NEEDS_RESYNC and table == str(record.table):
-                raise StateError(f"it cannot go on: {record.reason}", code="E158")
-        return {str(name): halt.reason for name, halt in state.halts().items() if table in ("", str(name))}
+        return {name: reason for name, reason in stuck.items() if table in ("", name)}
 
 
 def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:

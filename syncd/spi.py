@@ -87,7 +87,10 @@ class Source(Protocol):
     Options: ClassVar[type[Any]]
 
     def open(self) -> None:
-        """Connect. TransientError: unreachable; FatalError: refused (password, grant), named. May follow a close."""
+        """Connect. TransientError: unreachable; FatalError: refused (password, grant), named.
+
+        May follow a close, or an open that raised TransientError.
+        """
 
     def close(self) -> None:
         """Give everything back; called also after an error."""
@@ -213,7 +216,10 @@ class Sink(Protocol):
         """Known from the options alone, before `open`."""
 
     def open(self) -> None:
-        """Connect. TransientError: unreachable; FatalError: refused, named."""
+        """Connect. TransientError: unreachable; FatalError: refused, named.
+
+        May follow an open that raised TransientError.
+        """
 
     def close(self) -> None:
         """Give everything back; called once, also after an error."""

@@ -219,10 +219,6 @@ class State:
             )
         return meta
 
-    def mode(self) -> str:
-        """The job's mode at its last start."""
-        return str((self.meta() or {}).get("mode", ""))
-
     def source(self) -> SourceRecord | None:
         return self._one("source", SourceRecord.load)
 

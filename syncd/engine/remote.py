@@ -53,10 +53,18 @@ class SinkHost:
         self._calls.put((do, future))
         return future.result()
 
-    def _run(self) -> None:
+    def _open(self) -> Sink:
         sink = self._make()
         try:
             sink.open()
+        except BaseException:
+            sink.close()
+            raise
+        return sink
+
+    def _run(self) -> None:
+        try:
+            sink = self._open()
         except BaseException as error:  # noqa: BLE001 - handed to the caller of open(), whatever it is
             self._opened.set_exception(error)
             return

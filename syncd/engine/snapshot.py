@@ -282,7 +282,10 @@ class Reader:
     def copy(self, task: Copy) -> None:
         """One chunk, whole; then its mark; then the word to the supervisor."""
         try:
-            copied = self._once(task) if self._appends(task.record) else self._again(task)
+            appends = _patiently(self._link, self._source, partial(self._appends, task.record))
+            if appends is None:
+                return
+            copied = self._once(task) if appends else self._again(task)
             if copied is None or self._link.stop.is_set():
                 return
             failpoint("snapshot.chunk_written")
@@ -418,7 +421,11 @@ class Reader:
     def _sink(self, name: str) -> Sink:
         if name not in self._sinks:
             sink = self._parts.reach_sink(name)
-            sink.open()
+            try:
+                sink.open()
+            except BaseException:
+                sink.close()
+                raise
             self._sinks[name] = sink
         return self._sinks[name]
 

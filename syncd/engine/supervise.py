@@ -34,7 +34,8 @@ SILENT = 10.0
 class Slot:
     """One place in the process tree: its present worker, and how it went with it and the ones before. Monotonic s.
 
-    `unknown`: deaths with no table in hand; `blamed`: those with one. `sign`: when anything was heard from here last,
+    `unknown`: deaths with no table in hand; `blamed`: those with one. `passing`: the worker's last word was a
+    TransientError, so that its end is no crash, and counts as neither. `sign`: when anything was heard from here last,
     from this worker or one before it; `silence` is told to people.
     """
 
@@ -49,6 +50,7 @@ class Slot:
     blamed: Counter[TableId] = field(default_factory=Counter)
     not_before: float = 0.0
     last_error: str = ""
+    passing: bool = False
     sign: float = field(default_factory=lambda: time.monotonic())
     silence: Wait | None = None
 
@@ -143,7 +145,7 @@ class Supervisor:
             self._ending.remove((worker, deadline))
 
     def _start(self, slot: Slot) -> None:
-        slot.worker = slot.start(careful=slot.deaths > 0)
+        slot.worker, slot.passing = slot.start(careful=slot.deaths > 0), False
         slot.born, slot.heard = time.monotonic(), None
         log.info("worker_started", job=self._parts.job.name, worker=slot.name, pid=slot.worker.pid)
 
@@ -185,7 +187,7 @@ class Supervisor:
                 since = known.since if known else clock() - int(seconds * 1e6)
                 self._waits[slot.name, what] = Wait(reason, since)
             case Failed(FencedError() | TransientError() as error):
-                slot.last_error = str(error)
+                slot.last_error, slot.passing = str(error), isinstance(error, TransientError)
             case Failed(error):
                 slot.last_error = str(error)
                 if error.code != "E159":  # a crash is tried again
@@ -220,7 +222,7 @@ class Supervisor:
         table, slot.in_hand = slot.in_hand, None
         if table is not None:
             slot.blamed[table] += 1
-        if not self._lost(slot) and table is None:
+        if not self._lost(slot) and table is None and not slot.passing:
             slot.unknown += 1
         why = f": {slot.last_error}" if slot.last_error else ""
         died = f"{slot.name} of job {self._parts.job.name} died"

@@ -60,8 +60,8 @@ def trace(parts: Parts, queue: Queue, table: TableId, key: str) -> Iterator[Chan
 def _holding(
     parts: Parts, queue: Queue, lanes: list[Lane], schema: TableSchema, wanted: pa.RecordBatch, key_hash: int | None
 ) -> Iterator[tuple[Stored, ChangeBatch]]:
-    """Each retained row with the values of `wanted`, alone in a batch; messages whose filter denies the hash are left
-    out unread."""
+    """Each retained row with the values of `wanted`, alone in a batch; messages whose filter denies the hash are not
+    decoded."""
     state = State(queue, parts.job.name)
     for lane in lanes:
         offset = 0

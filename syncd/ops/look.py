@@ -1,4 +1,7 @@
-"""Looking before running: `check` tries every end, `plan` says what a run would do. Neither changes anything."""
+"""Looking before running: `check` tries every end, `plan` says what a run would do.
+
+Neither changes anything but what a source needs to find its head.
+"""
 
 from __future__ import annotations
 

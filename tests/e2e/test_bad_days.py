@@ -231,8 +231,9 @@ def test_a_session_in_statement_format_halts_its_table_and_shows_no_value(pair: 
         assert "UPDATE a SET v = ? WHERE id = ?" in reason
         assert "SET GLOBAL binlog_format = ROW" in reason
         right(run, f"{pair.name}.b")
-        said = syncd(run, "jobs", "resume", "chaos", "--table", f"{pair.name}.a").stdout
-        assert "stays halted at capture, and must be loaded anew" in said
+        said = syncd(run, "jobs", "resume", "chaos", "--table", f"{pair.name}.a")
+        assert f"{pair.name}.a cannot go on, and must be loaded anew" in said.stdout
+        assert said.returncode == 4
         assert run.terminate() == 4
         assert "geheim" not in run.log.read_text()
         assert b"geheim" not in b"".join(p.read_bytes() for p in run.service.data.rglob("*") if p.is_file())

@@ -137,6 +137,25 @@ def test_mysql_without_gtids(
         database.execute("DROP DATABASE syncd")
 
 
+def test_what_the_marker_table_lacks_is_told(mysql80_database: Database, tmp_path: Path) -> None:
+    database = mysql80_database
+    database.execute(
+        "CREATE USER marking@'127.0.0.1' IDENTIFIED WITH mysql_native_password BY ''",
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO marking@'127.0.0.1'",
+    )
+    options: dict[str, Any] = {"url": f"mysql://marking@127.0.0.1:{database.port}/", "gtid": False}
+    try:
+        with opened(database, tmp_path, **options, marker_table=f"{database.name}.mark") as source:
+            with pytest.raises(FatalError, match=r"marker_table.*INSERT, DELETE") as caught:
+                source.head(1)
+            mends = f"GRANT CREATE, INSERT, DELETE ON `{database.name}`.`mark` TO 'marking'@'127.0.0.1';"
+            assert (caught.value.code, caught.value.hint) == ("E182", mends)
+            database.execute(mends)
+            assert json.loads(source.head(1).position)["pos"] > 0
+    finally:
+        database.execute("DROP USER marking@'127.0.0.1'")
+
+
 @pytest.mark.mysql9
 def test_a_commit_that_hangs_is_told(private_mysql9: PrivateServer, tmp_path: Path) -> None:
     """Semi-synchronous replication without a replica: the transaction waits in the log, and head says for which one.

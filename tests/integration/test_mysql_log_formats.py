@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 
 import pytest
@@ -33,6 +34,7 @@ def test_mysql_compressed_transactions(mysql9_database: Database) -> None:
     assert rows(events)[-1] == (Op.INSERT, {"id": 5000, "v": "plain"})
     a = [int(seq) for batch in batches(events) if batch.table.name == "a" for seq in batch.seq]
     assert a == sorted(set(a))
+    assert all(abs(batch.time / 1e6 - time.time()) < 60 for batch in batches(events))
     for checkpoint in (event for event in events if isinstance(event, Checkpoint)):
         rest = seqs(read(database, checkpoint.position, known))
         assert sorted(rest) == sorted(seq for seq in seqs(events) if seq >= checkpoint.seq)

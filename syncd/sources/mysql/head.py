@@ -188,6 +188,17 @@ def _marker(connection: Connection, table: str) -> Place:
     name = quoted(*table.split(".", 1))
     end = log_end(connection)
     # Commits become visible in the order of the log (binlog_order_commits): ours is behind all that is before `end`.
+    try:
+        _mark(connection, name)
+    except FatalError as error:
+        if error.code != "E182":
+            raise
+        hint = f"GRANT CREATE, INSERT, DELETE ON {name} TO {account(connection)};"
+        raise FatalError(f"`marker_table`: {error.what}", hint=hint, code="E182") from error
+    return end
+
+
+def _mark(connection: Connection, name: str) -> None:
     mark = f"REPLACE INTO {name} VALUES (1, NOW(6))"
     try:
         rows(connection, mark)
@@ -197,7 +208,6 @@ def _marker(connection: Connection, table: str) -> Place:
         columns = "id INT PRIMARY KEY, at TIMESTAMP(6) NOT NULL"
         rows(connection, f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = InnoDB")
         rows(connection, mark)
-    return end
 
 
 def _lock(connection: Connection, timeout: float) -> Place:

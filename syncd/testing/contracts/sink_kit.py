@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,3 @@ def with_column(schema: TableSchema, column: Column, at: int) -> TableSchema:
     """The schema after `column` was added as the `at`-th."""
     columns: Iterable[Column] = (*schema.columns[:at], column, *schema.columns[at:])
     return replace(schema, version=schema.version + 1, columns=tuple(columns))
-
-
-def marks_of(sink: Sink, owner: str = OWNER) -> Mapping[Lane, Mark]:
-    return sink.marks(owner)

@@ -240,10 +240,26 @@ def test_threads_of_the_host_share_the_sink(hosted: Hosted) -> None:
 
 
 def test_a_sink_that_cannot_be_opened_says_so_to_its_host(tmp_path: Path) -> None:
+    """And has given everything back, so that the next attempt finds it free."""
+    done: list[str] = []
+
     class Closed(ArrivalSink):
         def open(self) -> None:
+            done.append("opened")
             raise FatalError("the password is wrong")
+
+        def close(self) -> None:
+            done.append("closed")
 
     host = SinkHost(partial(made, Closed, SqliteOptions(path=tmp_path / "copy.db"), tmp_path))
     with pytest.raises(FatalError, match="password"):
         host.open()
+    assert done == ["opened", "closed"]
+
+
+def test_a_sink_that_cannot_be_made_says_so_to_its_host() -> None:
+    def make() -> Sink:
+        raise FatalError("its folder is gone")
+
+    with pytest.raises(FatalError, match="folder"):
+        SinkHost(make).open()

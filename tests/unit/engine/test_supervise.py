@@ -11,10 +11,10 @@ import pytest
 from syncd.engine import load, supervise
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
-from syncd.engine.process import Alive, Worker
+from syncd.engine.process import Alive, Failed, Worker
 from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError
+from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.state import Phase, Wait
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
@@ -89,6 +89,15 @@ class Quiet(Deaf):
         self.said = [Alive()]
 
 
+class Dead(Quiet):
+    """One that has ended with this error."""
+
+    def __init__(self, error: SyncdError) -> None:
+        super().__init__()
+        self.alive = False
+        self.said = [Alive(), Failed(error)]
+
+
 def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock) -> None:
     """Frozen, then dead, then started anew and not heard yet; heard again, and the word is taken back."""
     supervisor, workers = supervisor_of(), [Quiet(), Quiet()]
@@ -114,6 +123,20 @@ def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock
     workers[1].said = [Alive()]
     supervisor.step()
     assert supervisor.waits() == {}
+
+
+def test_a_passing_fault_is_no_crash_however_often_it_ends_a_worker(now: Clock) -> None:
+    """The queue's disk is in trouble, say: the worker is started again until that is over."""
+    for error, halts in ((TransientError("the disk is busy"), False), (FencedError("taken over"), True)):
+        supervisor, fatal = supervisor_of(), list[str]()
+        supervisor._lost = lambda slot: False
+        supervisor._fatal = lambda slot, error, said=fatal: said.append(str(error))  # type: ignore[misc]
+        supervisor.add("capture", lambda careful, error=error: cast("Worker", Dead(error)))
+        for _ in range(40):
+            supervisor.step()
+            now.now += 11
+        assert bool(fatal) is halts, error
+        assert supervisor.slots["capture"].deaths >= 19
 
 
 def test_at_the_end_the_host_of_a_sink_is_told_when_all_others_have_ended(now: Clock) -> None:

@@ -16,7 +16,7 @@ from syncd.sources.mysql.binlog.feed import Feed
 from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.position import Place
 from syncd.sources.mysql.binlog.tables import Tables
-from syncd.sources.mysql.binlog.wire import BytesWire, packet
+from syncd.testing.log_bytes import BytesWire, packet
 
 TABLE = TableId("d", "t")
 SCHEMA = TableSchema(

@@ -10,7 +10,7 @@ from syncd.model import ChangeBatch, Checkpoint, Ddl, Op, SchemaChange
 from syncd.sources.mysql.binlog import kinds, seq, tables
 from syncd.sources.mysql.binlog.decoder import Event
 from syncd.sources.mysql.binlog.position import Place
-from syncd.sources.mysql.binlog.wire import packet
+from syncd.testing.log_bytes import packet
 from tests.unit.mysql_binlog.craft import (
     FILE,
     TABLE,
@@ -297,3 +297,34 @@ def test_a_format_that_is_not_known() -> None:
     for body in (b"\3\0" + format_body()[2:], format_body(7), format_body()[:40]):
         with pytest.raises(FatalError):
             play(packet(event(kinds.FORMAT_DESCRIPTION, body)))
+
+
+def payload_body(*events: bytes) -> bytes:
+    """A TRANSACTION_PAYLOAD that is not compressed (way 255)."""
+    algorithm = b"\xfc" + (255).to_bytes(2, "little")
+    return b"\2" + bytes([len(algorithm)]) + algorithm + b"\0" + b"".join(events)
+
+
+def mysql_gtid_body(number: int, committed: int) -> bytes:
+    """`committed`: microseconds; then the original commit's time, the same one, is left out."""
+    head = b"\1" + bytes(range(16)) + struct.pack("<QB", number, 2) + struct.pack("<QQ", 0, 1)
+    return head + committed.to_bytes(7, "little") + b"\xfc" + bytes(8)
+
+
+def test_rows_of_a_payload_have_the_time_of_its_transaction() -> None:
+    """Its events are counted anew: none of them stands where the transaction's GTID stands in the log."""
+    times = [1_700_000_000_000_001, 1_700_000_100_000_002]
+    log = Log()
+    for number, committed in enumerate(times, 1):
+        inner = [
+            (kinds.QUERY, query_body("BEGIN")),
+            (kinds.TABLE_MAP, table_map()),
+            (INSERT, rows_body(image(number, "a" * 20))),
+            (kinds.XID, bytes(8)),
+        ]
+        body = payload_body(*(event(kind, part, checksum=False) for kind, part in inner))
+        log.add(kinds.GTID, mysql_gtid_body(number, committed)).add(kinds.TRANSACTION_PAYLOAD, body)
+    for wire in (log.wire, b"".join(map(packet, log.events[:2]))):
+        events = play(wire, decoder(mariadb=False))
+        assert [batch.time for batch in batches(events)] == times[: len(batches(events))]
+        assert batches(events)

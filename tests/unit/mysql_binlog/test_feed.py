@@ -5,7 +5,7 @@ import pytest
 from syncd.errors import FatalError, PositionLost, SyncdError, TransientError
 from syncd.sources.mysql.binlog import kinds
 from syncd.sources.mysql.binlog.feed import Feed
-from syncd.sources.mysql.binlog.wire import BytesWire, packet
+from syncd.testing.log_bytes import BytesWire, packet
 from tests.unit.mysql_binlog.craft import event
 
 

@@ -15,7 +15,7 @@ from syncd.sources.mysql.binlog.compressed import inflate, payload
 from syncd.sources.mysql.binlog.control import query
 from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
 from syncd.sources.mysql.binlog.tagged import parse_tagged
-from syncd.sources.mysql.binlog.wire import packet
+from syncd.testing.log_bytes import packet
 from tests.services.fuzz import examples
 from tests.unit.mysql_binlog.craft import (
     TABLE,

@@ -81,7 +81,7 @@ class Progress:
 
     def time_of(self, window: Window, index: int) -> int:
         """Commit time of the transaction of the event at `index`, as exact as the log has it, microseconds."""
-        if not self._mariadb and self._began.size:
+        if not self._mariadb and window is self._window:  # that of a payload counts its events anew
             before = int(np.searchsorted(self._began, index, side="right")) - 1
             if before >= 0:
                 return _commit_time(window, int(self._began[before]))
