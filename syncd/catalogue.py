@@ -273,7 +273,8 @@ _ENTRIES: Final = (
     Entry(
         "E152",
         "Not understood",
-        "A type, event, collation or statement that syncd does not understand. It is never skipped.",
+        "A type, event, collation or statement that syncd does not understand, or a table that it cannot copy as the "
+        "job has it, such as one without a key. Nothing of it is skipped.",
         "Leave the table out (`skip: true`), or change it at the source; then resync it. To exclude a column of a "
         "refused type does not help: its values are in each row of the log, and must be understood to be passed over.",
     ),
