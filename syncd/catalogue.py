@@ -458,8 +458,9 @@ _ENTRIES: Final = (
     Entry(
         "E190",
         "The server_id is taken",
-        "Another reader of the log, a replica or a job, came with the same server_id, and the server ended this one.",
-        "Give each job and each replica a `server_id` of its own, then start the job again.",
+        "Another reader of the log, a replica or a job, came with the same server_id, and the server ended this one. "
+        "A job has it from its name: another syncd that runs the same job in another data directory has the same one.",
+        "End that one, or give each job and each replica a `server_id` of its own; then start the job again.",
     ),
     Entry(
         "E191",

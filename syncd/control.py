@@ -156,6 +156,7 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> di
 
     Answers what it cannot help: tables that halted at capture or are NEEDS_RESYNC, with their reasons.
     """
+    table = _named(table)
     with _changing(service, job) as (queue, state, lease):
         part, before = _known_part(state, job, table, sink), state.wish()
         after = Wish(tuple(p for p in before.paused if part and p != part), bool(part) and before.stopped)
@@ -200,11 +201,17 @@ def _known_state(service: Service, queue: Queue, job: str) -> State:
 
 
 def _known_part(state: State, job: str, table: str, sink: str) -> str:
+    table = _named(table)
     _know_tables(state, job, [table] if table else [])
     known = cast("dict[str, object]", (state.meta() or {}).get("sinks", {}))
     if sink and sink not in known:
         raise _unknown(f"job {job} has no sink '{sink}'", known)
     return paused_part(table, sink)
+
+
+def _named(table: str) -> str:
+    """As it is shown: with backquotes where it needs them."""
+    return str(TableId.parse(table)) if table else ""
 
 
 def _know_tables(state: State, job: str, tables: Iterable[str]) -> None:
@@ -261,7 +268,7 @@ def reconcile(
 
     Tables that stand still are compared as they are, and their results say so. See also `left_out`.
     """
-    parts = Parts(job, service)
+    parts, tables = Parts(job, service), [_named(table) for table in tables]
     results = []
     with opened_queue(service) as queue:
         state = State(queue, job.name)
@@ -309,6 +316,7 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float) -> Re
 
 def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str, str]:
     """Tables that `reconcile` cannot compare, since they are at no sink: they were refused. With their reasons."""
+    tables = [_named(table) for table in tables]
     with opened_queue(service) as queue:
         state = State(queue, job.name)
         at_sinks = {record.table for record in state.tables()}

@@ -23,6 +23,7 @@ the job, when it loads it; a relative path counts from the file. What they hold 
 | pattern | read as | when |
 |---|---|---|
 | `shop.users` | this table | it has no special character |
+| `` `my db`.`a.b+c` `` | this table, whatever its name; a backquote in it twice | it has a backquote |
 | `shop.*`, `*.log_?` | glob: `*` any run, `?` one character; the first dot ends the database | it has `*` or `?` |
 | `shop_(\\d+).orders` | a Python regular expression for all of `database.table` | it has a special character |
 

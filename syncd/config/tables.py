@@ -1,6 +1,6 @@
 """Table patterns: which rule of a job holds for a table.
 
-exact    `shop.users`            no special character
+exact    `shop.users`            no special character, or names in backquotes
 glob     `shop.*`, `*.log_?`     `*` any run, `?` one character; the first dot parts the database from the table
 regex    `shop_(\\d+).orders`     one of \\ ( ) [ ] { } | + ^ in it: a Python regular expression for all of the name
 
@@ -23,6 +23,7 @@ from syncd.errors import ConfigError
 from syncd.model import TableId
 
 _REGEX = re.compile(r"[\\()\[\]{}|+^]")
+_QUOTED = re.compile(r"(`(?:[^`]|``)+`|[^.`]+)\.(`(?:[^`]|``)+`|[^.`]+)", re.DOTALL)
 _GROUP = re.compile(r"\\(\d+)")
 _NOT_LITERAL = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|\(\?[^)]*\)|[^\w]")
 
@@ -59,9 +60,16 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.kind = "regex" if _REGEX.search(text) else "glob" if re.search(r"[*?]", text) else "exact"
+        quoted = "`" in text
+        special = not quoted and _REGEX.search(text)
+        self.kind = "regex" if special else "exact" if quoted or not re.search(r"[*?]", text) else "glob"
         self._database: re.Pattern[str] | None = None
-        if self.kind == "regex":
+        if quoted:
+            if not _QUOTED.fullmatch(text):
+                raise ValueError("a table in backquotes is written `database`.`table`, a backquote in a name twice")
+            table = TableId.parse(text)
+            self._database, self.regex = (re.compile(re.escape(part)) for part in table)
+        elif self.kind == "regex":
             try:
                 self.regex = re.compile(text, re.DOTALL)
             except re.error as error:
@@ -115,6 +123,10 @@ class TableMap:
     def unmatched(self, tables: Collection[TableId]) -> list[Pattern]:
         """The patterns that fit none of the tables: most likely misspelt."""
         return [pattern for pattern, _ in self._rules if not any(pattern.match(table) for table in tables)]
+
+    def leaves_out(self, table: TableId) -> bool:
+        """Whether the job skips the table by its name."""
+        return any(p.kind == "exact" and spec.skip and p.match(table) for p, spec in self._rules)
 
     def _tie(self, table: TableId, one: Pattern, other: Pattern) -> ConfigError:
         return self._document.fault(

@@ -20,6 +20,7 @@ import structlog
 
 from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, SinkUse, TableRule
+from syncd.config.tables import Pattern
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
 from syncd.model import Finding, Head, TableId, TableSchema, Target
@@ -342,11 +343,18 @@ class Parts:
                 here = mine[section].get(name)
                 if section == "sinks" and here is not None and [*here] == [*value]:
                     self._check_sink(name, value, here)
-                elif here != value:
+                elif here != value and not (section == "tables" and self._leaves_out(name, state)):
                     raise self.contradiction((section, name), f"the saved state was made with {json.dumps(value)}")
             for name in mine[section]:
-                if name not in saved:
+                if name not in saved and not (section == "tables" and self._leaves_out(name, state)):
                     raise self.contradiction((section, name), "adding to a job that has run is not there yet")
+
+    def _leaves_out(self, pattern: str, state: State) -> bool:
+        """Whether this rule does nothing but leave out, by its name, a table that no sink has."""
+        here = self.job.spec.tables.get(pattern)
+        if here is None or not here.skip or Pattern(pattern).kind != "exact":
+            return False
+        return not any(Pattern(pattern).match(record.table) for record in state.tables())
 
     def _check_sink(self, name: str, saved: dict[str, str], here: dict[str, str]) -> None:
         for key, value in saved.items():

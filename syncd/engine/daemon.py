@@ -128,7 +128,10 @@ class Daemon:
 
     def _resumed(self, runner: JobRunner) -> bool:
         try:
-            return not State(runner.queue, runner.name).wish().stopped
+            state = State(runner.queue, runner.name)
+            return (
+                state.meta() is not None and not state.wish().stopped
+            )  # a job that was forgotten begins with a daemon
         except TransientError as error:
             log.warning("job_waits", job=runner.name, error=str(error))
             return False

@@ -40,7 +40,7 @@ def tables(parts: Parts, source: Source) -> Tables:
 
 
 def _unmatched(parts: Parts, names: Collection[TableId]) -> Iterator[Finding]:
-    words = [f"{table.database}.{table.name}" for table in sorted(names)]
+    words = [str(table) for table in sorted(names)]
     for pattern in parts.job.tables.unmatched(names):
         line, column = parts.job.document.place(("tables", pattern.text), of_key=True)
         close = difflib.get_close_matches(pattern.text, words, 1) if pattern.kind == "exact" else []

@@ -139,7 +139,12 @@ class JobRunner:
                 self.queue.release(state.lease)
         self._run_lease = self._take(f"job/{self.name}/run")
         self.parts.check_state(self._state)
-        self._put(self._state.meta_item(**self.parts.facts(), started=clock()) | self._state.failure_item(None))
+        items = self._state.meta_item(**self.parts.facts(), started=clock()) | self._state.failure_item(None)
+        for table in filter(
+            self.parts.job.tables.leaves_out, self._state.halts()
+        ):  # it was refused, and is not asked for
+            items |= self._state.halt_item(table, None)
+        self._put(items)
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
         if self._state.source() is None:
             self._add("planner", snapshot.plan, self._snapshot_lease)

@@ -192,8 +192,8 @@ def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Tables, H
 
 def _refusal(reasons: Sequence[str | ConfigError]) -> str:
     hint = (
-        "before the job's first run, leave the table out (`skip: true`) or change it; in a job that has run it stands "
-        "still and holds up no other, until the job is loaded anew"
+        "leave the table out by its name (`skip: true`), or change it and load the job anew; until then it stands "
+        "still and holds up no other"
     )
     if all(isinstance(reason, ConfigError) for reason in reasons):
         hint = "mend the job file, and load anew"

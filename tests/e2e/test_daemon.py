@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,51 @@ def test_an_edited_job_file_that_contradicts_the_state_is_refused(shop: Database
         run.path.write_text(text)
         run.start()
         shop.execute("UPDATE items SET n = n + 1")
+        run.wait_applied()
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def test_a_refused_table_is_left_out_by_its_name(shop: Database, tmp_path: Path) -> None:
+    """Also in a job that has run; one that a sink has is not."""
+    shop.execute("CREATE TABLE `a.place` (id INT PRIMARY KEY, at POINT)")
+    place = f"{shop.name}.`a.place`"
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        assert run.halted().keys() == {place}
+        assert run.terminate() == 4
+        text = run.path.read_text()
+        for table, code in (f"{shop.name}.items", 2), (place, 0):
+            run.path.write_text(text.replace("tables:\n", f'tables:\n  "{table}": {{skip: true}}\n'))
+            if code:
+                done = syncd("run", str(run.path), "--service", str(tmp_path / "syncd.yaml"))
+                assert (done.returncode, "adding to a job that has run" in done.stderr) == (code, True), done.stderr
+        run.start()
+        shop.execute("UPDATE items SET n = n + 1", "INSERT INTO `a.place` VALUES (1, NULL)")
+        run.wait_applied()
+        assert run.halted() == {}
+        assert run.terminate() == 0
+        run.assert_equal()
+
+
+def test_a_job_that_is_forgotten_while_it_is_stopped_begins_with_the_next_daemon(
+    shop: Database, tmp_path: Path
+) -> None:
+    service = ("--service", str(tmp_path / "syncd.yaml"))
+    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+        run.wait_live(len(TABLES))
+        assert syncd("jobs", "forget", "chaos", *service).returncode == 4
+        assert syncd("jobs", "stop", "chaos", *service).returncode == 0
+        run.wait_for(lambda: syncd("jobs", "forget", "chaos", *service).returncode == 0, 120)
+        (tmp_path / "sink.db").unlink()
+        done = syncd("jobs", "resume", "chaos", *service)
+        assert (done.returncode, "no job 'chaos'" in done.stderr) == (2, True), done
+        time.sleep(1)  # ten looks of the daemon
+        assert control.status(run.service) == []
+        assert run.alive
+        assert run.terminate() == 0
+        run.start()
+        run.wait_live(len(TABLES))
         run.wait_applied()
         assert run.terminate() == 0
         run.assert_equal()

@@ -26,8 +26,9 @@ class ClickHouseOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(
-        description="`http://host:8123/db` or `https://host:8443/db`: a server, and the database of tables whose "
-        "target names none. `chdb:///var/lib/copy`: the embedded engine, with its files in that folder."
+        description="`http://host:8123/db` or `https://host:8443/db`: a server. `chdb:///var/lib/copy`: the embedded "
+        "engine, with its files in that folder. Tables go into the database of their name at the source, or of `to`; "
+        "`db` is for tables that have none."
     )
     user: str = Field(default="", description="User of the server; `user@` in the url does the same. Else `default`.")
     password: SecretStr = Field(default=SecretStr(""), description="Password of the user.")

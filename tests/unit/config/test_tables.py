@@ -29,6 +29,8 @@ def rule(load: Load, tables: object, name: str) -> TableRule | None:
         ("*.*", "glob", ["a.b", "a.b.c"], []),
         ("shop.*", "glob", ["shop.a.b", "shop.a b"], []),
         ("shop.a.b", "exact", ["shop.a.b"], ["shop.a", "shop.axb"]),
+        ("`my shop`.`a.b+(c)*`", "exact", ["my shop.a.b+(c)*"], ["my shop.a.bb", "`my shop`.`a.b+(c)*`"]),
+        ("shop.`a``b`", "exact", ["shop.a`b"], ["shop.a``b"]),
         (r"shop_(\d+).orders", "regex", ["shop_1.orders", "shop_42.orders"], ["shop_.orders", "shop_1.orders2"]),
         (r"shop\.(users|orders)", "regex", ["shop.users", "shop.orders"], ["shop.user", "shop_users.x"]),
     ],

@@ -46,7 +46,8 @@ def error_of(code: int, text: str) -> SyncdError:
     if "same server_uuid/server_id" in lower or "same server_id" in lower or "duplicate" in lower:
         return FatalError(
             f"another reader of the log took this job's server_id: {text} ({code})",
-            hint="give each job and each replica a server_id of its own",
+            hint="end the other syncd that runs a job of this name, or give each job and each replica a server_id of "
+            "its own",
             code="E190",
         )
     if "max_allowed_packet" in lower:
