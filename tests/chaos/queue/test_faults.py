@@ -138,6 +138,16 @@ def test_a_changed_body_is_found_when_it_is_read(tmp_path: Path) -> None:
     assert caught.value.table == "shop.a"
 
 
+def test_a_directory_that_is_away_for_a_while_is_not_called_damaged(tmp_path: Path) -> None:
+    directory = filled(tmp_path)
+    with opened(lambda _=None: make(tmp_path)) as queue:
+        directory.rename(tmp_path / "away")
+        with pytest.raises(TransientError, match=r"queue/bodies is not there; put the data directory back"):
+            queue.poll(TOPIC, A0, 0, 50_000)
+        (tmp_path / "away").rename(directory)
+        assert len(queue.poll(TOPIC, A0, 0, 50_000)) == 50
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(filled(tmp_path) / "queue.db") as connection:
         connection.execute("PRAGMA user_version = 2")
