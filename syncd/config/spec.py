@@ -75,7 +75,8 @@ class TableSpec(Section):
     add: dict[str, Constant] = Field(default_factory=dict)
     """Columns with one value each, added to every row; `\\1` stands for the first group of a regular expression."""
     key: list[str] | None = Field(default=None, min_length=1)
-    """The columns that identify a row, where the table itself does not say so or several tables become one."""
+    """The columns that identify a row at the sinks, by the source's names: those of the table's own key, and added ones
+    among them. It gives no key to a table that has none (that is `keyless`)."""
     kind: Annotated[Literal["upsert", "append"], word("upsert", "append")] = "upsert"
     """`upsert`: the copy holds the current rows. `append`: rows are only ever added."""
     keyless: Annotated[Literal["refuse", "row-hash", "append"], word("refuse", "row-hash", "append")] = "refuse"
