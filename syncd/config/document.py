@@ -93,6 +93,15 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, path: str) -> Document:
     """Compose the text. Faults: no YAML, or no mapping; lesser ones are left in `Document.faults`."""
+    try:
+        return _parse(text, path)
+    except RecursionError as error:
+        raise Faults(
+            [ConfigError("the file is nested too deeply", path=path, line=1, column=1, code="C102")]
+        ) from error
+
+
+def _parse(text: str, path: str) -> Document:
     document = Document(path, text)
     try:
         node = YAML(typ="rt").compose(text)

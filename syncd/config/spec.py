@@ -29,6 +29,8 @@ Mask = Annotated[
 def _constant(value: Any) -> Any:
     if not isinstance(value, str | int | float):
         refuse(f"expected a text, a number, true or false, got {kind_of(value)}", code="C108")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        refuse("a whole number of more than 64 bits", code="C109", hint="put it in quotes: a text takes it")
     return value
 
 
@@ -48,7 +50,7 @@ class Columns(Section):
     """Only these columns; the key columns must be among them."""
     exclude: list[str] = Field(default_factory=list)
     """All columns but these; key columns cannot be left out."""
-    rename: dict[str, str] = Field(default_factory=dict)
+    rename: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     """Old name: new name."""
 
     @model_validator(mode="after")
@@ -73,7 +75,8 @@ class TableSpec(Section):
     add: dict[str, Constant] = Field(default_factory=dict)
     """Columns with one value each, added to every row; `\\1` stands for the first group of a regular expression."""
     key: list[str] | None = Field(default=None, min_length=1)
-    """The columns that identify a row, where the table itself does not say so or several tables become one."""
+    """The columns that identify a row at the sinks, by the source's names: those of the table's own key, and added ones
+    among them. It gives no key to a table that has none (that is `keyless`)."""
     kind: Annotated[Literal["upsert", "append"], word("upsert", "append")] = "upsert"
     """`upsert`: the copy holds the current rows. `append`: rows are only ever added."""
     keyless: Annotated[Literal["refuse", "row-hash", "append"], word("refuse", "row-hash", "append")] = "refuse"
@@ -87,6 +90,21 @@ class TableSpec(Section):
     """Only rows for which this SQL condition holds; a row that stops matching is deleted at the sinks."""
     sinks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Sink name: the sink plugin's own settings for these tables (ClickHouse: `partition_by`)."""
+
+    @field_validator("add")
+    @classmethod
+    def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "" in value:
+            refuse("a column without a name", code="C109")
+        return value
+
+    @field_validator("key")
+    @classmethod
+    def _once_each(cls, value: list[str] | None) -> list[str] | None:
+        double = next((name for i, name in enumerate(value or []) if name in (value or [])[:i]), None)
+        if double is not None:
+            refuse(f"'{double}' is there twice", code="C109")
+        return value
 
 
 class Start(Section):

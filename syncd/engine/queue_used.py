@@ -55,11 +55,15 @@ def _file(service: Service) -> Path:
 @contextmanager
 def opened(queue: Queue, service: Service) -> Iterator[Queue]:
     """StateError: it is not the queue that the last start worked with; somebody took its files away."""
+    used = recall(service)
+    if used is None:
+        raise StateError(
+            f"{service.data} is not the directory that this start of syncd worked with: it holds no queue.json",
+            hint="put the data directory, or the link to it, back where it was",
+        )
     queue.open()
     try:
-        used = recall(service)
-        if used is not None:
-            used.check(service, queue)
+        used.check(service, queue)
         yield queue
     finally:
         queue.close()

@@ -9,7 +9,7 @@ the source has stood still. One that never stands still so long is not compared,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from syncd.model import Chunk, TableId, TableSchema, Target
+from syncd.model import Chunk, KeyValue, TableId, TableSchema, Target
 from syncd.spi import Sink, Source
 from syncd.transforms import Transform
 
@@ -27,6 +27,7 @@ ROUNDS = 3
 
 
 Key = tuple[object, ...]
+Bound = tuple[KeyValue, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +119,14 @@ def reconcile(
         _add(result, found)
         return result
     moving: set[Key] = set()
-    for chunk in source.chunks(schema, chunk_bytes, None):
+    for chunks, lower, upper in _parts(source.chunks(schema, chunk_bytes, None), transform, target):
 
-        def left(chunk: Chunk = chunk) -> pa.Table:
-            batches = (transform.apply(batch).rows for batch in source.scan(schema, chunk, 0))
+        def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
+            batches = (transform.apply(batch).rows for chunk in chunks for batch in source.scan(schema, chunk, 0))
             return _table(target.schema.arrow(), batches)
 
-        def right(chunk: Chunk = chunk) -> pa.Table:
-            return _table(target.schema.arrow(), sink.scan(target, chunk.normal_lower, chunk.normal_upper))
+        def right(lower: Bound = lower, upper: Bound = upper) -> pa.Table:
+            return _table(target.schema.arrow(), sink.scan(target, lower, upper))
 
         found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
         moving |= moved
@@ -134,6 +135,36 @@ def reconcile(
         some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
         result.unsettled = f"{len(moving)} rows changed at the source whenever they were compared: {some}"
     return result
+
+
+def _parts(
+    chunks: Iterator[Chunk], transform: Transform, target: Target
+) -> Iterator[tuple[Sequence[Chunk], Bound, Bound]]:
+    """Chunks of the source, and the bounds of the same rows in the target's key. A job's key that has the source's
+    columns in another order has no such bounds: the table is one part then."""
+    bound = bounds(transform, target.schema)
+    if bound is None:
+        yield [*chunks], None, None
+        return
+    for chunk in chunks:
+        yield [chunk], bound(chunk.normal_lower), bound(chunk.normal_upper)
+
+
+def bounds(transform: Transform, published: TableSchema) -> Callable[[Bound], Bound] | None:
+    """From values of the source's key to those of the published one, where an added column has its one value; None:
+    the source's columns are in another order there."""
+    shown = {step.source: step.column.name for step in transform.steps}
+    behind = (column.name for column in transform.schema.columns[len(transform.steps) :])
+    added = dict(zip(behind, transform.constants, strict=False))  # a transform that does nothing has no steps
+    own = [shown.get(name, name) for name in transform.source.identity]
+    if [name for name in published.identity if name not in added] != own:
+        return None
+
+    def bound(values: Bound) -> Bound:
+        left = iter(values or ())
+        return values and tuple(added[n].as_py() if n in added else next(left) for n in published.identity)
+
+    return bound
 
 
 def _looked_at(

@@ -81,15 +81,21 @@ class Transform:
         return [pa.repeat(value, length) for value in self.constants]
 
     def _before(self, before: pa.RecordBatch | None) -> pa.RecordBatch | None:
-        """The old values under the same masks and names; columns that are left out are left out here too."""
+        """The old values under the same masks and names; columns that are left out are left out here too. An added
+        column that is part of the key has its value in them, since who looks at an old key wants all of it."""
         if before is None:
             return None
         given = set(before.schema.names)
         steps = [step for step in self.steps if step.source in given]
         if not steps:
             return None
-        fields = [pa.field(s.column.name, s.column.type) for s in steps]
-        return pa.RecordBatch.from_arrays([self._value(before, s) for s in steps], schema=pa.schema(fields))
+        columns = {step.column.name: self._value(before, step) for step in steps}
+        there = pa.array(_any_valid(before))
+        for name, value in zip(self.arrow.names[len(self.steps) :], self.constants, strict=True):
+            if name in self.schema.key:
+                columns[name] = pc.if_else(there, value, pa.scalar(None, value.type))
+        fields = [pa.field(name, values.type) for name, values in columns.items()]
+        return pa.RecordBatch.from_arrays([*columns.values()], schema=pa.schema(fields))
 
     # -- the filter
 

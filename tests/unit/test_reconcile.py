@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -13,7 +14,9 @@ from rich.console import Console
 from syncd import control, demo
 from syncd.cli import COMPARED
 from syncd.model import Column, TableId, TableSchema
-from syncd.ops.reconcile import Result, Verdict, compare_rows, surplus
+from syncd.ops.reconcile import Result, Verdict, bounds, compare_rows, surplus
+from syncd.transforms import build
+from tests.unit.transforms.tables import rule
 
 SCHEMA = TableSchema(
     TableId("shop", "t"),
@@ -120,3 +123,22 @@ def test_what_was_not_compared_is_not_right(
     assert (found, COMPARED[found]) == (verdict, code)
     assert shown.getvalue().strip() == says
     assert [result.right for result in results] == [result is RIGHT for result in results]
+
+
+@pytest.mark.parametrize(
+    ("settings", "becomes"),
+    [
+        ({}, (1, "x")),
+        ({"add": {"shard": "s"}}, (1, "x")),
+        ({"add": {"shard": "s", "n": 7}, "key": ("shard", "a", "n", "b")}, ("s", 1, 7, "x")),
+        ({"rename": {"a": "b", "b": "a"}, "key": ("a", "b")}, (1, "x")),
+        ({"key": ("b", "a")}, None),
+        ({"add": {"shard": "s"}, "key": ("b", "shard", "a")}, None),
+    ],
+)
+def test_bounds_of_a_chunk_are_those_of_the_key_that_the_job_gives(settings: dict[str, Any], becomes: object) -> None:
+    """The sink is asked for the rows between them, in the order of its own key."""
+    transform = build(replace(rule(**settings), table=SCHEMA.table), SCHEMA)
+    made = bounds(transform, transform.schema)
+    assert (made and made((1, "x"))) == becomes
+    assert made is None or made(None) is None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MIB = 1 << 20
 GIB = 1 << 30
+_CENTURY = 24.0 * 365 * 100  # hours
 
 
 class Options(BaseModel):
@@ -32,6 +33,7 @@ class Options(BaseModel):
     keep_hours: float = Field(
         default=24.0,
         ge=0,
+        le=_CENTURY,
         description="How long messages that all sinks have finished, and their hops, stay for `trace`.",
     )
     keep_bytes: int = Field(
@@ -54,6 +56,7 @@ class Options(BaseModel):
     reserve_bytes: int = Field(
         default=16 * MIB,
         ge=0,
+        le=GIB,
         description="Disk held back by a file: when the disk is full it is given up, so that offsets and state can "
         "still be written, and capture waits until it is there again.",
     )

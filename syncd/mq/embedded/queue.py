@@ -39,13 +39,12 @@ class EmbeddedQueue:
     ) -> None:
         self.options = options
         self.directory = context.directory / options.path
-        self._log = context.log
         self._clock = clock or machine_clock()
         self._disk = disk or Disk()
         self._bodies = self.directory / "bodies"
         self._db = Database(self.directory, options, self._clock, connector)
         self._writer = BodyWriter(self._bodies, options.segment_bytes, self._disk)
-        self._retention = Retention(self._db, self._writer, self._bodies, self._disk, options, self._clock)
+        self._retention = Retention(self._db, self._writer, self._bodies, self._disk, options, self._clock, context.log)
         self._waiting = Waiting(self._db, self.directory / "waiting", self._clock)
         self._lane_ids: dict[tuple[str, Lane], int] = {}
         self._hard_trim_at = 0.0

@@ -9,13 +9,13 @@ import contextlib
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from syncd.mq.embedded.bodies import BodyWriter, Disk, Placed, read_body
 from syncd.mq.embedded.clock import Clock
 from syncd.mq.embedded.database import Database
-from syncd.mq.embedded.faults import damaged, from_system
+from syncd.mq.embedded.faults import from_system
 from syncd.mq.embedded.lock import try_lock
 from syncd.mq.embedded.options import MIB, Options
 from syncd.mq.embedded.subscriptions import HEADER_BYTES
@@ -38,7 +38,14 @@ _DROPPABLE = "SELECT offset, segment, length" + _FINISHED + "AND stored <= :cut 
 
 class Retention:
     def __init__(
-        self, db: Database, writer: BodyWriter, bodies: Path, disk: Disk, options: Options, clock: Clock
+        self,
+        db: Database,
+        writer: BodyWriter,
+        bodies: Path,
+        disk: Disk,
+        options: Options,
+        clock: Clock,
+        log: Callable[..., None],
     ) -> None:
         self._db = db
         self._writer = writer
@@ -46,6 +53,8 @@ class Retention:
         self._disk = disk
         self._options = options
         self._clock = clock
+        self._log = log
+        self._damaged: set[str] = set()
 
     def extend(self, c: sqlite3.Connection, placed: Placed) -> int:
         """Note new bodies in their file's row; the file's number."""
@@ -183,7 +192,8 @@ class Retention:
 
     def _compact(self) -> None:
         """Files of which less than half is needed: what is needed moves on, so that a slow lane keeps its own bytes
-        only and not all that was written beside them.
+        only and not all that was written beside them. One that the disk has damaged stays: the table that it is about
+        halts when its lane gets there, and holds up no other (8).
         """
         for number, name in self._db.read("SELECT id, name FROM segment WHERE live > 0 AND live * 2 < size"):
             with self._unowned(name) as (fd, _):
@@ -207,7 +217,12 @@ class Retention:
             return False
         bodies = [read_body(fd, place, length, checksum) for _, _, place, length, checksum in moving]
         if None in bodies:
-            raise damaged(self._bodies / name, "a body is not what was written")
+            if name not in self._damaged:
+                self._damaged.add(name)
+                self._log(
+                    "body_damaged", file=str(self._bodies / name), todo="the table that reads it will halt (E153)"
+                )
+            return False
         try:
             placed = self._writer.append([body for body in bodies if body is not None])
         except OSError as error:

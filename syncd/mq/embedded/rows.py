@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from syncd.errors import StateError
+from syncd.errors import StateError, TransientError
 from syncd.model import Hop, Kind, Lane, Message, Stored, TableId
 from syncd.mq.embedded.bodies import read_body
 from syncd.mq.embedded.database import Database, Row
@@ -86,6 +86,8 @@ def poll(db: Database, bodies: Path, lane: Lane, lane_id: int, offset: int, max_
         except FileNotFoundError as error:
             # A trim moved the bodies between the two reads; the rows now name their new place.
             missing = error
+    if not bodies.exists():  # renamed, or its file system is gone: nothing in it is damaged
+        raise TransientError(f"{bodies} is not there", hint="put the data directory back where it was")
     raise damaged(db.path, f"body file {missing.filename} is missing")
 
 

@@ -14,7 +14,7 @@ from syncd.errors import FatalError, StateError, TransientError
 from syncd.mq.embedded import EmbeddedQueue, Options
 from syncd.mq.embedded.bodies import Disk
 from syncd.spi import Context, Lease, Queue
-from syncd.testing.contracts.queue_kit import A0, GROUP, TOPIC, leased, message, opened, patiently, seqs
+from syncd.testing.contracts.queue_kit import A0, B0, GROUP, TOPIC, leased, message, opened, patiently, seqs
 from tests.services.small_disk import small_disk
 
 
@@ -136,6 +136,44 @@ def test_a_changed_body_is_found_when_it_is_read(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=r"damaged at 50000: offset 50 of lane shop\.a/0") as caught:
             queue.poll(TOPIC, A0, 50, 1)
     assert caught.value.table == "shop.a"
+
+
+def test_a_changed_body_holds_up_no_other_table_when_retention_moves_what_is_left(tmp_path: Path) -> None:
+    said: list[tuple[str, dict[str, object]]] = []
+    options = Options(keep_bytes=0, segment_bytes=65536)
+
+    def again() -> EmbeddedQueue:
+        return EmbeddedQueue(
+            options, Context("job", tmp_path, log=lambda event, **fields: said.append((event, fields)))
+        )
+
+    with opened(lambda _=None: again()) as queue:
+        queue.subscribe(GROUP, TOPIC, None)
+        lease = leased(queue)
+        for n in range(0, 20, 2):
+            here, there = message(n, A0, os.urandom(3000)), message(n + 1, B0, os.urandom(1000))
+            queue.publish(lease, TOPIC, [here, there], {})
+    (segment,) = (tmp_path / "queue" / "bodies").iterdir()
+    _overwrite(segment, 3500, b"damage")
+    with opened(lambda _=None: again()) as queue:
+        queue.commit(lease, GROUP, {A0: 10}, {}, [])
+        queue.trim()
+        queue.trim()
+        assert [(event, fields["file"]) for event, fields in said] == [("body_damaged", str(segment))]
+        with pytest.raises(StateError, match=r"damaged at 3000: offset 0 of lane shop\.b/0"):
+            queue.poll(TOPIC, B0, 0, 1000)
+        queue.publish(lease, TOPIC, [message(99)], {})
+        assert [stored.message.first_seq for stored in queue.poll(TOPIC, A0, 10, 1000)] == [99]
+
+
+def test_a_directory_that_is_away_for_a_while_is_not_called_damaged(tmp_path: Path) -> None:
+    directory = filled(tmp_path)
+    with opened(lambda _=None: make(tmp_path)) as queue:
+        directory.rename(tmp_path / "away")
+        with pytest.raises(TransientError, match=r"queue/bodies is not there; put the data directory back"):
+            queue.poll(TOPIC, A0, 0, 50_000)
+        (tmp_path / "away").rename(directory)
+        assert len(queue.poll(TOPIC, A0, 0, 50_000)) == 50
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

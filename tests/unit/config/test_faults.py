@@ -108,3 +108,9 @@ def test_a_value_from_a_reference_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
         parse_job(text + "mode: ${env:SECRET}\nstart: {gtid: x}\n", "shop.yaml", [PLUGINS])
     assert "hunter" not in str(raised.value)
     assert str(raised.value).count("***") == 3
+
+
+@pytest.mark.parametrize("text", ["[" * 600 + "]" * 600, "{a: " * 600 + "1" + "}" * 600])
+def test_a_file_that_is_nested_too_deeply(text: str) -> None:
+    with pytest.raises(Faults, match=r"shop\.yaml:1:1: the file is nested too deeply \[C102\]"):
+        parse_job(text, "shop.yaml", [PLUGINS])

@@ -26,7 +26,7 @@ import pytest
 import structlog
 
 from syncd.config import Job, Service, parse_job
-from syncd.engine import barrier, capture, deliver, deliver_process, job, load, process, snapshot, supervise
+from syncd.engine import barrier, capture, deliver, deliver_process, job, load, process, queue_used, snapshot, supervise
 from syncd.engine.build import Parts
 from syncd.engine.process import Alive, Failed, Waiting
 from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
@@ -385,6 +385,7 @@ class World:
         """A new daemon; what the old one holds is not touched, but its leases pass on."""
         self.orders.on = False
         try:
+            queue_used.settle(self.parts, self.queue)
             runner = job.JobRunner(self.parts, self.queue)
             runner.start()
         finally:

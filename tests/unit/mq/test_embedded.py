@@ -236,3 +236,13 @@ def test_a_group_ahead_of_a_restored_queue_is_refused(tmp_path: Path) -> None:
 def test_every_option_is_in_the_docs() -> None:
     text = (Path(__file__).parents[3] / "docs" / "queues" / "embedded.md").read_text(encoding="utf-8")
     assert [name for name in Options.model_fields if f"| `{name}` |" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"keep_hours": float("inf")}, {"keep_hours": 1e17}, {"keep_hours": float("nan")}, {"reserve_bytes": 1 << 63}],
+)
+def test_sizes_that_no_clock_and_no_disk_has_are_refused(options: dict[str, float]) -> None:
+    """Else the first trim would end the daemon with a stack trace."""
+    with pytest.raises(ValidationError, match=r"(less|greater) than or equal to"):
+        Options.model_validate(options)

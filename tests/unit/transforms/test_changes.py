@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from syncd.engine.lanes import split_key_changes
 from syncd.model import Op
 from syncd.transforms import build
 from tests.unit.transforms.tables import SCHEMA, batch, rule
@@ -102,3 +103,20 @@ def test_order_and_seq_stay() -> None:
     out = build(WHERE, SCHEMA).apply(batch([DE, FR, DE, FR, DE]))
     assert out.seq.tolist() == [1, 3, 5]
     assert len(build(WHERE, SCHEMA).apply(batch([]))) == 0
+
+
+def test_a_key_with_an_added_column_changes_like_any_other() -> None:
+    """The old key is told in full, and only where there was a row before."""
+    transform = build(rule(add={"shard": "s1", "note": "x"}, key=("shard", "id")), SCHEMA)
+    rows = [{"id": 5}, {"id": 2}, {"id": 3}]
+    out = transform.apply(batch(rows, [Op.UPDATE, Op.UPDATE, Op.INSERT], [{"id": 1}, {"id": 2}, {"id": None}]))
+    assert out.before is not None
+    assert out.before.to_pylist() == [{"id": 1, "shard": "s1"}, {"id": 2, "shard": "s1"}, {"id": None, "shard": None}]
+    split = split_key_changes(out)
+    keys = [(row["shard"], row["id"]) for row in split.rows.to_pylist()]
+    assert [*zip(split.op.tolist(), keys, strict=True)] == [
+        (Op.DELETE, ("s1", 1)),
+        (Op.INSERT, ("s1", 5)),
+        (Op.UPDATE, ("s1", 2)),
+        (Op.INSERT, ("s1", 3)),
+    ]
