@@ -62,14 +62,13 @@ class End:
 
     def settled(self, seconds: float) -> str:
         """Wait until everything committed at the source by now is applied. Why that cannot be, or ""."""
-        if not daemon_runs(self.queue, self.parts.job.name):
-            return "no daemon runs the job"
         saved = self.state.source()
         if saved is None:
             return "capture has not begun"
+        runs = daemon_runs(self.queue, self.parts.job.name)
         head, deadline = self.source.head(saved.epoch), time.monotonic() + seconds
         ends: dict[Lane, int] | None = None
-        while time.monotonic() < deadline:
+        while True:
             if reason := self.stands():
                 return reason
             if ends is None and _published(self.state, head):
@@ -77,8 +76,11 @@ class End:
             # A busy table's lanes may never all be empty at once.
             if ends is not None and all(start >= ends.get(lane, 0) for lane, (start, _) in self._lanes()):
                 return ""
+            if not runs:
+                return "no daemon runs the job"
+            if time.monotonic() > deadline:
+                return f"its changes were not applied within {seconds:g} s"
             time.sleep(0.1)
-        return f"its changes were not applied within {seconds:g} s"
 
     def _lanes(self) -> list[tuple[Lane, tuple[int, int]]]:
         tag, lanes = self.parts.tag(self.record.table), self.queue.lanes(self.parts.group(self.record.sink))
