@@ -114,6 +114,21 @@ def test_a_second_process_waits_for_the_engine(opened: Opened, tmp_path: Path) -
     assert "another process" in ran.stderr
 
 
+@pytest.mark.parametrize(("place", "why"), [("", "File exists"), ("/in", "Not a directory")])
+def test_a_place_where_no_engine_can_be(tmp_path: Path, place: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    url = f"chdb://{tmp_path}/file{place}"
+    code = "from syncd.sinks.clickhouse.client import Client; from syncd.sinks.clickhouse.options import *; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + f"Client(ClickHouseOptions(url={url!r})).open()"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"FatalError: {tmp_path}/file{place} cannot be the engine's folder: {why}" in done.stderr
+
+
 def test_a_second_engine_in_one_process_is_refused(opened: Opened, tmp_path: Path) -> None:
     opened()
     with pytest.raises(FatalError, match="one process"):

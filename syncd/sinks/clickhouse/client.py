@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +21,9 @@ from syncd.sinks.clickhouse.syntax import quoted
 ALWAYS = {"async_insert": 0, "input_format_null_as_default": 0, "insert_deduplicate": 1}
 _BINARY = "output_format_arrow_string_as_string = 0, output_format_arrow_low_cardinality_as_dictionary = 0"
 _INSTALL = "pip install '.[{}]' in the checkout of syncd"
+
+
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
 class Client:
@@ -50,10 +56,10 @@ class Client:
             if "already initialized with path" in str(error):
                 raise FatalError(str(error), hint="one process has one engine folder: run the jobs apart") from error
             if "Error initializing EmbeddedServer" in str(error):
+                _check_folder(Path(self._options.path))
                 raise TransientError(
                     f"{self._options.path}: the engine does not start",
-                    hint="another process holds the folder, it cannot be written, or it is damaged: the lines "
-                    "before this say which",
+                    hint="another process holds the folder, or it is damaged: the lines before this say which",
                 ) from error
             raise
 
@@ -115,3 +121,15 @@ class Client:
             out.write(rows)
         into = f"{quoted(database)}.{quoted(name)} ({', '.join(map(quoted, rows.column_names))})"
         self._driver.raw_insert(into, None, file.getvalue(), settings, "Arrow")
+
+
+def _check_folder(folder: Path) -> None:
+    """FatalError: no engine can have its files there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        why = "" if error.errno in _PASSING else str(error.strerror)
+    if why:
+        hint = "name a folder that this user can write to in the sink's `url`"
+        raise FatalError(f"{folder} cannot be the engine's folder: {why}", hint=hint)
