@@ -209,6 +209,7 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
     """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
     loaded = _service(service)
     planned = look.plan(_job(path, loaded), loaded)
+    copied: list[Found] = []
     refused: list[str] = []
     for table in planned.tables:
         name = str(table.found.schema.table)
@@ -225,11 +226,13 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
             good &= _print_findings(target.findings)
             for statement in target.ddl:
                 out.print(statement, style="dim")
+        copied += [table.found] if good else []
         refused += [] if good else [name]
     good = _print_findings(planned.findings)
-    out.print(f"{len(planned.tables)} tables, {_size([table.found for table in planned.tables])}")
+    if planned.tables:
+        out.print(f"{len(copied)} of {len(planned.tables)} tables would be copied, {_size(copied)}")
     if refused:
-        out.print(f"refused: {', '.join(refused)}")
+        out.print(f"not copied: {', '.join(refused)}")
     raise typer.Exit(RIGHT if good and not refused else CONFIG)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -102,9 +102,10 @@ def _plan(parts: Parts) -> JobPlan:
         source.close()
     sinks = {name: parts.make_sink(name) for name in parts.job.sinks}
     plans = []
-    for sink in sinks.values():
-        sink.open()
-    try:
+    with ExitStack() as opened:
+        for sink in sinks.values():
+            opened.callback(sink.close)
+            sink.open()
         for table, refusals in zip(found.taken, parts.refused(found.taken).values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
@@ -112,9 +113,6 @@ def _plan(parts: Parts) -> JobPlan:
                 for name in parts.sinks_of(table.schema.table):
                     targets[name] = sinks[name].plan(parts.target(name, published))
             plans.append(TablePlan(table, tuple(map(str, refusals)), targets))
-    finally:
-        for sink in sinks.values():
-            sink.close()
     if parts.loads and found.taken:
         findings += _load_time(parts, plans, kept)
     return JobPlan(tuple(findings), plans)

@@ -326,6 +326,7 @@ def test_patterns_that_fit_nothing_and_views_are_warned_of(
     code, out, _ = syncd("plan job.yaml")
     assert (code, out.count("refused: ")) == (2, 1)
     assert "refused: it is a view, which has no rows in the log" in out
+    assert out.endswith(f"0 of 1 tables would be copied, about 0 rows, 0 bytes\nnot copied: {name}.v_users\n")
 
     (tmp_path / "job.yaml").write_text(job.replace(f'"{name}.*"', '"shpo.*"'))
     for command in ("check", "plan"):
