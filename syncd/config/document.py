@@ -199,13 +199,14 @@ class _Builder:
                 return text
 
     def whole_text(self, node: ScalarNode, key: Key) -> str:
-        """The text; where escapes make half characters of it, which nothing could store or print, with `?` for them."""
+        """The text; with `?` for what escapes make of it that no name, path or terminal takes: half characters, NUL."""
         text = str(node.value)
-        if not _SURROGATE.search(text):
-            return text
-        hint = r"write the character itself, or \U and eight digits"
-        self.fault(node, key, r"a \u escape that is only half a character", code="C102", hint=hint)
-        return _SURROGATE.sub("?", text)
+        if _SURROGATE.search(text):
+            hint = r"write the character itself, or \U and eight digits"
+            self.fault(node, key, r"a \u escape that is only half a character", code="C102", hint=hint)
+        if "\0" in text:
+            self.fault(node, key, "an escape that is the character 0x00", code="C102", hint="take it out")
+        return _SURROGATE.sub("?", text).replace("\0", "?")
 
     def whole(self, node: ScalarNode, key: Key, text: str) -> Any:
         if _AMBIGUOUS_INT.match(text):
