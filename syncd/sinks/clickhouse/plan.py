@@ -35,7 +35,8 @@ def refusals(target: Target, making: Making) -> list[Finding]:
 def _types(target: Target, making: Making) -> Iterator[Finding]:
     for column in target.schema.columns:
         if column.name in {VERSION, DELETED}:
-            yield _error(target, f"column {column.name} has a name that the sink needs", "rename it in the job")
+            todo = "rename it in the job (`columns: {rename: ...}`); one that has run must then be loaded anew"
+            yield _error(target, f"column {column.name} has a name that the sink needs", todo)
         if held(column, False, making) is None:
             text = f"column {column.name}: no ClickHouse type holds {column.source_type or column.type} exactly"
             yield _error(target, text, "leave the column out, or convert it in the job")
