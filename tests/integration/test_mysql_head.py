@@ -141,7 +141,7 @@ def test_what_the_marker_table_lacks_is_told(mysql80_database: Database, tmp_pat
     database = mysql80_database
     database.execute(
         "CREATE USER marking@'127.0.0.1' IDENTIFIED WITH mysql_native_password BY ''",
-        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO marking@'127.0.0.1'",
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT, XA_RECOVER_ADMIN ON *.* TO marking@'127.0.0.1'",
     )
     options: dict[str, Any] = {"url": f"mysql://marking@127.0.0.1:{database.port}/", "gtid": False}
     try:
