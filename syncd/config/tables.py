@@ -11,6 +11,7 @@ both. Names are compared with their case. `\\1` in `to` and `add` is the first g
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +72,10 @@ class Pattern:
             self._database, self.regex = (re.compile(re.escape(part)) for part in table)
         elif self.kind == "regex":
             try:
-                self.regex = re.compile(text, re.DOTALL)
-            except re.error as error:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", FutureWarning)  # `[[`, `--`: it is to mean something else one day
+                    self.regex = re.compile(text, re.DOTALL)
+            except (re.error, FutureWarning) as error:
                 raise ValueError(f"not a regular expression: {error}") from error
         else:
             database, dot, name = text.partition(".")
