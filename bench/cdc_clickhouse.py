@@ -34,20 +34,20 @@ QUICK_BULK = 300_000
 
 @dataclass(frozen=True)
 class Shape:
-    """`make`: the generator of `bench.data`; `bar`: how many times the peer's rate; `parts`: what the peer drains.
+    """`make`: the generator of `bench.data`; `bar`: how many times the peer's rate.
 
-    Of `events` and `parts` the first is of a full run, the second of a quick one.
+    `full`, `quick`: changes of a run, and how many of them are the peer's part.
     """
 
     make: str
     bar: float
-    events: tuple[int, int]
-    parts: tuple[int, int]
+    full: tuple[int, int]
+    quick: tuple[int, int]
 
 
 SHAPES = {
-    "single": Shape("small", 20.0, (EVENTS, QUICK_EVENTS), (60_000, 5_000)),
-    "bulk": Shape("large", 8.0, (EVENTS, QUICK_BULK), (180_000, 15_000)),
+    "single": Shape("small", 20.0, (EVENTS, 60_000), (QUICK_EVENTS, 5_000)),
+    "bulk": Shape("large", 8.0, (EVENTS, 180_000), (QUICK_BULK, 15_000)),
 }
 
 
@@ -120,6 +120,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser(__doc__).parse_args(argv)
     rows = QUICK_ROWS if arguments.quick else ROWS
     rounds = arguments.rounds or 3
+    sizes = {name: shape.quick if arguments.quick else shape.full for name, shape in SHAPES.items()}
     measured = {name: Rounds() for name in SHAPES}
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
         folder = Path(place)
@@ -135,14 +136,13 @@ def main(argv: Sequence[str]) -> int:
                 daemon.kill()
             for number in range(rounds):
                 for name, shape in SHAPES.items():
-                    size = shape.events[arguments.quick], shape.parts[arguments.quick]
-                    backlog = produce(server, shape.make, *size)
+                    backlog = produce(server, shape.make, *sizes[name])
                     drain(daemon, server, backlog, measured[name])
                     drain_peer(folder / f"peer-{name}-{number}", server, front, backlog, measured[name])
             verify(daemon, server)
     holds = True
     for name, shape in SHAPES.items():
-        found = measured[name]
+        found, (events, part) = measured[name], sizes[name]
         figure = faster(
             f"{name}_events_per_s",
             found.ours,
@@ -151,8 +151,7 @@ def main(argv: Sequence[str]) -> int:
             bar=shape.bar,
             unit="events/s",
             cpu={"syncd": found.our_cpu, REPLICATOR: found.their_cpu},
-            note=f"{shape.events[arguments.quick]:,} changes; {REPLICATOR} {shape.parts[arguments.quick]:,} of them; "
-            "cpu_s of one change",
+            note=f"{events:,} changes; {REPLICATOR} {part:,} of them; cpu_s of one change",
         )
         emit(figure, as_json=arguments.json)
         holds = holds and bool(figure.holds)

@@ -109,15 +109,15 @@ def _write(folder: Path, rows: int, events: int) -> None:
                 shutil.copyfile(server.data / name, folder / f"{shape}.log")
 
 
-def decoded(log: bytes) -> int:
-    """Every row change of the log as Arrow columns; how many they were."""
+def decoded(log: bytes, then: Callable[[ChangeBatch], ChangeBatch] = lambda batch: batch) -> int:
+    """Every row change of the log as Arrow columns, and what comes `then`; how many they were."""
     tables = Tables({SCHEMA.table: SCHEMA}, lambda table: table == SCHEMA.table, "fail", CHARSETS)
     asking = Asking(lambda table: None, lambda schema: schema, 101100, True, zero_is_null=False)
     settings = Settings(1, "mariadb:1", True, lambda column, values: values, lambda: 0, CHARSETS)
     decoder = Decoder(settings, Place("binlog.000001", 4), tables, Follower(tables, asking))
     feed, found = Feed(BytesWire(log), checksum=True), 0
     while _filled(feed):
-        found += sum(len(event) for event in decoder.take(feed) if isinstance(event, ChangeBatch))
+        found += sum(len(then(event)) for event in decoder.take(feed) if isinstance(event, ChangeBatch))
     return found
 
 

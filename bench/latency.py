@@ -23,7 +23,7 @@ from bench.daemon import Daemon
 from bench.measure import below, emit, median, parser
 from bench.source import SourceServer, source
 from syncd import control
-from syncd.model import Target
+from syncd.model import Bound, Target
 from syncd.spi import Sink
 from syncd.state import State
 
@@ -57,7 +57,7 @@ def measured(server: SourceServer, sink: Sink, target: Target, commits: int) -> 
         committed = time.perf_counter()
         while True:
             asked = time.perf_counter()
-            seen = any(len(rows) for rows in sink.scan(target, (number - 1,), (number,)))
+            seen = any(len(rows) for rows in sink.scan(target, *(Bound((n,), (n,)) for n in (number - 1, number))))
             now = time.perf_counter()
             answers.append((now - asked) * 1000)
             if seen:

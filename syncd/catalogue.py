@@ -201,6 +201,19 @@ _ENTRIES: Final = (
         "Take it out for now.",
     ),
     Entry(
+        "C131",
+        "The address for metrics cannot be had",
+        "Another program listens there, the machine has no such address, or the user may not use the port.",
+        "Give another one in the service file (`metrics: {listen: HOST:PORT}`), or `metrics: {listen: off}`.",
+    ),
+    Entry(
+        "C132",
+        "Not an expression",
+        "What `compute` gives is no SQL expression, has an unknown function, or does something with types that they do "
+        "not take.",
+        "See the functions and types in docs/transforms.md.",
+    ),
+    Entry(
         "C140",
         "The file contradicts the saved state",
         "A job's state was made under other settings than the file now has.",
@@ -295,7 +308,7 @@ _ENTRIES: Final = (
     Entry(
         "E155",
         "A schema change that cannot be followed",
-        "A table was changed in another way than by ADD COLUMN, CREATE TABLE or TRUNCATE, or `policy: ddl` says halt.",
+        "A table was changed otherwise than by ADD COLUMN, CREATE, TRUNCATE or indexes, or `policy: ddl` says halt.",
         "Change the copy by hand if need be, then resync the table.",
     ),
     Entry(
@@ -385,15 +398,23 @@ _ENTRIES: Final = (
     ),
     Entry(
         "E170",
-        "A filter cannot decide",
-        "A value with letters beyond ASCII meets a filter on a column whose collation syncd cannot follow for them.",
-        "Write `column COLLATE utf8mb4_0900_bin = '...'` in the filter, then resync the table.",
+        "A comparison cannot be decided",
+        "A value with letters beyond ASCII meets a condition on a column whose collation syncd cannot follow for them.",
+        "Write `column COLLATE utf8mb4_0900_bin = '...'` in the condition, then resync the table.",
     ),
     Entry(
         "E171",
         "A filter leaves the range",
         "The arithmetic of a filter goes beyond 64 bits for some row.",
         "Compare the columns without arithmetic.",
+    ),
+    Entry(
+        "E172",
+        "A computed value is not exact",
+        "The expression of a computed column has no exact value for a row: a text that is no number, a number that "
+        "does not fit the type, digits that would be lost.",
+        "Mend the row at the source, or make the expression say what is meant (`round`, `substring`, `if`, a wider "
+        "type); then resync the table.",
     ),
     Entry(
         "E180",

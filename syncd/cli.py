@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -205,10 +206,21 @@ def check(path: JobFile, service: ServicePath = None) -> None:
 
 
 @app.command()
-def plan(path: JobFile, service: ServicePath = None) -> None:
+def plan(
+    path: JobFile,
+    service: ServicePath = None,
+    later: Annotated[
+        bool, typer.Option("--later", help="Only the statements that are left for the cut-over, one to a line.")
+    ] = False,
+) -> None:
     """Show what a run would do: tables, types, DDL, what is lossy and what is refused."""
     loaded = _service(service)
     planned = look.plan(_job(path, loaded), loaded)
+    if later:
+        for table in planned.tables:
+            for statement in table.later:
+                out.print(f"{statement};")
+        raise typer.Exit(RIGHT)
     copied: list[Found] = []
     refused: list[str] = []
     for table in planned.tables:
@@ -226,6 +238,8 @@ def plan(path: JobFile, service: ServicePath = None) -> None:
             good &= _print_findings(target.findings)
             for statement in target.ddl:
                 out.print(statement, style="dim")
+        if table.later:
+            out.print(f"left for the cut-over: {len(table.later)} statements (`syncd plan --later`)")
         copied += [table.found] if good else []
         refused += [] if good else [name]
     good = _print_findings(planned.findings)
@@ -250,10 +264,13 @@ def run(
     data: DataPath = None,
 ) -> None:
     """Run jobs in the foreground until they end or a signal comes."""
+    from syncd.api import serving  # no other command needs what that imports
+
     loaded = _service(service, data)
     jobs = control.jobs(paths or [], loaded)
     with Progress(out, sys.stdout.isatty()) as progress:
-        runners = control.run(jobs, loaded, progress.show, draining=progress.draining)
+        serve = partial(serving, loaded)
+        runners = control.run(jobs, loaded, progress.show, draining=progress.draining, serve=serve)
     failures = [runner.failed for runner in runners if runner.failed is not None]
     for failure in failures:
         err.print(str(failure))

@@ -15,6 +15,7 @@ columns, each with `before:` in front. Columns of REFRESH: the key columns.
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from syncd.errors import StateError
-from syncd.model import ChangeBatch, Ddl, Kind, Lane, Message, SchemaChange, TableSchema
+from syncd.model import ChangeBatch, Ddl, Kind, Lane, Message, SchemaChange, TableId, TableSchema
 
 VERSION = 1
 FILTER_HASHES = 7
@@ -115,10 +116,25 @@ def decode_refresh(message: Message) -> pa.RecordBatch:
     return _read(message)
 
 
+_FORMER_KINDS = {"add_column": "alter"}
+"""Messages of earlier versions of syncd are still read."""
+
+
 def encode_change(change: SchemaChange, lane: Lane, source: str, captured: int) -> Message:
     """A barrier: one of these goes to every lane of the table."""
-    told = json.dumps({"kind": change.kind, "seq": change.seq, "statement": change.statement, "time": change.time})
-    text = told.encode()
+    told: dict[str, object] = {
+        "kind": change.kind,
+        "seq": change.seq,
+        "statement": change.statement,
+        "time": change.time,
+    }
+    if change.before is not None:
+        told |= {"before": base64.b64encode(change.before.dump()).decode(), "renamed": change.renamed}
+    if change.unsure:
+        told["unsure"] = change.unsure
+    if change.to is not None:
+        told["to"] = change.to
+    text = json.dumps(told).encode()
     return Message(
         lane=lane,
         kind=Kind.BARRIER,
@@ -142,8 +158,12 @@ def decode_change(message: Message) -> SchemaChange:
         (size,) = _SIZE.unpack_from(payload)
         told = json.loads(bytes(payload[4 : 4 + size]))
         schema = TableSchema.load(bytes(payload[4 + size :]))
-        return SchemaChange(Ddl(told["kind"]), schema, told["seq"], told["statement"], told["time"])
-    except (struct.error, ValueError, KeyError, pa.ArrowException) as error:
+        before = TableSchema.load(base64.b64decode(told["before"])) if "before" in told else None
+        renamed = tuple((old, new) for old, new in told.get("renamed", ()))
+        kind = Ddl(_FORMER_KINDS.get(told["kind"], told["kind"]))
+        unsure, to = told.get("unsure", ""), TableId(*told["to"]) if "to" in told else None
+        return SchemaChange(kind, schema, told["seq"], told["statement"], told["time"], before, renamed, unsure, to)
+    except (struct.error, TypeError, ValueError, KeyError, pa.ArrowException) as error:
         raise _damaged(message, error) from error
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -99,9 +99,13 @@ def run(
     watch: Callable[[Sequence[JobRunner]], None] = lambda _: None,
     until: Callable[[Sequence[JobRunner]], bool] = lambda _: False,
     draining: Callable[[], None] = lambda: None,
+    serve: Callable[[Daemon], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> list[JobRunner]:
-    """Host the jobs in the foreground until they end or a signal comes. The runners say how each ended."""
-    daemon = Daemon([Parts(job, service) for job in jobs], watch, draining)
+    """Host the jobs in the foreground until they end or a signal comes. The runners say how each ended.
+
+    `serve`: see `Daemon`.
+    """
+    daemon = Daemon([Parts(job, service) for job in jobs], watch, draining, serve)
     daemon.run(until)
     return daemon.runners
 
@@ -143,6 +147,7 @@ def _changing(service: Service, job: str) -> Iterator[tuple[Queue, State, Lease]
 
 def pause(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
     """A write that is under way is finished."""
+    table = _named(table)
     with _changing(service, job) as (queue, state, lease):
         part, before = _known_part(state, job, table, sink), state.wish()
         after = replace(before, paused=tuple(sorted({*before.paused, part})))
@@ -201,7 +206,6 @@ def _known_state(service: Service, queue: Queue, job: str) -> State:
 
 
 def _known_part(state: State, job: str, table: str, sink: str) -> str:
-    table = _named(table)
     _know_tables(state, job, [table] if table else [])
     known = cast("dict[str, object]", (state.meta() or {}).get("sinks", {}))
     if sink and sink not in known:

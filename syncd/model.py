@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import NamedTuple, NewType
+from typing import Any, NamedTuple, NewType
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +74,9 @@ class Column:
     digits, a timestamp in UTC. `normal_of` names the key column whose normalised twin this is: a column that the
     source adds when equal keys may differ in their bytes (case-insensitive text), type binary, ordered as the server's
     collation orders; it exists in every batch and takes the key column's part in hashing, ordering and comparing keys.
+    `generated`, `filled`: how the source computes the value from other columns, or fills it where a statement gives
+    none, both in the source's own words: "(`a` + 1) STORED"; "AUTO_INCREMENT", "DEFAULT (uuid())". Sinks that speak the
+    same dialect make the column so; for others it is a column like any other, since every batch holds its values.
     """
 
     name: str
@@ -85,6 +88,28 @@ class Column:
     default: str | None = None
     comment: str = ""
     normal_of: str = ""
+    generated: str = ""
+    filled: str = ""
+
+
+class IndexPart(NamedTuple):
+    """A column, or the first `length` characters (bytes of binary columns) of it; or an expression, in the source's
+    words."""
+
+    column: str
+    length: int = 0
+    descending: bool = False
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index of the source, for sinks that have such. `kind`: "", "unique", "fulltext" or "spatial"."""
+
+    name: str
+    parts: tuple[IndexPart, ...]
+    kind: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,8 @@ class TableSchema:
     """One version of a table. `version` is the seq from which it holds; `key` is empty for a keyless table.
 
     `key_from` says where the key comes from: "primary", "unique" (a unique index without NULLs), "job" (declared), "".
+    `indexes`: all that are not the key. `dialect`: whose words are in the columns and here, "mysql" or "mariadb";
+    `collation`: what text columns have unless they say otherwise; `partitions`: the source's PARTITION BY clause.
     """
 
     table: TableId
@@ -100,6 +127,10 @@ class TableSchema:
     key: tuple[str, ...] = ()
     key_from: str = ""
     comment: str = ""
+    indexes: tuple[Index, ...] = ()
+    dialect: str = ""
+    collation: str = ""
+    partitions: str = ""
 
     def column(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
@@ -124,6 +155,9 @@ class TableSchema:
             "key_from": self.key_from,
             "comment": self.comment,
         }
+        if self.indexes:
+            own["indexes"] = json.dumps([(i.name, i.parts, i.kind, i.comment) for i in self.indexes])
+        own |= {name: getattr(self, name) for name in _TABLE_TEXT if getattr(self, name)}
         return pa.schema(fields, metadata=own)
 
     @classmethod
@@ -136,6 +170,8 @@ class TableSchema:
             key=tuple(json.loads(own["key"])),
             key_from=own["key_from"],
             comment=own["comment"],
+            indexes=tuple(_index(*raw) for raw in json.loads(own.get("indexes", "[]"))),
+            **{name: own[name] for name in _TABLE_TEXT if name in own},
         )
 
     def dump(self) -> bytes:
@@ -146,7 +182,12 @@ class TableSchema:
         return cls.from_arrow(pa.ipc.read_schema(pa.py_buffer(data)))
 
 
-_COLUMN_TEXT = ("source_type", "charset", "collation", "comment", "normal_of")
+_COLUMN_TEXT = ("source_type", "charset", "collation", "comment", "normal_of", "generated", "filled")
+_TABLE_TEXT = ("dialect", "collation", "partitions")
+
+
+def _index(name: str, parts: list[list[Any]], kind: str, comment: str) -> Index:
+    return Index(name, tuple(IndexPart(*part) for part in parts), kind, comment)
 
 
 def _column_metadata(column: Column) -> dict[str, str]:
@@ -215,14 +256,17 @@ class ChangeBatch:
 
 
 class Ddl(StrEnum):
-    """What a schema change does. OTHER: a statement that touches the table and that no sink may follow blindly."""
+    """What a schema change does. ALTER: columns or indexes come, go or change, the rows stay. OTHER: a statement that
+    touches the table and that no sink may follow blindly. INDEX is the engine's own: the load is over, and sinks that
+    have secondary indexes make them (`Target.settled`: the unique ones, too)."""
 
     CREATE = "create"
-    ADD_COLUMN = "add_column"
+    ALTER = "alter"
     TRUNCATE = "truncate"
     DROP = "drop"
     RENAME = "rename"
     OTHER = "other"
+    INDEX = "index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +275,10 @@ class SchemaChange:
 
     `schema` is the table after the change (for DROP, RENAME and OTHER: before it). `statement` is the beginning of the
     source's own text, for people, and is never run at a sink; no value stands in it, since it is stored and shown, and
-    a DEFAULT may be one of a column that the job masks.
+    a DEFAULT may be one of a column that the job masks. Of an ALTER, `before` is the table before it, and `renamed` the
+    columns that go on under another name, (old, new): a column of `before` that is in neither is gone. `unsure`: why
+    values of rows that are there follow neither from `before` nor from the new columns' `default`, although `schema` is
+    right: the table needs a resync. Of a RENAME, `to` is the table's name from here on; rows go on under it.
     """
 
     kind: Ddl
@@ -239,6 +286,10 @@ class SchemaChange:
     seq: int
     statement: str
     time: int = 0
+    before: TableSchema | None = None
+    renamed: tuple[tuple[str, str], ...] = ()
+    unsure: str = ""
+    to: TableId | None = None
 
     @property
     def table(self) -> TableId:
@@ -265,6 +316,13 @@ class Head(NamedTuple):
 
     position: Position
     seq: int
+
+
+class Bound(NamedTuple):
+    """A place in a table's key order: values of the key columns, and the same key as the `identity` columns see it."""
+
+    key: tuple[KeyValue, ...]
+    normal: tuple[KeyValue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +460,8 @@ class Target:
     """A table as one sink is to hold it: the schema after the job's transforms, its name there, the sink's policies.
 
     `deletes`: "apply" removes, "soft" keeps the row and marks it, "ignore" drops the delete. `append`: rows are only
-    ever added (keyless append tables); there is no key to merge by.
+    ever added (keyless append tables); there is no key to merge by. `settled`: the rows are those of one place in the
+    log, so that unique indexes hold. `relaxed`: those are made as plain ones.
     """
 
     schema: TableSchema
@@ -410,13 +469,19 @@ class Target:
     name: str
     deletes: str = "apply"
     append: bool = False
+    settled: bool = False
+    relaxed: bool = False
     options: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """What `Sink.plan` answers: DDL texts in order, one line per column (name, source type, target type, note)."""
+    """What `Sink.plan` answers: DDL texts in order, one line per column (name, source type, target type, note).
+
+    `later`: statements for the cut-over.
+    """
 
     ddl: tuple[str, ...]
     columns: tuple[tuple[str, str, str, str], ...]
     findings: tuple[Finding, ...] = ()
+    later: tuple[str, ...] = ()

@@ -32,12 +32,14 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EXTRAS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("source", "mysql"): ("mysql", ("pymysql",)),
     ("sink", "clickhouse"): ("clickhouse", ("clickhouse_connect",)),
+    ("sink", "mysql"): ("mysql", ("pymysql",)),
+    ("sink", "oceanbase"): ("mysql", ("pymysql",)),
 }
 """Shipped plugins: the extra that brings their driver, and the driver's modules."""
 
 LATER: dict[Kind, tuple[str, ...]] = {
     "source": ("postgres", "mongodb", "oceanbase", "oracle", "sqlserver", "kafka", "tidb"),
-    "sink": ("mysql", "oceanbase", "postgres", "kafka", "rocketmq", "redis", "mongodb", "elasticsearch", "opensearch"),
+    "sink": ("postgres", "kafka", "rocketmq", "redis", "mongodb", "elasticsearch", "opensearch"),
     "queue": ("kafka", "rocketmq"),
 }
 """Plugins that are planned and not there yet."""

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import pyarrow as pa
 
 from syncd.model import (
+    Bound,
     ChangeBatch,
     Checkpoint,
     Chunk,
     Finding,
     Head,
     Hop,
-    KeyValue,
     Lane,
     Message,
     Position,
@@ -72,7 +72,8 @@ class Found(NamedTuple):
     """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why.
 
     `aside`: it is none that a pattern could mean (a view, a sequence): left out; named exactly, refused.
-    `stream` gives nothing of it.
+    `stream` gives nothing of it. `later`: statements, in the source's dialect and with its names, that make what the
+    copy goes without while it is synced: foreign keys, triggers.
     """
 
     schema: TableSchema
@@ -81,6 +82,7 @@ class Found(NamedTuple):
     refusals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     aside: bool = False
+    later: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -160,7 +162,9 @@ class Source(Protocol):
         Row changes come as batches, per table in log order, without a promise between tables; a SchemaChange comes
         after all batches before it and before all batches behind it. A Checkpoint follows each group of batches that
         ends on a transaction boundary, and comes at least each heartbeat when the source is idle. A CREATE TABLE that
-        is wanted comes as SchemaChange. When no bytes are waiting at the source, everything decoded has been given out.
+        is wanted comes as SchemaChange. Behind a RENAME `to` a wanted table, rows come under that name, with the same
+        columns and the change's seq as their schema's version. When no bytes are waiting at the source, everything
+        decoded has been given out.
         TransientError: the connection broke, call again from the last Checkpoint. PositionLost, Unsupported: by name.
         Unsupported with `table` set concerns that table alone: call again without it.
         """
@@ -179,12 +183,16 @@ class Traits:
     versioned: an older seq never replaces a newer one, in whatever order they arrive; so lanes may share a write.
     transactional: `write` stores `Mark`s in the transaction of the rows, and `marks` reads them back.
     target: names the system and the place in it, without secrets; a job that has run refuses another one.
+    parallel: how many lanes are written at once, each by an instance of its own. 0: lanes share writes.
+    unique: it has secondary unique indexes, which refuse rows that come in another order than they were committed in.
     """
 
     scope: Literal["any process", "one process"]
     versioned: bool
     transactional: bool
     target: str = ""
+    parallel: int = 0
+    unique: bool = False
 
 
 class Mark(NamedTuple):
@@ -233,9 +241,9 @@ class Sink(Protocol):
     def prepare(self, target: Target, newest: int | None = None) -> None:
         """The table is there and fits `target`: created if absent. FatalError names a column that differs.
 
-        `newest`, before the job's first write to the table, of a versioned sink: the job has written no newer seq.
-        FatalError (E192): rows or tombstones with a newer one are there, or the table takes none as old, so that what
-        the job writes would be hidden. Not asked of append targets.
+        `newest`, before the load: the job has written no newer seq. FatalError (E192): what is there would stay or
+        would hide what is loaded. Of a versioned sink, rows or tombstones with a newer seq, or a table that takes none
+        as old; of another one, any row. Not asked of append targets of versioned sinks.
         """
 
     def fence(self, owner: str, epoch: int) -> None:
@@ -254,19 +262,18 @@ class Sink(Protocol):
     def marks(self, owner: str) -> Mapping[Lane, Mark]:
         """What the sink itself remembers; empty where it is not transactional."""
 
-    def apply(self, target: Target, change: SchemaChange) -> None:
-        """A barrier's act (CREATE, ADD_COLUMN, TRUNCATE, DROP); `target` is the table after it.
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
+        """A barrier's act (CREATE, ALTER, TRUNCATE, DROP, INDEX); `target` is the table after it.
 
-        Harmless when done twice or late: it touches only what is older than `change.seq`.
+        Harmless when done twice or late: it touches only what is older than `change.seq`, or (where rows have no
+        versions) is refused (FencedError) when the ticket's epoch is over. The ticket's marks move after the act.
         """
 
-    def scan(
-        self,
-        target: Target,
-        lower: tuple[KeyValue, ...] | None,
-        upper: tuple[KeyValue, ...] | None,
-    ) -> Iterator[pa.RecordBatch]:
-        """The live rows with lower < key <= upper (identity columns' values), with `target`'s columns and types."""
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
+        """The live rows with lower < key <= upper, with `target`'s columns and types.
+
+        A twin is null in every row where the sink does not hold it, since its server compares the key by itself.
+        """
 
     def expire(self, target: Target, below: int) -> None:
         """Tombstones with a seq below `below` are needed by nobody any more and may go."""
@@ -290,6 +297,17 @@ class LeaseState(NamedTuple):
     lease: Lease
     age: float
     live: bool
+
+
+class Held(NamedTuple):
+    """What a group has not finished of a lane: `bytes`, about, of its messages, and their `rows`.
+
+    `since`: when the oldest of them was committed at the source, or captured where that is not known: microseconds.
+    """
+
+    bytes: int
+    rows: int
+    since: int
 
 
 class Queue(Protocol):
@@ -373,5 +391,8 @@ class Queue(Protocol):
     def usage(self) -> tuple[int, int]:
         """Bytes held, and the limit at which `publish` answers QueueFull."""
 
-    def held(self) -> Mapping[str, Mapping[Lane, int]]:
-        """Group -> lane -> bytes, about, of the messages that it has not finished; only lanes that have some."""
+    def held(self) -> Mapping[str, Mapping[Lane, Held]]:
+        """Group -> lane -> what it has not finished there; only lanes that have something.
+
+        Cheap however much that is: metrics ask every few seconds.
+        """

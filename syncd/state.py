@@ -222,6 +222,10 @@ class State:
     def source(self) -> SourceRecord | None:
         return self._one("source", SourceRecord.load)
 
+    def log_kept(self) -> float | None:
+        """Seconds for which the source keeps its log, as last asked; None: not known, or until somebody purges it."""
+        return self._one("log-kept", lambda data: None if (kept := json.loads(data)) is None else float(kept))
+
     def tables(self, sink: str = "") -> list[TableRecord]:
         """Tables that gave up their share of the queue are NEEDS_RESYNC, whatever else was saved of them since."""
         given_up = self.given_up()
@@ -310,6 +314,9 @@ class State:
 
     def source_item(self, record: SourceRecord) -> Items:
         return {self._root + "source": record.dump()}
+
+    def log_kept_item(self, seconds: float | None) -> Items:
+        return {self._root + "log-kept": json.dumps(seconds).encode()}
 
     def table_item(self, record: TableRecord) -> Items:
         return {f"{self._root}table/{record.sink}/{_part(record.table)}": record.dump()}

@@ -21,9 +21,12 @@ from tests.services.fixtures import (
     mysql80,
     mysql80_database,
     mysql_server,
+    oceanbase,
+    oceanbase_database,
     private_mariadb,
     private_mysql9,
     private_mysql80,
+    private_oceanbase,
 )
 
 __all__ = [
@@ -35,9 +38,12 @@ __all__ = [
     "mysql80",
     "mysql80_database",
     "mysql_server",
+    "oceanbase",
+    "oceanbase_database",
     "private_mariadb",
     "private_mysql9",
     "private_mysql80",
+    "private_oceanbase",
 ]
 
 _LEFT = pytest.StashKey[list[str]]()

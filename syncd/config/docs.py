@@ -37,7 +37,12 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("throttle", spec.Throttle),
 )
 SERVICE: tuple[tuple[str, type[BaseModel]], ...] = (("", Service), ("log", Log), ("metrics", Metrics))
-SHIPPED: tuple[tuple[plugins.Kind, str], ...] = (("source", "mysql"), ("sink", "clickhouse"), ("queue", "embedded"))
+SHIPPED: tuple[tuple[plugins.Kind, str], ...] = (
+    ("source", "mysql"),
+    ("sink", "clickhouse"),
+    ("sink", "parquet"),
+    ("queue", "embedded"),
+)
 
 
 def configuration() -> str:

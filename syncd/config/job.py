@@ -34,6 +34,7 @@ from syncd.config.spec import (
     SinkBlock,
     Snapshot,
     Start,
+    TableSpec,
     Throttle,
 )
 from syncd.config.tables import TableMap, TableRule
@@ -243,15 +244,46 @@ def _findings(document: Document, spec: JobSpec) -> Iterator[Finding]:
             "a password stands in the file in the clear",
             "write ${env:NAME} or ${file:/path} in its place",
         )
-    hashed = [text for text, table in spec.tables.items() if "hash" in table.mask.values()]
+    hashed: list[Key] = [
+        ("tables", text, "mask") for text, table in spec.tables.items() if "hash" in table.mask.values()
+    ]
+    for text, table in spec.tables.items():
+        if table.compute:
+            hashed += [("tables", text, "compute", name) for name in _hashed(table.compute)]
+            yield from _seen_through(document, text, table)
     if hashed and spec.mask_salt is None:
-        line, column = document.place(("tables", hashed[0], "mask"))
+        line, column = document.place(hashed[0])
         yield Finding(
             "warning",
-            f"{document.path}:{line}:{column} tables.{hashed[0]}.mask",
+            f"{document.path}:{line}:{column} {dotted(hashed[0])}",
             "`hash` without `mask_salt`: short values can be found by trying",
             "set mask_salt: ${env:NAME}",
         )
+
+
+def _hashed(compute: Mapping[str, str]) -> Iterator[str]:
+    """The computed columns that hash something."""
+    from syncd.transforms.compute import hashes, parse
+
+    yield from (name for name, expression in compute.items() if hashes(parse(expression)))
+
+
+def _seen_through(document: Document, text: str, table: TableSpec) -> Iterator[Finding]:
+    """Computed columns that show something of what a mask hides; one that is masked itself shows nothing."""
+    from syncd.transforms.compute import parse, shows
+
+    masked = {name.lower() for name in table.mask}
+    for name, expression in table.compute.items():
+        seen = [column for column in shows(parse(expression)) if column.lower() in masked]
+        if seen and name.lower() not in masked:
+            key = ("tables", text, "compute", name)
+            line, column = document.place(key)
+            yield Finding(
+                "warning",
+                f"{document.path}:{line}:{column} {dotted(key)}",
+                f"'{seen[0]}' is masked, and this column is computed of what the mask hides",
+                f"mask '{name}' too, or use hash({seen[0]}), if this is not meant",
+            )
 
 
 def _canonical(value: Any) -> str:

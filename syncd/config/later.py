@@ -60,7 +60,7 @@ JOB = (
     Later("repair", ("reconcile", "repair"), ("dry-run", "apply")),
     Later("a start by time", ("start", "timestamp")),
 )
-SERVICE = (Later("serving metrics", ("metrics", "port")),)
+SERVICE: tuple[Later, ...] = ()
 
 
 def of_job(document: Document, data: Mapping[str, Any], plugins: Iterable[Key]) -> list[ConfigError]:

@@ -52,6 +52,24 @@ refused (C127), also when it is created while the job runs.
 NULL stays NULL. Masks work in capture and in snapshot readers, before anything is written anywhere, on old values too.
 A key column cannot be masked: its rows could never be read again at the source.
 
+## Computed columns
+
+```yaml
+tables:
+  shop.users:
+    compute:
+      email_domain: split(email, '@', 2)         # a new column
+      full_name: "concat(first, ' ', last)"
+      balance: cast(balance as decimal(18,2))    # takes the place of the source's
+      city: address ->> '$.city'
+    columns: {exclude: [first, last]}
+```
+
+Each is an SQL expression over the row as it is at the source, evaluated by Arrow, alike in snapshot and log. Names,
+types and whether they take NULL are known before the first row; `syncd plan` shows them. A value that does not fit is
+refused by name, never rounded, cut or turned into NULL. [transforms.md](transforms.md) says what there is, and how it
+behaves.
+
 ## Filters
 
 `where` takes a part of MySQL's SQL: columns, texts, numbers, `TRUE`, `FALSE`, `NULL`, `DATE '...'`; `=`, `<>`, `<`,

@@ -41,6 +41,7 @@ def _table(document: Document, text: str, value: object) -> Iterator[ConfigError
         yield from check_group_use(document, pattern, table)
     yield from _columns(document, ("tables", text), table)
     yield from _where(document, ("tables", text, "where"), table.where)
+    yield from _compute(document, ("tables", text, "compute"), table)
 
 
 def items(value: object) -> list[tuple[str, Any]]:
@@ -77,11 +78,39 @@ def _where(document: Document, key: Key, condition: str | None) -> Iterator[Conf
         yield document.fault(key, error.what, code=error.code, hint=error.hint)
 
 
+def _compute(document: Document, key: Key, table: TableSpec) -> Iterator[ConfigError]:
+    """Syntax and functions; columns and types are known when the job is planned."""
+    if not table.compute:
+        return
+    from syncd.transforms.compute import parse
+
+    for name, expression in table.compute.items():
+        try:
+            parse(expression)
+        except ConfigError as error:
+            yield document.fault((*key, name), error.what, code="C132", hint=error.hint)
+
+
 def _columns(document: Document, key: Key, table: TableSpec) -> Iterator[ConfigError]:
     for name in table.mask:
         if name in table.columns.exclude:
             hint = "take one of the two out"
             yield document.fault((*key, "mask", name), "the column is excluded", code="C123", hint=hint)
-    for name in table.add:
-        if name in table.columns.rename.values():
-            yield document.fault((*key, "add", name), "a column is renamed to this name", code="C123")
+    for setting in ("add", "compute"):
+        for name in getattr(table, setting):
+            if name in table.columns.rename.values():
+                yield document.fault((*key, setting, name), "a column is renamed to this name", code="C123")
+    yield from _computed_twice(document, (*key, "compute"), table)
+
+
+def _computed_twice(document: Document, key: Key, table: TableSpec) -> Iterator[ConfigError]:
+    """A computed column that another setting leaves out, adds, or computes under a name in other letters."""
+    names = [name.lower() for name in table.compute]
+    left_out, added = ({name.lower() for name in some} for some in (table.columns.exclude, table.add))
+    for place, name in enumerate(table.compute):
+        if name.lower() in left_out:
+            yield document.fault((*key, name), "the column is excluded", code="C123", hint="take one of the two out")
+        elif name.lower() in added:
+            yield document.fault((*key, name), "`add` has a column of this name", code="C123", hint="keep one of them")
+        elif name.lower() in names[:place]:
+            yield document.fault((*key, name), "the column is there twice", code="C123", hint="keep one of them")

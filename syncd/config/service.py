@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from syncd.config import later
 from syncd.config.document import parse, read_text
@@ -13,8 +14,12 @@ from syncd.config.faults import raise_all
 from syncd.config.secrets import Resolver, without_extras
 from syncd.config.spec import word
 from syncd.config.translate import Translator
-from syncd.config.values import Seconds, Section
+from syncd.config.values import Flag, Seconds, Section, refuse
 from syncd.errors import ConfigError
+
+LISTEN = "127.0.0.1:7962"
+OFF = "off"
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):[0-9]{1,5}")
 
 
 class Log(Section):
@@ -26,11 +31,35 @@ class Log(Section):
     """`auto`: text on a terminal, one JSON object a line everywhere else."""
 
 
-class Metrics(Section):
-    """Where metrics are served."""
+def _listen(value: Any) -> Any:
+    if value != OFF and not (isinstance(value, str) and _ADDRESS.fullmatch(value) and _port(value) < 1 << 16):
+        hint = f"as in {LISTEN}; 0.0.0.0:{_port(LISTEN)} is every address of the machine; off serves nothing"
+        refuse(f"'{value}' is not HOST:PORT", code="C108", hint=hint)
+    return value
 
-    port: int | None = Field(default=None, ge=1, le=65535)
-    """The port on the local address."""
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+class Metrics(Section):
+    """`/metrics` for Prometheus, `/healthz` and `/readyz`, over HTTP: docs/metrics.md."""
+
+    listen: Annotated[str, BeforeValidator(_listen)] = LISTEN
+    """The address, HOST:PORT; port 0 is any free one, which the log names. `off`: nothing is served. Nobody is asked
+    for a password there, so that other machines should see it through a proxy only. Where the default port is taken
+    the daemon warns and goes on without; an address written here that cannot be had is an error."""
+    lanes: Flag = True
+    """Each lane's lag beside each table's: for a table with eight queues 16 numbers of a sink instead of 2."""
+    ready_wait: Seconds = 60.0
+    """What waits longer than this makes `/readyz` answer 503."""
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """None: off."""
+        if self.listen == OFF:
+            return None
+        return self.listen.rpartition(":")[0].strip("[]"), _port(self.listen)
 
 
 class Service(Section):
@@ -45,7 +74,7 @@ class Service(Section):
     log: Log = Field(default_factory=Log)
     """What syncd writes to standard error."""
     metrics: Metrics = Field(default_factory=Metrics)
-    """Where metrics are served."""
+    """`/metrics`, `/healthz` and `/readyz`."""
     readers: int | None = Field(default=None, ge=1, le=256)
     """Snapshot readers of one job, unless the job says so itself; by default one a processor core, at most four."""
     workers: int = Field(default=2, ge=1, le=256)

@@ -74,24 +74,31 @@ class TableSpec(Section):
     tables with one name are not there yet, and refused."""
     add: dict[str, Constant] = Field(default_factory=dict)
     """Columns with one value each, added to every row; `\\1` stands for the first group of a regular expression."""
+    compute: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Column: SQL expression over the source's columns of the row (docs/transforms.md). A column of this name is
+    replaced, else it is a new one, behind all others."""
     key: list[str] | None = Field(default=None, min_length=1)
-    """The columns that identify a row at the sinks, by the source's names: those of the table's own key, and added ones
-    among them. It gives no key to a table that has none (that is `keyless`)."""
+    """The columns that identify a row at the sinks, by the source's names: those of the table's own key, and added or
+    computed ones among them. It gives no key to a table that has none (that is `keyless`)."""
     kind: Annotated[Literal["upsert", "append"], word("upsert", "append")] = "upsert"
     """`upsert`: the copy holds the current rows. `append`: rows are only ever added."""
     keyless: Annotated[Literal["refuse", "row-hash", "append"], word("refuse", "row-hash", "append")] = "refuse"
     """What to do with a table without a primary key or a unique index without NULLs. `append`: its rows are only ever
     added; an update or a delete at the source halts it."""
+    unique: Annotated[Literal["in-order", "relaxed"], word("in-order", "relaxed")] = "in-order"
+    """A table with a unique index beside its key, at sinks that have such indexes (MySQL, OceanBase). `in-order`: its
+    changes go through one queue, in the order of their commits, and the index is made once the table is LIVE.
+    `relaxed`: they go through all queues, and the index is made as a plain one, to be made unique at the cut-over."""
     columns: Columns = Field(default_factory=Columns)
     """Which columns go along, and under which names."""
     mask: dict[str, Mask] = Field(default_factory=dict)
-    """Column: mask. Values are masked at the source, before they are written anywhere."""
+    """Column: mask. Values are masked at the source, before they are written anywhere; computed ones, too."""
     where: str | None = None
     """Only rows for which this SQL condition holds; a row that stops matching is deleted at the sinks."""
     sinks: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Sink name: the sink plugin's own settings for these tables (ClickHouse: `partition_by`)."""
 
-    @field_validator("add")
+    @field_validator("add", "compute")
     @classmethod
     def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
         if "" in value:
@@ -185,7 +192,7 @@ class Policy(Section):
 
     ddl: Annotated[Literal["apply", "ignore", "halt"], word("apply", "ignore", "halt")] = "apply"
     """A schema change at the source: bring it to the sinks, leave them as they are, or halt the table. `apply` follows
-    ADD COLUMN, CREATE TABLE and TRUNCATE so far; any other change, such as DROP COLUMN, halts its table."""
+    ADD COLUMN, CREATE TABLE, TRUNCATE and indexes so far; any other change, such as DROP COLUMN, halts its table."""
     position_lost: Annotated[
         Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
     ] = "fail"

@@ -45,8 +45,10 @@ class TableRule:
     exact: bool = False
     kind: str = "upsert"
     keyless: str = "refuse"
+    unique: str = "in-order"
     key: tuple[str, ...] | None = None
     add: Mapping[str, Any] = field(default_factory=dict)
+    compute: Mapping[str, str] = field(default_factory=dict, repr=False)
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict)
@@ -61,22 +63,14 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        quoted = "`" in text
-        special = not quoted and _REGEX.search(text)
-        self.kind = "regex" if special else "exact" if quoted or not re.search(r"[*?]", text) else "glob"
+        self.kind = _kind(text)
         self._database: re.Pattern[str] | None = None
-        if quoted:
+        if self.kind == "regex":
+            self.regex = _regex(text)
+        elif "`" in text:
             if not _QUOTED.fullmatch(text):
                 raise ValueError("a table in backquotes is written `database`.`table`, a backquote in a name twice")
-            table = TableId.parse(text)
-            self._database, self.regex = (re.compile(re.escape(part)) for part in table)
-        elif self.kind == "regex":
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error", FutureWarning)  # `[[`, `--`: it is to mean something else one day
-                    self.regex = re.compile(text, re.DOTALL)
-            except (re.error, FutureWarning) as error:
-                raise ValueError(f"not a regular expression: {error}") from error
+            self._database, self.regex = (re.compile(re.escape(part)) for part in TableId.parse(text))
         else:
             database, dot, name = text.partition(".")
             if not (database and dot and name):
@@ -93,6 +87,23 @@ class Pattern:
         if self._database is None:
             return self.regex.fullmatch(".".join(table))
         return self.regex.fullmatch(table.name) if self._database.fullmatch(table.database) else None
+
+
+def _kind(text: str) -> str:
+    if "`" in text:
+        return "exact"
+    if _REGEX.search(text):
+        return "regex"
+    return "glob" if re.search(r"[*?]", text) else "exact"
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # `[[`, `--`: it is to mean something else one day
+            return re.compile(text, re.DOTALL)
+    except (re.error, FutureWarning) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
 
 
 def _glob(name: str) -> str:
@@ -127,9 +138,9 @@ class TableMap:
         """The patterns that fit none of the tables: most likely misspelt."""
         return [pattern for pattern, _ in self._rules if not any(pattern.match(table) for table in tables)]
 
-    def leaves_out(self, table: TableId) -> bool:
-        """Whether the job skips the table by its name."""
-        return any(p.kind == "exact" and spec.skip and p.match(table) for p, spec in self._rules)
+    def skipped(self) -> dict[str, TableId]:
+        """Pattern -> table, of the rules that leave out one table by its name."""
+        return {p.text: TableId.parse(p.text) for p, spec in self._rules if p.kind == "exact" and spec.skip}
 
     def _tie(self, table: TableId, one: Pattern, other: Pattern) -> ConfigError:
         return self._document.fault(
@@ -149,8 +160,10 @@ class TableMap:
             exact=pattern.kind == "exact",
             kind=spec.kind,
             keyless=spec.keyless,
+            unique=spec.unique,
             key=None if spec.key is None else tuple(spec.key),
             add={name: fill(value, match) if isinstance(value, str) else value for name, value in spec.add.items()},
+            compute=spec.compute,
             include=None if spec.columns.include is None else tuple(spec.columns.include),
             exclude=tuple(spec.columns.exclude),
             rename=spec.columns.rename,

@@ -7,7 +7,7 @@ between finds the lanes in front of the barrier again and repeats the act, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,28 +15,35 @@ import structlog
 from syncd import codec
 from syncd.errors import FatalError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import Ddl, Kind, Lane, Stored, TableId, Target
-from syncd.spi import Lease, Queue, Sink
+from syncd.model import Ddl, Kind, Lane, SchemaChange, Stored, Target
+from syncd.spi import Sink, Ticket
 from syncd.state import TableRecord
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """What the owner of a table's lanes acts with."""
+class Standing:
+    """All lanes of a table stand in front of this change. `offsets`: behind it."""
 
-    queue: Queue
-    sink: Sink
-    lease: Lease
-    group: str
-    target: Callable[[TableId, int], Target]
+    change: SchemaChange
+    offsets: Mapping[Lane, int]
+    old: bool
+    """The load has seen it: nothing is to be done."""
+
+    def act(self, sink: Sink, target: Target, ticket: Ticket) -> None:
+        """The sink's part; harmless when done twice or late."""
+        if not self.old:
+            try:
+                sink.apply(target, self.change, ticket)
+            except TransientError as error:
+                what = f"at the barrier of {self.change.kind.value}: {error.what}"
+                raise TransientError(what, retry_after=error.retry_after, hint=error.hint, code=error.code) from error
+        failpoint("barrier.acted")
 
 
-def pass_one(
-    owner: Owner, record: TableRecord, lanes: Collection[Lane], waiting: Mapping[Lane, Sequence[Stored]]
-) -> None:
-    """All lanes of the table stand at their first barrier: act, and go on behind it.
+def standing(record: TableRecord, lanes: Collection[Lane], waiting: Mapping[Lane, Sequence[Stored]]) -> Standing:
+    """The first barrier of lanes that have nothing in front of it.
 
     Barriers of one change may stand more than once in a lane (a capture that died publishes again): each is passed by
     itself. FatalError for a lane that has no barrier where the others have one.
@@ -57,14 +64,5 @@ def pass_one(
             code="E157",
         )
     # A TRUNCATE in front of the head was seen by the read; its rows, which may have a smaller seq, stay.
-    if change.kind is not Ddl.TRUNCATE or change.seq > record.head.seq:
-        try:
-            owner.sink.apply(owner.target(change.table, change.schema.version), change)
-        except TransientError as error:
-            what = f"at the barrier of {change.kind.value}: {error.what}"
-            raise TransientError(what, retry_after=error.retry_after, hint=error.hint, code=error.code) from error
-    failpoint("barrier.acted")
-    offsets = {lane: fronts[lane].offset + 1 for lane in here}
-    owner.queue.commit(owner.lease, owner.group, offsets, {}, [])
-    failpoint("barrier.passed")
-    log.info("barrier_passed", sink=owner.group, table=str(record.table), kind=change.kind.value, seq=change.seq)
+    old = change.kind is Ddl.TRUNCATE and change.seq <= record.head.seq
+    return Standing(change, {lane: fronts[lane].offset + 1 for lane in here}, old)

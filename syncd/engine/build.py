@@ -20,7 +20,6 @@ import structlog
 
 from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, SinkUse, TableRule
-from syncd.config.tables import Pattern
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
 from syncd.model import Finding, Head, TableId, TableSchema, Target
@@ -238,8 +237,17 @@ class Parts:
             rule.to.name,
             self.job.sinks[sink].deletes,
             append=rule.kind == "append" or (not published.key and rule.keyless == "append"),
+            relaxed=rule.unique == "relaxed",
             options=dict(rule.options.get(sink, {})),
         )
+
+    def queues_of(self, published: TableSchema) -> int:
+        """Into how many queues the rows of the table are spread, under this version of it."""
+        unique = any(index.kind == "unique" for index in published.indexes)
+        if not unique or self.rule(published.table).unique != "in-order":
+            return self.queues
+        refuse_disorder = any(self.make_sink(sink).traits().unique for sink in self.sinks_of(published.table))
+        return 1 if refuse_disorder else self.queues
 
     def schema_at(self, state: State, record: TableRecord) -> SchemaPair:
         """The version of a table that its snapshot reads."""
@@ -336,6 +344,9 @@ class Parts:
                 raise self.contradiction(key, f"the saved state was made with {meta[key[-1]]}")
         if meta["mask_salt"] != mine["mask_salt"]:
             raise self.contradiction(("mask_salt",), "the saved state, and rows at the sinks, were made with another")
+        at_sinks = {record.table for record in state.tables()}
+        # What was refused, and is at no sink, may be left out later.
+        free = {("tables", name) for name, table in self.job.tables.skipped().items() if table not in at_sinks}
         for section in ("sinks", "tables"):
             saved = meta[section]
             assert isinstance(saved, dict)
@@ -343,18 +354,11 @@ class Parts:
                 here = mine[section].get(name)
                 if section == "sinks" and here is not None and [*here] == [*value]:
                     self._check_sink(name, value, here)
-                elif here != value and not (section == "tables" and self._leaves_out(name, state)):
+                elif here != value and (section, name) not in free:
                     raise self.contradiction((section, name), f"the saved state was made with {json.dumps(value)}")
             for name in mine[section]:
-                if name not in saved and not (section == "tables" and self._leaves_out(name, state)):
+                if name not in saved and (section, name) not in free:
                     raise self.contradiction((section, name), "adding to a job that has run is not there yet")
-
-    def _leaves_out(self, pattern: str, state: State) -> bool:
-        """Whether this rule does nothing but leave out, by its name, a table that no sink has."""
-        here = self.job.spec.tables.get(pattern)
-        if here is None or not here.skip or Pattern(pattern).kind != "exact":
-            return False
-        return not any(Pattern(pattern).match(record.table) for record in state.tables())
 
     def _check_sink(self, name: str, saved: dict[str, str], here: dict[str, str]) -> None:
         for key, value in saved.items():

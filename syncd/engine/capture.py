@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.process import Link, leased, reach
 from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
+from syncd.model import ChangeBatch, Checkpoint, Column, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
 from syncd.spi import Lease, Queue, Source
 from syncd.state import LAST_EPOCH, Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
 from syncd.transforms import Transform
@@ -24,6 +25,7 @@ from syncd.transforms import Transform
 # Published without waiting for the end of the transaction, so that a huge one needs no more memory than this.
 PUBLISH_BYTES = 16 << 20
 LOOK_SECONDS = 5.0
+KEPT_SECONDS = 60.0
 FOLLOWING = "following the source's log"
 
 log = structlog.get_logger()
@@ -36,10 +38,13 @@ class Pending:
     messages: list[Message] = field(default_factory=list)
     items: Items = field(default_factory=dict)
     bytes: int = 0
+    counted: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, message: Message) -> None:
         self.messages.append(message)
         self.bytes += len(message.body)
+        self.counted["published_rows", str(message.table)] += message.rows
+        self.counted["published_bytes", str(message.table)] += len(message.body)
 
 
 class Capture:
@@ -58,7 +63,8 @@ class Capture:
         self._pairs: dict[TableId, SchemaPair] = {}
         self._transforms: dict[TableId, Transform] = {}
         self._given_out: dict[TableId, int] = {}
-        self._looked = self._asked = time.monotonic()
+        self._spread: dict[TableId, tuple[int, int]] = {}
+        self._looked = self._asked = self._ask_kept = time.monotonic()
         self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> None:
@@ -76,6 +82,7 @@ class Capture:
             except TransientError as error:
                 log.warning("capture_waits", job=self._parts.job.name, error=str(error), seconds=error.retry_after)
                 self._link.waits(str(error))
+                self._link.count("retries", "")
                 # None of its connections is trusted: what broke one may have left another half dead.
                 self._source.close()
                 self._sleep(error.retry_after)
@@ -104,7 +111,7 @@ class Capture:
                 case Checkpoint():
                     stands = event.position == record.position
                     record = replace(record, position=event.position, seq=event.seq, time=event.time, saved=clock())
-                    self._pending.items |= self._state.source_item(record)
+                    self._pending.items |= self._state.source_item(record) | self._log_kept()
                     self._publish()
                     failpoint("capture.published")
                     self._source.ack(event.position)
@@ -121,6 +128,16 @@ class Capture:
         log_now = self._source.identity(record.position)
         self._link.step(FOLLOWING, self._parts.heartbeat)
         return log_now != record.log
+
+    def _log_kept(self) -> Items:
+        """Asked now and then, for all that tell how long it is until the saved position is purged."""
+        if time.monotonic() < self._ask_kept:
+            return {}
+        self._ask_kept = time.monotonic() + KEPT_SECONDS
+        self._link.step("asking the source how long it keeps its log")
+        kept = self._source.log_kept()
+        self._link.step(FOLLOWING, self._parts.heartbeat)
+        return self._state.log_kept_item(kept)
 
     def _in_this_log(self, record: SourceRecord) -> SourceRecord:
         """Another log's seqs begin anew: the epoch is raised, and saved, before the first publish from it (4)."""
@@ -168,17 +185,25 @@ class Capture:
         if not self._wanted(batch.table):
             return  # halted since the source decoded it; the halt is saved
         self._check_order(batch)
+        self._link.count("captured_rows", str(batch.table), by=len(batch))
+        self._link.count("captured_bytes", str(batch.table), by=batch.nbytes)
         batch = split_key_changes(self._transform(batch.table).apply(batch))
         if not len(batch):
             return
         captured = clock()
         tag = self._parts.tag(batch.table)
-        for queue, part, hashes in split_by_queue(batch, self._parts.queues):
+        for queue, part, hashes in split_by_queue(batch, self._queues(batch.schema)):
             self._pending.add(codec.encode(part, Lane(tag, queue), self._parts.source_name, captured, hashes))
         failpoint("capture.transformed")
         if self._pending.bytes >= PUBLISH_BYTES:
             self._publish()
             failpoint("capture.part_published")
+
+    def _queues(self, published: TableSchema) -> int:
+        known = self._spread.get(published.table)
+        if known is None or known[0] != published.version:
+            known = self._spread[published.table] = published.version, self._parts.queues_of(published)
+        return known[1]
 
     def _check_order(self, batch: ChangeBatch) -> None:
         """FatalError: rows that come before rows given out already. A sink would take them for rows seen twice, and
@@ -200,14 +225,18 @@ class Capture:
         table = change.table
         if not self._wanted(table):
             return
-        if change.kind not in {Ddl.CREATE, Ddl.ADD_COLUMN, Ddl.TRUNCATE} or self._parts.job.policy.ddl != "apply":
-            what = "this statement" if change.kind is Ddl.OTHER else change.kind.value
+        # of those followed, an ALTER with as many columns as before changes nothing that a copy holds
+        followed = {Ddl.CREATE, Ddl.TRUNCATE} | ({Ddl.ALTER} if only_adds(change) else set())
+        quiet = change.before is not None and len(change.schema.columns) == len(change.before.columns)
+        if change.kind not in followed or (self._parts.job.policy.ddl != "apply" and not quiet):
+            what = "this statement" if change.kind in {Ddl.OTHER, Ddl.ALTER} else change.kind.value
             raise Unsupported(
                 f"{table}: {what} in the log cannot be followed: {change.statement}",
                 table=str(table),
                 hint="resync the table when the change is done",
                 code="E155",
             )
+        was = self._pairs.get(table)
         if change.kind is not Ddl.TRUNCATE:
             transform = self._fitting_transform(change.schema)
             self._pairs[table] = SchemaPair(transform.saved, transform.schema)
@@ -215,7 +244,7 @@ class Capture:
             self._pending.items |= self._state.schema_item(self._pairs[table])
         if change.kind is Ddl.CREATE:
             self._begin_table(change, record)
-        published = SchemaChange(change.kind, self._pairs[table].published, change.seq, change.statement, change.time)
+        published = replace(change, schema=self._pairs[table].published, before=was.published if was else None)
         tag, captured = self._parts.tag(table), clock()
         for queue in range(self._parts.queues):
             self._pending.add(codec.encode_change(published, Lane(tag, queue), self._parts.source_name, captured))
@@ -253,6 +282,7 @@ class Capture:
         self._queue.put(self._lease, items)
         failpoint("capture.halt_saved")
         self._halted.add(table)
+        self._link.count("table_halts", "", str(table))
         log.error("table_halted", job=self._parts.job.name, table=str(table), error=str(error))
 
     # -- publishing
@@ -272,6 +302,8 @@ class Capture:
                     raise
                 self._sleep(error.retry_after)
             else:
+                for key, value in pending.counted.items():
+                    self._link.count(*key, by=value)
                 self._link.waits("")
                 self._link.step(FOLLOWING, self._parts.heartbeat)
                 return
@@ -293,6 +325,20 @@ class Capture:
         while not self._link.stop.is_set() and (left := end - time.monotonic()) > 0:
             self.beat()
             self._link.stop.wait(min(left, 1.0))
+
+
+def only_adds(change: SchemaChange) -> bool:
+    """Whether every column of before is there as it was, and the new ones are surely known in rows that are there."""
+    after = {column.name: column for column in change.schema.columns}
+    before = () if change.before is None else change.before.columns
+    same = all(column.name in after and _holds(after[column.name]) == _holds(column) for column in before)
+    return same and not change.renamed and not change.unsure
+
+
+def _holds(column: Column) -> tuple[object, ...]:
+    """What a column's values depend on."""
+    kind = column.source_type, column.charset, column.collation, column.generated
+    return column.type, column.nullable, *kind
 
 
 def work(link: Link, parts: Parts) -> None:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ import structlog
 
 from syncd.engine import queue_used
 from syncd.engine.build import Parts, data_directory
+from syncd.engine.counts import Sums
 from syncd.engine.job import JobRunner
 from syncd.errors import StateError, SyncdError, TransientError
 from syncd.spi import Queue
@@ -59,7 +60,8 @@ class DirectoryLock:
 class Daemon:
     """Runs `jobs`, which share one queue, until they have ended or it is told to stop.
 
-    `watch` is called about five times a second; `draining` once, when a signal has asked for the end.
+    `watch` is called about five times a second; `draining` once, when a signal has asked for the end. `serve` is open
+    as long as jobs run or drain. `sums` and `stepped`, the time (monotonic) of the last step, are for other threads.
     """
 
     def __init__(
@@ -67,42 +69,52 @@ class Daemon:
         jobs: Sequence[Parts],
         watch: Callable[[Sequence[JobRunner]], None] = lambda _: None,
         draining: Callable[[], None] = lambda: None,
+        serve: Callable[[Daemon], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
-        self._jobs = jobs
+        self.jobs = jobs
         self._watch = watch
         self._draining = draining
         self._stop = False
         self._told: set[str] = set()
+        self._serve = serve
         self.runners: list[JobRunner] = []
+        self.sums = Sums()
+        self.stepped = time.monotonic()
 
     def stop(self) -> None:
         self._stop = True
 
     def run(self, until: Callable[[Sequence[JobRunner]], bool] = lambda _: False) -> None:
         """Returns when `until` holds, all jobs have ended, or a signal came; every process has ended then."""
-        service = self._jobs[0].service
+        service = self.jobs[0].service
         lock = DirectoryLock(service.data)
         try:
             with _Signals(self.stop), _scratch(service.data / "tmp"):
-                queue = self._jobs[0].make_queue()
+                queue = self.jobs[0].make_queue()
                 queue.open()
                 try:
-                    queue_used.settle(self._jobs[0], queue)
-                    self._run(queue, until)
+                    queue_used.settle(self.jobs[0], queue)
+                    with self._serve(self):
+                        self._run_and_drain(queue, until)
                 finally:
-                    self._drain()
                     queue.close()
         finally:
             lock.release()
 
+    def _run_and_drain(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
+        try:
+            self._run(queue, until)
+        finally:
+            self._drain()
+
     def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
-        self.runners += [JobRunner(parts, queue) for parts in self._jobs]
+        self.runners += [JobRunner(parts, queue, self.sums) for parts in self.jobs]
         trimmed = watched = time.monotonic()
         while not self._stop:
             for place, runner in enumerate(self.runners):
                 self._step(runner)
                 if runner.stopped and runner.stopped_by_wish and self._resumed(runner):
-                    self.runners[place] = JobRunner(runner.parts, queue)
+                    self.runners[place] = JobRunner(runner.parts, queue, self.sums)
             now = time.monotonic()
             if now - watched > WATCH_SECONDS:
                 watched = now
@@ -129,15 +141,15 @@ class Daemon:
     def _resumed(self, runner: JobRunner) -> bool:
         try:
             state = State(runner.queue, runner.name)
-            return (
-                state.meta() is not None and not state.wish().stopped
-            )  # a job that was forgotten begins with a daemon
+            # A job that was forgotten begins anew with the next daemon, not with this one.
+            return state.meta() is not None and not state.wish().stopped
         except TransientError as error:
             log.warning("job_waits", job=runner.name, error=str(error))
             return False
 
     def _step(self, runner: JobRunner) -> None:
         """A job's failure is its own: the others go on (8)."""
+        self.stepped = time.monotonic()
         if runner.stopped:
             return
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,12 +18,13 @@ import numpy as np
 import structlog
 
 from syncd import codec, partition
-from syncd.engine import barrier
+from syncd.engine import barrier, counts
 from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
+from syncd.engine.writers import Inline, Writers
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Hop, Kind, Lane, Op, Stored, TableId, Target
+from syncd.model import ChangeBatch, Ddl, Hop, Kind, Lane, Op, SchemaChange, Stored, TableId, Target
 from syncd.spi import Lease, Mark, Queue, Sink, Ticket
 from syncd.state import DELIVERED, Appending, Items, Phase, State, TableRecord
 
@@ -30,13 +32,15 @@ log = structlog.get_logger()
 
 EXPIRE_SECONDS = 3600.0
 """How often the tombstones of a table that stands still are purged."""
+FLYING_SECONDS = 0.05
+"""While writes are under way, lanes that are idle are looked at this often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """One write, made ready: kept as it is while the sink is in trouble, so that a repeated call is the same call.
 
-    `items`: what is saved with its offsets.
+    `changes`: how many row changes became the batch; `items`: what is saved with its offsets.
     """
 
     target: Target
@@ -44,15 +48,37 @@ class Write:
     ticket: Ticket
     offsets: Mapping[Lane, int]
     traces: tuple[tuple[int, Lane, int], ...]
+    changes: int = 0
     items: Items = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A barrier's act, made ready, for which the whole table waits. `after`: what follows when it is done."""
+
+    standing: barrier.Standing
+    target: Target
+    ticket: Ticket
+    after: Callable[[], None] = lambda: None
+
+
+Work = Write | Act
+Took = tuple[int, int]
+"""When a call began and how long it took, in microseconds."""
 
 
 @dataclass
 class Unit:
-    """One table's place in the delivery: what is ready to be written, and when to go on (monotonic seconds)."""
+    """One table's place in the delivery, and when to go on (monotonic seconds).
+
+    `pending`: ready to be done; `flying`: given to the sink. `error`: one of them has failed; handled once all others
+    have come back, since what they have written must be known.
+    """
 
     tag: str
-    pending: list[Write] = field(default_factory=list)
+    pending: list[Work] = field(default_factory=list)
+    flying: list[tuple[Work, Future[Took]]] = field(default_factory=list)
+    error: Exception | None = None
     not_before: float = 0.0
     attempts: int = 0
     expire_at: float = field(default_factory=lambda: time.monotonic() + EXPIRE_SECONDS)
@@ -73,8 +99,11 @@ class Deliverer:
         waits: Callable[[str, str], None] = lambda reason, tag: None,
         doing: Callable[[str], None] = lambda step: None,
         in_hand: Callable[[TableId], AbstractContextManager[None]] = lambda table: nullcontext(),
+        count: counts.Count = counts.nothing,
+        writers: Writers | None = None,
     ) -> None:
-        """`numbers`: of this deliverer's writes, unlike those of any other of the lease.
+        """`numbers`: of this deliverer's writes, unlike those of any other of the lease. `writers`: who writes rows and
+        acts at barriers, by default this thread with `sink`.
 
         `waits` hears (why, tag), `doing` each step before it is made, `in_hand` is held while a table is worked on: see
         `engine.process.Link`.
@@ -97,15 +126,21 @@ class Deliverer:
         self._waits = waits
         self._doing = doing
         self._in_hand = in_hand
+        self._writers = writers or Inline(sink)
+        self._count = count
         self._targets: dict[tuple[TableId, int], Target] = {}
         self._worker = parts.owner()
         self._fenced: set[tuple[TableId, int]] = set()
+        self._indexed: set[tuple[TableId, int]] = set()
 
     def step(self) -> float:
         """One pass over all lanes. Answers how long there will be nothing to do unless something is published: seconds.
 
         0: go on at once.
         """
+        for unit in self._units.values():
+            if unit.flying:  # also of a table that was paused, or halted by another
+                self._settle(unit)
         records = {record.table: record for record in self._state.tables(self._sink_name)}
         wish = self._state.wish()
         source = self._state.source()
@@ -124,13 +159,27 @@ class Deliverer:
             elif record.phase in DELIVERED:
                 lanes = by_tag.get(tag, {})
                 behind = any(start < end for start, end in lanes.values())
-                if behind or unit.pending:
+                if behind or unit.pending or unit.flying:
                     due = min(due, self._guarded(unit, record, partial(self._deliver, unit, record, lanes)))
                 elif record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record):
-                    self._save(replace(record, phase=Phase.LIVE, since=clock()))
+                    due = min(due, self._guarded(unit, record, partial(self._go_live, unit, record)))
                 elif record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
                     due = min(due, self._guarded(unit, record, partial(self._expire, unit, record, source.seq)))
         return max(0.0, due - time.monotonic())
+
+    def idle(self, seconds: float) -> None:
+        """Until something is published, or a write that is under way comes back; `seconds` at most."""
+        flying = [future for unit in self._units.values() for _, future in unit.flying]
+        if flying:
+            wait(flying, min(seconds, FLYING_SECONDS) if seconds else FLYING_SECONDS, FIRST_COMPLETED)
+        elif seconds:
+            self._queue.wait(self._parts.topic, seconds)
+
+    def finish(self) -> None:
+        """What is under way is waited for, and saved; nothing is begun."""
+        for unit in self._units.values():
+            wait([future for _, future in unit.flying])
+            self._settle(unit)
 
     def _guarded(self, unit: Unit, record: TableRecord, do: Callable[[], bool]) -> float:
         """Do it when it is due, and answer every error for this table alone (8). When to look again: monotonic.
@@ -144,8 +193,9 @@ class Deliverer:
             self._doing(f"{'preparing' if record.phase is Phase.NEW else 'delivering'} {record.table}")
             with self._in_hand(record.table):
                 more = do()
-            unit.attempts = 0
-            self._waits("", unit.tag)
+            if not unit.flying:
+                unit.attempts = 0
+                self._waits("", unit.tag)
             unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
             return unit.not_before if more else unit.not_before + IDLE_SECONDS
         except TransientError as error:
@@ -153,12 +203,10 @@ class Deliverer:
             unit.not_before = now + max(error.retry_after, min(30.0, 0.1 * 2**unit.attempts))
             log.warning("sink_waits", sink=self._group, tag=unit.tag, attempt=unit.attempts, error=str(error))
             self._waits(f"{error}; attempt {unit.attempts}", unit.tag)
+            self._count("retries", self._sink_name)
             return unit.not_before
         except FencedError:
             raise
-        except BatchError as error:
-            failpoint("deliver.refused")
-            self._halt(unit, record, str(refused(unit.pending[0].batch, unit.pending[0].target.schema.key, error)))
         except SyncdError as error:
             self._halt(unit, record, str(error))
         except Exception as error:
@@ -190,9 +238,50 @@ class Deliverer:
         self._waits("", unit.tag)
         log.error("table_halted", sink=self._group, table=str(record.table), error=reason)
         self._save(record.halted(reason, clock()))
+        self._count("table_halts", self._sink_name, str(record.table))
 
     def _save(self, record: TableRecord) -> None:
         self._queue.put(self._lease, self._state.table_item(record))
+
+    # -- indexes
+
+    def _go_live(self, unit: Unit, record: TableRecord) -> bool:
+        """All lanes are empty: the rows are those of one place in the log, and unique indexes hold."""
+        unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
+        if not unit.pending:
+            self._save(replace(record, phase=Phase.LIVE, since=clock()))
+            return False
+        return self._deliver(unit, record, {})
+
+    def _plain_indexes(self, record: TableRecord) -> list[Work]:
+        """After the load, of the table as it was then."""
+        loaded = record.table, record.epoch
+        if record.phase is not Phase.CATCH_UP or loaded in self._indexed:
+            return []
+        published = self._parts.schema_at(self._state, record).published
+        target = self._target(record.table, published.version)
+        if all(index.kind == "unique" and not target.relaxed for index in published.indexes):
+            self._indexed.add(loaded)
+            return []
+        return [self._indexing(target, lambda: self._indexed.add(loaded))]
+
+    def _unique_indexes(self, record: TableRecord) -> list[Work]:
+        """At the end of CATCH_UP, of the table as it is now."""
+
+        def live() -> None:
+            now = self._state.table(self._sink_name, record.table)
+            if now is not None and now.phase is Phase.CATCH_UP:
+                self._save(replace(now, phase=Phase.LIVE, since=clock()))
+
+        target = self._target(record.table, max(self._state.schemas(record.table)[record.table]))
+        if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
+            return []
+        return [self._indexing(replace(target, settled=True), live)]
+
+    def _indexing(self, target: Target, after: Callable[[], None]) -> Act:
+        change = SchemaChange(Ddl.INDEX, target.schema, target.schema.version, "the load is over")
+        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers))
+        return Act(barrier.Standing(change, {}, old=False), target, ticket, after)
 
     # -- collecting
 
@@ -201,32 +290,110 @@ class Deliverer:
             # A chunk writer that was frozen over the hand-over can do nothing from here on (7).
             self._sink.fence(self._parts.chunk_owner(record), record.epoch)
             self._fenced.add((record.table, record.epoch))
-        if not unit.pending:
-            unit.pending = self._collect(record, lanes)
-        if not unit.pending:
-            return True  # a barrier was passed
-        taken: dict[Lane, int] = {}
-        for write in [*unit.pending]:
-            self._doing(f"delivering {record.table}")
-            self._write(write)
-            taken |= write.offsets
-            unit.pending.remove(write)
-        return any(taken.get(lane, start) < end for lane, (start, end) in lanes.items())
+        taken = self._settle(unit)
+        if unit.error is None:
+            unit.pending = unit.pending or ([] if unit.flying else self._plain_indexes(record))
+            self._launch(unit, record.table)
+            taken |= self._settle(unit)
+        if unit.error is None and not any(isinstance(work, Act) for work, _ in unit.flying):
+            try:
+                unit.pending = self._collect(unit, record, _idle(unit, lanes, taken), set(lanes))
+            except SyncdError as refusal:
+                unit.error = refusal
+            self._launch(unit, record.table)
+            taken |= self._settle(unit)
+        if unit.error is not None and not unit.flying:
+            error, unit.error = unit.error, None
+            raise error
+        return bool(unit.flying) or any(taken.get(lane, start) < end for lane, (start, end) in lanes.items())
 
-    def _collect(self, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> list[Write]:
-        """The next writes of a table; empty after a barrier was passed."""
-        behind = {lane: start for lane, (start, end) in lanes.items() if start < end}
+    def _launch(self, unit: Unit, table: TableId) -> None:
+        for work in [*unit.pending]:
+            self._doing(f"delivering {table}")
+            lane = min(work.offsets if isinstance(work, Write) else work.standing.offsets, default=Lane(unit.tag, 0))
+            do = partial(self._write, work) if isinstance(work, Write) else partial(self._act, work)
+            long = isinstance(work, Act)
+            unit.flying.append((work, self._writers.submit(lane, table, do, long=long)))
+            unit.pending.remove(work)
+
+    def _settle(self, unit: Unit) -> dict[Lane, int]:
+        """What has come back: offsets and hops of what was done in one commit (1). The offsets that are taken."""
+        done = [(work, future) for work, future in unit.flying if future.done()]
+        unit.flying = [(work, future) for work, future in unit.flying if not future.done()]
+        offsets: dict[Lane, int] = {}
+        items: Items = {}
+        hops: list[Hop] = []
+        written: list[tuple[Write, float]] = []
+        for work, future in done:
+            error = future.exception()
+            if error is not None:
+                self._failed(unit, work, error)
+                continue
+            if isinstance(work, Write):
+                began, took = future.result()
+                hops += [Hop(t, self._group, lane, at, began, took, self._worker) for t, lane, at in work.traces]
+                offsets |= work.offsets
+                items |= work.items
+                written.append((work, took / 1e6))
+            else:
+                offsets |= work.standing.offsets
+            if self._traits.transactional:
+                self._marks |= work.ticket.marks
+        if offsets:
+            self._queue.commit(self._lease, self._group, offsets, items, hops)
+            failpoint("deliver.committed")
+        for write, seconds in written:
+            self._counted(write, seconds)
+        for work, future in done:
+            if isinstance(work, Act) and future.exception() is None:
+                self._passed(work)
+        return offsets
+
+    def _failed(self, unit: Unit, work: Work, error: BaseException) -> None:
+        """What may pass is tried again as it is: a repeated call is the same call."""
+        if not isinstance(error, Exception):
+            raise error
+        if isinstance(error, BatchError) and isinstance(work, Write):
+            failpoint("deliver.refused")
+            self._count("refused_rows", self._sink_name, str(work.target.schema.table), by=len(error.rows))
+            error = refused(work.batch, work.target.schema.key, error)
+        if isinstance(error, TransientError):
+            unit.pending.append(work)
+        if unit.error is None or isinstance(unit.error, TransientError):
+            unit.error = error
+
+    def _counted(self, write: Write, seconds: float) -> None:
+        at = self._sink_name, str(write.target.schema.table)
+        self._count("delivered_rows", *at, by=write.changes)
+        self._count("delivered_bytes", *at, by=write.batch.nbytes)
+        if len(write.batch):
+            self._count("sink_writes", *at)
+            self._count("sink_write_seconds", *at, by=seconds)
+
+    def _passed(self, act: Act) -> None:
+        act.after()
+        change = act.standing.change
+        if change.kind is not Ddl.INDEX:
+            failpoint("barrier.passed")
+        kind, table = change.kind.value, str(change.table)
+        event = "indexes_made" if change.kind is Ddl.INDEX else "barrier_passed"
+        log.info(event, sink=self._group, table=table, kind=kind, seq=change.seq)
+
+    def _collect(
+        self, unit: Unit, record: TableRecord, idle: Mapping[Lane, tuple[int, int]], lanes: set[Lane]
+    ) -> list[Work]:
+        """The next writes of a table's idle lanes, or its barrier's act, once nothing is in front of it any more."""
+        behind = {lane: start for lane, (start, end) in idle.items() if start < end}
         share = max(self._config.batch.bytes // max(len(behind), 1), 1 << 16)
         rows_share = max(self._config.batch.rows // max(len(behind), 1), 1)
         polled = {}
         for lane, start in behind.items():
-            self._check_mark(lane, lanes[lane][1])
+            self._check_mark(lane, idle[lane][1])
             polled[lane] = _first_rows(self._queue.poll(self._parts.topic, lane, start, share), rows_share)
         waiting = {lane: stored for lane, stored in polled.items() if stored}
         rows = {lane: front for lane, stored in waiting.items() if (front := _rows_in_front(stored))}
-        if not rows:
-            barrier.pass_one(self._barrier_context(), record, set(lanes), waiting)
-            return []
+        if not rows:  # while an act is under way, no lane is idle
+            return [self._barrier(record, lanes, waiting)] if waiting and not unit.flying else []
         version = min(front[0].message.schema_version for front in rows.values())
         same = {
             lane: list(itertools.takewhile(lambda s: s.message.schema_version == version, front))
@@ -240,8 +407,16 @@ class Deliverer:
         )
         return [self._ready(record, version, group) for group in groups]
 
-    def _barrier_context(self) -> barrier.Owner:
-        return barrier.Owner(self._queue, self._sink, self._lease, self._group, self._target)
+    def _barrier(self, record: TableRecord, lanes: set[Lane], waiting: Mapping[Lane, Sequence[Stored]]) -> Act:
+        standing = barrier.standing(record, lanes, waiting)
+        marks = {}
+        for lane, offset in standing.offsets.items() if self._traits.transactional else ():
+            known = self._marks.get(lane)
+            marks[lane] = Mark(offset, self._incarnation, known.seqs if known is not None else {})
+        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), marks)
+        change = standing.change
+        target = self._target(change.table, change.schema.version)
+        return Act(standing, replace(target, settled=record.phase is Phase.LIVE), ticket)
 
     def _appended(self, record: TableRecord, version: int, lane: Lane, stored: Sequence[Stored]) -> Write:
         """The next rows of an append table whose sink keeps no marks; all of them are in one lane.
@@ -293,13 +468,14 @@ class Deliverer:
                 applied[item.message.source] = max(floor, item.message.last_seq)
             marks[lane] = Mark(stored[-1].offset + 1, self._incarnation, applied)
         batch = join(target.schema, parts)
+        changes = len(batch)
         if target.append:
             _only_added(target, batch)
         elif len(batch):
             batch = batch.take(partition.last_per_key(target.schema, batch))
         ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), marks)
         traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
-        return Write(target, batch, ticket, {lane: mark.offset for lane, mark in marks.items()}, traces)
+        return Write(target, batch, ticket, {lane: mark.offset for lane, mark in marks.items()}, traces, changes)
 
     def _check_mark(self, lane: Lane, end: int) -> None:
         """A sink that has written more than the queue holds belongs to another queue, or this one was restored."""
@@ -318,21 +494,28 @@ class Deliverer:
             self._targets[key] = self._parts.target(self._sink_name, self._state.schema(table, version).published)
         return self._targets[key]
 
-    # -- writing
+    # -- in the writers' threads
 
-    def _write(self, write: Write) -> None:
-        """Rows first, then offsets and hops in one commit (1)."""
+    def _write(self, write: Write, sink: Sink) -> Took:
         began = clock()
         failpoint("deliver.merged")
-        if len(write.batch):
-            self._sink.write(write.target, write.batch, write.ticket)
+        if len(write.batch) or self._traits.transactional:
+            sink.write(write.target, write.batch, write.ticket)
             failpoint("deliver.written")
-        took = clock() - began
-        hops = [Hop(trace, self._group, lane, at, began, took, self._worker) for trace, lane, at in write.traces]
-        self._queue.commit(self._lease, self._group, write.offsets, write.items, hops)
-        failpoint("deliver.committed")
-        if self._traits.transactional:
-            self._marks |= write.ticket.marks
+        return began, clock() - began
+
+    def _act(self, act: Act, sink: Sink) -> Took:
+        began = clock()
+        act.standing.act(sink, act.target, act.ticket)
+        return began, clock() - began
+
+
+def _idle(unit: Unit, lanes: Mapping[Lane, tuple[int, int]], taken: Mapping[Lane, int]) -> dict[Lane, tuple[int, int]]:
+    """The lanes of which nothing is ready or under way; `taken`: how far they have got since `lanes` was read."""
+    busy: set[Lane] = set()
+    for work in [*unit.pending, *(work for work, _ in unit.flying)]:
+        busy |= (work.offsets if isinstance(work, Write) else work.standing.offsets).keys()
+    return {lane: (taken.get(lane, start), end) for lane, (start, end) in lanes.items() if lane not in busy}
 
 
 def _only_added(target: Target, batch: ChangeBatch) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import threading
 import zlib
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from syncd.engine import queue_used
@@ -18,6 +18,8 @@ from syncd.engine.deliver import Deliverer
 from syncd.engine.lease import Keeper
 from syncd.engine.process import Link, leased, reach
 from syncd.engine.remote import HostedSink, SinkHost, SinkServer
+from syncd.engine.writers import Pool, Writers
+from syncd.model import TableId
 from syncd.spi import Lease, Sink
 
 
@@ -43,7 +45,11 @@ class DeliverProcess:
         traits = self._make_sink().traits()
         if traits.scope == "any process":
             self.link.send("ready")
-            self._run_threads(self._make_sink)
+            if traits.parallel:
+                with Pool(traits.parallel, self._opened, self._writing).running() as pool:
+                    self._run_threads(self._make_sink, pool)
+            else:
+                self._run_threads(self._make_sink)
             return
         host = self._hosted()
         if host is None:
@@ -75,12 +81,37 @@ class DeliverProcess:
         self.keeper.done()
         return hosts[0]
 
-    def _run_threads(self, make_sink: Callable[[], Sink]) -> None:
+    @contextmanager
+    def _opened(self) -> Iterator[Sink | None]:
+        """For a thread of the pool."""
+        sink, me = self._make_sink(), threading.current_thread().name
+        with ExitStack() as ends:
+            ends.callback(sink.close)
+            ends.callback(self.keeper.done)
+            there = reach("sink", sink.open, self.link, self.keeper.beat, me)
+            if there:
+                self.link.waits("", me)
+                self.keeper.done()
+            yield sink if there else None
+
+    @contextmanager
+    def _writing(self, table: TableId, long: bool) -> Iterator[None]:
+        """Around each call of a thread of the pool: between two of them, and in a long one, it hangs in nothing."""
+        if not long:
+            self._doing(f"writing {table}")
+        try:
+            with self.link.in_hand(table):
+                yield
+        finally:
+            self.link.step("")
+            self.keeper.done()
+
+    def _run_threads(self, make_sink: Callable[[], Sink], writers: Writers | None = None) -> None:
         failures: list[BaseException] = []
 
         def run(number: int) -> None:
             try:
-                self.deliver(make_sink(), number, count)
+                self.deliver(make_sink(), number, count, writers)
             except BaseException as error:  # noqa: BLE001 - raised again in the main thread
                 failures.append(error)
                 self.link.stop.set()
@@ -94,7 +125,7 @@ class DeliverProcess:
         if failures:
             raise failures[0]
 
-    def deliver(self, sink: Sink, number: int, count: int) -> None:
+    def deliver(self, sink: Sink, number: int, count: int, writers: Writers | None = None) -> None:
         """Thread `number` of `count`, until told to stop."""
         link, parts, me = self.link, self.parts, threading.current_thread().name
         with queue_used.opened(parts.make_queue(), parts.service) as queue, ExitStack() as ends:
@@ -115,12 +146,14 @@ class DeliverProcess:
                 link.waits,
                 self._doing,
                 link.in_hand,
+                link.count,
+                writers,
             )
             while not link.stop.is_set():
                 seconds = deliverer.step()
                 self._doing("")
-                if seconds:
-                    queue.wait(parts.topic, seconds)
+                deliverer.idle(seconds)
+            deliverer.finish()
 
     def _doing(self, step: str) -> None:
         self.keeper.beat()  # a pass over many tables may take longer than a call may hang

@@ -20,12 +20,14 @@ import structlog
 
 from syncd.engine import capture, deliver_process, snapshot
 from syncd.engine.build import Parts, clock
+from syncd.engine.counts import Sums
 from syncd.engine.lease import Keeper
 from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
+from syncd.model import TableId
 from syncd.spi import Lease, Queue
 from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
 
@@ -57,7 +59,8 @@ class JobRunner:
     `failed` says why the job stands still; `halted`, once it is `stopped`, which tables do and why.
     """
 
-    def __init__(self, parts: Parts, queue: Queue) -> None:
+    def __init__(self, parts: Parts, queue: Queue, sums: Sums | None = None) -> None:
+        """`sums`: where what the workers count is added up."""
         self.parts = parts
         self.queue = queue
         self.failed: SyncdError | None = None
@@ -71,7 +74,8 @@ class JobRunner:
         self._expected = 0
         self._to_halt: list[tuple[TableRecord, str]] = []
         self._state = State(queue, parts.job.name)
-        self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal)
+        self._sums = Sums() if sums is None else sums
+        self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal, self._sums)
         self._loader = Loader(parts, queue, self._put, self._halt)
         self._run_lease: Lease | None = None
         self._leases = ExitStack()
@@ -114,6 +118,14 @@ class JobRunner:
         rows, total = self._loader.rows()
         return Picture(rows, total, bool(self._loader.loads), phases, lag, self._saved_waits or {})
 
+    def workers(self) -> dict[str, bool]:
+        """Worker -> whether it lives and is heard. Any thread may ask."""
+        return self._supervisor.up()
+
+    def loaded(self) -> dict[tuple[str, TableId], tuple[int, int]]:
+        """(sink, table) -> rows loaded, and expected. Any thread may ask."""
+        return self._loader.progress()
+
     def pipes(self) -> list[Connection]:
         """To wait on: one of them is readable when a worker has said something."""
         return self._supervisor.pipes()
@@ -140,10 +152,8 @@ class JobRunner:
         self._run_lease = self._take(f"job/{self.name}/run")
         self.parts.check_state(self._state)
         items = self._state.meta_item(**self.parts.facts(), started=clock()) | self._state.failure_item(None)
-        for table in filter(
-            self.parts.job.tables.leaves_out, self._state.halts()
-        ):  # it was refused, and is not asked for
-            items |= self._state.halt_item(table, None)
+        for table in self._state.halts().keys() & {*self.parts.job.tables.skipped().values()}:
+            items |= self._state.halt_item(table, None)  # it was refused, and is not asked for any more
         self._put(items)
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
         if self._state.source() is None:
@@ -310,8 +320,10 @@ class JobRunner:
 
     def _lost(self, slot: Slot) -> bool:
         """Whether it had a table's chunk, or was finding a table's chunks: then the death is laid to that."""
-        why = slot.last_error or "no last word"
-        return self._loader.planner_lost(why) if slot.name == "planner" else self._loader.reader_lost(slot.name, why)
+        why, crash = slot.last_error or "no last word", not slot.passing
+        if slot.name == "planner":
+            return self._loader.planner_lost(why, crash=crash)
+        return self._loader.reader_lost(slot.name, why, crash=crash)
 
     def _fatal(self, slot: Slot, error: SyncdError) -> None:
         """With a table in hand it is the table's fault; otherwise the job halts."""
@@ -342,4 +354,5 @@ class JobRunner:
             now = self._state.table(record.sink, record.table) or record
             halted = replace(record, head=now.head, epoch=now.epoch).halted(reason, clock())
             self._put(self._state.table_item(halted))
+            self._sums.count("table_halts", self.name, record.sink, str(record.table))
             del self._to_halt[0]

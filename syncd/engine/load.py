@@ -148,11 +148,11 @@ class Loader:
         if key in self.loads:
             self._refresh(self.loads[key])
 
-    def planner_lost(self, why: str) -> bool:
-        """Whether it was finding a table's chunks."""
+    def planner_lost(self, why: str, *, crash: bool = True) -> bool:
+        """Whether it was finding a table's chunks: then a crash is laid to that."""
         load = None if self._planning is None else self.loads.get(self._planning)
         self.plan_ended()
-        if load is not None:
+        if load is not None and crash:
             self._died(load, PLANNING, f"planners died while they looked for chunks of {load.record.table}: {why}")
         return load is not None
 
@@ -193,8 +193,8 @@ class Loader:
             load.not_before = time.monotonic() + word.seconds
             self._refresh(load)
 
-    def reader_lost(self, reader: str, why: str) -> bool:
-        """Its chunk is for another one, unless its mark was saved; three dead readers are the chunk's fault.
+    def reader_lost(self, reader: str, why: str, *, crash: bool = True) -> bool:
+        """Its chunk is for another one, unless its mark was saved; three crashes of readers are the chunk's fault.
 
         Whether it had a chunk.
         """
@@ -206,7 +206,8 @@ class Loader:
             load.running.discard(task.chunk.number)
             self._refresh(load)
             number = task.chunk.number
-            self._died(load, number, f"readers died at chunk {number} of {task.record.table}: {why}")
+            if crash:
+                self._died(load, number, f"readers died at chunk {number} of {task.record.table}: {why}")
         return True
 
     def _died(self, load: Load, number: int, what: str) -> None:
@@ -228,6 +229,13 @@ class Loader:
     def waits(self) -> dict[str, Wait]:
         """Table -> why it cannot be read for now, and since when."""
         return {f"table {load.record.table}": load.waits for load in self.loads.values() if load.waits}
+
+    def progress(self) -> dict[Key, tuple[int, int]]:
+        """(sink, table) -> rows written, and expected by the chunks found so far. Any thread may ask."""
+        loaded, loads = self._loaded.copy(), self.loads.copy()
+        return {key: (rows, rows) for key, rows in loaded.items()} | {
+            key: (load.rows, max(load.rows, load.estimate)) for key, load in loads.items()
+        }
 
     def rows(self) -> tuple[int, int]:
         """(written, expected by the chunks found so far)."""

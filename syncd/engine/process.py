@@ -27,6 +27,7 @@ import structlog
 from syncd import logs
 from syncd.engine import queue_used
 from syncd.engine.build import HANG_SECONDS, Parts
+from syncd.engine.counts import Tally
 from syncd.engine.lease import Keeper, acquire
 from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import TableId
@@ -90,6 +91,8 @@ class Link:
         self._told: dict[str, str] = {}
         self._one = threading.Lock()
         self._careful_until = time.monotonic() + STEADY if careful else -math.inf
+        self._tally = Tally()
+        self.count = self._tally.count
         self.stop = threading.Event()
 
     def send(self, word: object) -> None:
@@ -142,11 +145,18 @@ class Link:
         hanging: set[str] = set()
         while True:
             try:
+                self.tell_counts()
                 self.send(Alive())
                 hanging = self._tell_hanging(hanging)
             except OSError:
                 return  # the parent has gone, and this process goes with it
             time.sleep(min(ALIVE_SECONDS, self._patience / 4))
+
+    def tell_counts(self) -> None:
+        """What was counted since this was called last."""
+        counted = self._tally.take()
+        if counted is not None:
+            self.send(counted)
 
     def _tell_hanging(self, before: set[str]) -> set[str]:
         """The steps that take too long, each said once; those that were said and are over are taken back."""
@@ -304,7 +314,10 @@ def _main(
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
     log = structlog.get_logger().bind(worker=name, pid=os.getpid())
     try:
-        work(link, parts, *args)
+        try:
+            work(link, parts, *args)
+        finally:
+            link.tell_counts()
     except SyncdError as error:
         # Its text says what, where and what to do; a stack trace would say nothing more.
         log.error("worker_failed", error=str(error), code=error.code)  # noqa: TRY400

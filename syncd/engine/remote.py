@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from syncd.engine.passing import receive, send
 from syncd.errors import FatalError, SyncdError, TransientError
-from syncd.model import ChangeBatch, Finding, KeyValue, Lane, SchemaChange, TableId, Target, TargetPlan
+from syncd.model import Bound, ChangeBatch, Finding, Lane, SchemaChange, TableId, Target, TargetPlan
 from syncd.spi import Mark, Sink, Ticket, Traits
 
 _END = "end of scan"
@@ -122,12 +122,10 @@ class _Proxy:
         answer: Mapping[Lane, Mark] = self._ask("marks", owner)
         return answer
 
-    def apply(self, target: Target, change: SchemaChange) -> None:
-        self._ask("apply", target, change)
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
+        self._ask("apply", target, change, ticket)
 
-    def scan(
-        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
-    ) -> Iterator[pa.RecordBatch]:
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         return self._rows(target, lower, upper)
 
     def expire(self, target: Target, below: int) -> None:

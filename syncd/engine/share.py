@@ -48,8 +48,8 @@ def holders(parts: Parts, queue: Queue) -> list[Holder]:
     mine = {(parts.group(record.sink), parts.tag(record.table)): record for record in state.tables()}
     shares: Counter[tuple[str, str]] = Counter()
     for group, lanes in queue.held().items():
-        for lane, size in lanes.items():
-            shares[group, lane.tag] += size
+        for lane, kept in lanes.items():
+            shares[group, lane.tag] += kept.bytes
     found = []
     for (group, tag), size in shares.most_common():
         record = mine.get((group, tag))

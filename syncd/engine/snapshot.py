@@ -293,6 +293,9 @@ class Reader:
             mark = self._state.done_item(task.record.sink, task.chunk, done)
             if _until_done(self._link, lambda: self._queue.put(self._lease, mark)):
                 failpoint("snapshot.chunk_marked")
+                at = task.record.sink, str(task.record.table)
+                self._link.count("loaded_rows", *at, by=done.rows)
+                self._link.count("loaded_bytes", *at, by=done.bytes)
                 self._link.send(Copied(task.record, task.chunk, done))
         except FencedError:
             raise
@@ -402,20 +405,30 @@ class Reader:
             sink = self._sink(record.sink)
             sink.prepare(base)
             sink.fence(self._parts.chunk_owner(record), record.epoch)
-            sink.apply(target, SchemaChange(Ddl.TRUNCATE, published, record.epoch, "the load begins"))
+            ticket = Ticket(self._parts.chunk_owner(record), record.epoch, 0)
+            sink.apply(target, SchemaChange(Ddl.TRUNCATE, published, record.epoch, "the load begins"), ticket)
             if first is not last:
-                sink.apply(target, SchemaChange(Ddl.ADD_COLUMN, published, seq, "columns added before the load"))
+                sink.apply(target, SchemaChange(Ddl.ALTER, published, seq, "columns added before the load"), ticket)
             refuse_rows(sink, target, record)
 
-        _until_done(self._link, empty)
+        _until_done(self._link, empty, record.sink)
 
     # -- the writer's thread
 
     def _write(self, name: str, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
         """The same call again until the sink has taken it."""
+        at = name, str(target.schema.table)
+
+        def write() -> None:
+            sink, began = self._sink(name), time.monotonic()
+            sink.write(target, batch, ticket)
+            self._link.count("sink_writes", *at)
+            self._link.count("sink_write_seconds", *at, by=time.monotonic() - began)
+
         try:
-            _until_done(self._link, lambda: self._sink(name).write(target, batch, ticket))
+            _until_done(self._link, write, name)
         except BatchError as error:
+            self._link.count("refused_rows", *at, by=len(error.rows))
             raise refused(batch, target.schema.key, error) from error
 
     def _sink(self, name: str) -> Sink:
@@ -445,7 +458,7 @@ def _grouped(schema: TableSchema, batches: Iterator[ChangeBatch], rows: int) -> 
         yield join(schema, held)
 
 
-def _until_done(link: Link, do: Callable[[], None]) -> bool:
+def _until_done(link: Link, do: Callable[[], None], sink: str = "") -> bool:
     """The same call again while it fails for a while; False when told to stop first."""
     while not link.stop.is_set():
         try:
@@ -453,6 +466,7 @@ def _until_done(link: Link, do: Callable[[], None]) -> bool:
         except TransientError as error:
             log.warning("snapshot_waits", error=str(error))
             link.waits(str(error), "writing")
+            link.count("retries", sink)
             link.stop.wait(error.retry_after)
         else:
             link.waits("", "writing")
@@ -468,6 +482,7 @@ def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:
         except TransientError as error:
             log.warning("snapshot_waits", error=str(error))
             link.waits(str(error))
+            link.count("retries", "")
             source.close()
             link.stop.wait(error.retry_after)
             reach("source", source.open, link)

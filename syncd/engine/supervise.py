@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from syncd.engine.build import Parts, clock
+from syncd.engine.counts import Counted, Sums
 from syncd.engine.process import PATIENCE, STEADY, Alive, Failed, InHand, Waiting, Worker
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.model import TableId
@@ -42,6 +43,7 @@ class Slot:
     name: str
     start: Callable[..., Worker]
     worker: Worker | None = None
+    died: bool = False
     born: float = 0.0
     heard: float | None = None
     deaths: int = 0
@@ -69,12 +71,14 @@ class Supervisor:
         hear: Callable[[Slot, Any], None],
         lost: Callable[[Slot], bool],
         fatal: Callable[[Slot, SyncdError], None],
+        sums: Sums,
     ) -> None:
         self._parts = parts
         self._queue = queue
         self._hear = hear
         self._lost = lost
         self._fatal = fatal
+        self._sums = sums
         self._ending: list[tuple[Worker, float]] = []
         self._last: list[Worker] = []
         self.slots: dict[str, Slot] = {}
@@ -129,22 +133,31 @@ class Supervisor:
         for ending in [*self._ending]:
             self._end(*ending)
         for worker in self._last:
-            _unheard(worker)
+            self._unheard(worker)
         if not self._ending:
             last, self._last = self._last, []
             self._drain(last)
 
+    def _unheard(self, worker: Worker) -> None:
+        """Nobody waits for its words any more, but what it has done counts, and a full pipe would hold it up."""
+        for word in worker.words():
+            if isinstance(word, Counted):
+                self._sums.add(self._parts.job.name, word)
+
     def _end(self, worker: Worker, deadline: float) -> None:
         """One that was told to drain is closed when it has, and killed when it has not in time."""
-        _unheard(worker)
         if worker.alive and time.monotonic() > deadline:
             log.warning("worker_killed", worker=worker.name)
             worker.kill()
-        if not worker.alive:
+        alive = worker.alive  # asked before the words are read, so that the last ones are not missed
+        self._unheard(worker)
+        if not alive:
             worker.close()
             self._ending.remove((worker, deadline))
 
     def _start(self, slot: Slot) -> None:
+        if slot.died:
+            self._sums.count("worker_restarts", self._parts.job.name, slot.name)
         slot.worker, slot.passing = slot.start(careful=slot.deaths > 0), False
         slot.born, slot.heard = time.monotonic(), None
         log.info("worker_started", job=self._parts.job.name, worker=slot.name, pid=slot.worker.pid)
@@ -178,12 +191,16 @@ class Supervisor:
         match word:
             case Alive():
                 slot.heard = slot.sign = time.monotonic()
+            case Counted():
+                self._sums.add(self._parts.job.name, word)
             case InHand(table):
                 slot.in_hand = table
             case Waiting(what, ""):
                 self._waits.pop((slot.name, what), None)
             case Waiting(what, reason, seconds):
                 known = self._waits.get((slot.name, what))
+                if known is None:
+                    self._sums.count("waits", self._parts.job.name, slot.name)
                 since = known.since if known else clock() - int(seconds * 1e6)
                 self._waits[slot.name, what] = Wait(reason, since)
             case Failed(FencedError() | TransientError() as error):
@@ -203,6 +220,7 @@ class Supervisor:
         self._forget_waits(slot.name)
         if lived >= STEADY:
             _forgive(slot)
+        slot.died = True
         slot.deaths += 1
         pause = min(10.0, 0.1 * 2**slot.deaths)
         slot.not_before = time.monotonic() + pause
@@ -220,10 +238,10 @@ class Supervisor:
     def _lay_to(self, slot: Slot) -> None:
         """A crash loop halts the table that was in hand; where none is known, the job."""
         table, slot.in_hand = slot.in_hand, None
-        if table is not None:
-            slot.blamed[table] += 1
         if not self._lost(slot) and table is None and not slot.passing:
             slot.unknown += 1
+        if table is not None and not slot.passing:
+            slot.blamed[table] += 1
         why = f": {slot.last_error}" if slot.last_error else ""
         died = f"{slot.name} of job {self._parts.job.name} died"
         if slot.unknown >= DEATHS:
@@ -233,6 +251,10 @@ class Supervisor:
             what = f"{died} {times} times at {table}{why}"
             self._fatal(slot, FatalError(what, table=str(table), hint="see the log", code="E162"))
             _forgive(slot)
+
+    def up(self) -> dict[str, bool]:
+        """Worker -> whether it lives and is heard. Any thread may ask."""
+        return {name: slot.worker is not None and slot.silence is None for name, slot in self.slots.copy().items()}
 
     def waits(self) -> dict[str, Wait]:
         """What waits, by worker and part of its work. What a silent worker had said before holds no longer."""
@@ -248,12 +270,6 @@ class Supervisor:
         for state in self._queue.leases(f"job/{self._parts.job.name}/"):
             if state.live and state.lease.owner == self._parts.owner(pid):
                 self._queue.release(state.lease)
-
-
-def _unheard(worker: Worker) -> None:
-    """Nobody waits for its words any more, but a full pipe would hold it up."""
-    for _ in worker.words():
-        pass
 
 
 def _forgive(slot: Slot) -> None:

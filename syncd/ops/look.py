@@ -70,11 +70,16 @@ def _of_tables(parts: Parts, found: Tables) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """One table as a run would copy it: what is at the source, and per sink what it becomes."""
+    """One table as a run would copy it: what is at the source, and per sink what it becomes.
+
+    `later`: statements that make what the copy goes without while it is synced, with the source's names: foreign keys,
+    triggers; then those of the sinks, with their own. Only for sinks that could have such.
+    """
 
     found: Found
     refusals: tuple[str, ...]
     sinks: dict[str, TargetPlan]
+    later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,9 @@ def _plan(parts: Parts) -> JobPlan:
                 published = parts.transform(table.schema).schema
                 for name in parts.sinks_of(table.schema.table):
                     targets[name] = sinks[name].plan(parts.target(name, published))
-            plans.append(TablePlan(table, tuple(map(str, refusals)), targets))
+            relational = any(sinks[name].traits().unique for name in targets)
+            later = (*(table.later if relational else ()), *(s for target in targets.values() for s in target.later))
+            plans.append(TablePlan(table, tuple(map(str, refusals)), targets, later))
     if parts.loads and found.taken:
         findings += _load_time(parts, plans, kept)
     return JobPlan(tuple(findings), plans)

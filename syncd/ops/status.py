@@ -11,9 +11,13 @@ from typing import cast
 from syncd.engine.build import clock
 from syncd.engine.job import DRAINS
 from syncd.spi import LeaseState, Queue
-from syncd.state import Failure, Halt, Phase, State, TableRecord, Wait, Wish, left_by_capture
+from syncd.state import Failure, Halt, Phase, SourceRecord, State, TableRecord, Wait, Wish, left_by_capture
 from syncd.tags import tag_of
 
+STATES = ("RUNNING", "WAITING", "STALLED", "PAUSED", "STOPPED", "DRAINING", "DOWN", "HALTED")
+"""Of a job."""
+STARTS = "it starts"
+"""What a job waits for that has just begun."""
 HEARTBEATS = 3
 """A worker that has not been heard for this many heartbeats is not shown as running."""
 
@@ -81,17 +85,24 @@ class JobStatus:
 def of(queue: Queue, job: str, heartbeat: float) -> JobStatus:
     """The job as its saved state tells, with a daemon of this heartbeat (seconds) or without one."""
     state = State(queue, job)
+    tables, wish, halts = state.tables(), state.wish(), state.halts()
+    waiting = {sink: _waiting(queue, f"{job}/{sink}") for sink in {table.sink for table in tables}}
+    found = [_table(state, table, waiting[table.sink], wish, left_by_capture(table, halts)) for table in tables]
+    return replace(in_short(queue, job, heartbeat), tables=tuple(found))
+
+
+def in_short(queue: Queue, job: str, heartbeat: float) -> JobStatus:
+    """The same without its tables: at a cost that does not grow with them."""
+    state = State(queue, job)
     heard = HEARTBEATS * heartbeat
     workers = tuple(_worker(lease, heard) for lease in queue.leases(f"job/{job}/"))
     record = state.source()
     age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
     lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
     used, limit = queue.usage()
-    tables, wish, halts = state.tables(), state.wish(), state.halts()
     word, waits = _job_state(workers, state, age, heard), state.waits()
     if word == "WAITING" and not waits:
-        waits = {"run": Wait("it starts", int(str((state.meta() or {}).get("started", 0))))}
-    waiting = {sink: _waiting(queue, f"{job}/{sink}") for sink in {table.sink for table in tables}}
+        waits = {"run": Wait(STARTS, int(str((state.meta() or {}).get("started", 0))))}
     return JobStatus(
         job,
         word,
@@ -99,13 +110,24 @@ def of(queue: Queue, job: str, heartbeat: float) -> JobStatus:
         age,
         lag,
         workers,
-        tuple(_table(state, table, waiting[table.sink], wish, left_by_capture(table, halts)) for table in tables),
-        {str(table): halt for table, halt in halts.items()},
+        (),
+        {str(table): halt for table, halt in state.halts().items()},
         state.failure(),
         waits,
         used,
         limit,
     )
+
+
+def purged_in(source: SourceRecord | None, kept: float | None, now: int) -> float | None:
+    """Seconds until the source may purge its log at the saved position (below 0: it may have), None while not known.
+
+    `kept`: `State.log_kept`. It counts from when the position was current, so that it shrinks while capture stands
+    still; the server purges whole files, and so rather later.
+    """
+    if source is None or kept is None or not source.time:
+        return None
+    return kept - (now - source.time) / 1e6
 
 
 def wait_lines(job: JobStatus) -> list[str]:

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from syncd.errors import BatchError, FatalError, FencedError, TransientError, Unsupported
 from syncd.model import (
+    Bound,
     ChangeBatch,
     Ddl,
     Finding,
-    KeyValue,
     Lane,
     Op,
     SchemaChange,
@@ -143,11 +143,14 @@ class SqliteSink:
             if not (refused and target.append):
                 self._store(db, target, batch, ticket, refused)
             if not self.versioned and not refused:
-                values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in ticket.marks.items())
-                db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", values)
+                self._mark(db, ticket)
         faults.after(self._writes)
         if refused:
             raise BatchError(f"{_name(target)}: {len(refused)} of {len(batch)} rows refused", refused)
+
+    def _mark(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in ticket.marks.items())
+        db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", values)
 
     def _admit(self, db: sqlite3.Connection, ticket: Ticket) -> None:
         """In the transaction of the rows: nobody can take over between this look and the commit."""
@@ -184,13 +187,16 @@ class SqliteSink:
             found = db.execute("SELECT tag, queue, mark FROM marks WHERE owner = ?", (owner,)).fetchall()
         return {Lane(tag, queue): load_mark(mark) for tag, queue, mark in found}
 
-    def apply(self, target: Target, change: SchemaChange) -> None:
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         if change.kind is Ddl.OTHER:
             raise Unsupported(f"{change.table}: cannot follow `{change.statement}`", table=str(change.table))
         if change.kind is Ddl.CREATE:
             self.prepare(target)
         with self._transaction() as db:
-            if change.kind is Ddl.ADD_COLUMN:
+            if not self.versioned:
+                self._admit(db, ticket)
+                self._mark(db, ticket)
+            if change.kind is Ddl.ALTER:
                 db.execute("UPDATE tables SET schema = ? WHERE name = ?", (target.schema.dump(), _name(target)))
             if change.kind is Ddl.TRUNCATE:
                 self._truncate(db, target, signed(change.seq))
@@ -205,13 +211,11 @@ class SqliteSink:
         elif target.deletes == "apply":
             db.execute("DELETE FROM rows WHERE name = ? AND seq < ?", older)
 
-    def scan(
-        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
-    ) -> Iterator[pa.RecordBatch]:
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         sql = "SELECT columns, data FROM rows JOIN shapes ON id = shape WHERE name = ? AND deleted = 0"
         with self._transaction() as db:
             found = db.execute(sql, (_name(target),)).fetchall()
-        yield from decode(target, found, lower, upper)
+        yield from decode(target, found, lower and lower.normal, upper and upper.normal)
 
     def expire(self, target: Target, below: int) -> None:
         if target.deletes != "apply":

@@ -137,7 +137,7 @@ class Log:
         old = self.schema(table)
         new = replace(old, columns=(*old.columns, column))
         with self.transaction() as tx:
-            tx.statement(Ddl.ADD_COLUMN, new)
+            tx.statement(Ddl.ALTER, new)
             tx.refit(old, new)
 
     def truncate(self, table: TableId) -> None:
@@ -281,7 +281,7 @@ class Transaction:
 
     def statement(self, kind: str, schema: TableSchema) -> None:
         place = self._append(kind, schema.table, replace(schema, version=0).dump())
-        if kind in {Ddl.CREATE, Ddl.ADD_COLUMN}:
+        if kind in {Ddl.CREATE, Ddl.ALTER}:
             self._db.execute(
                 "REPLACE INTO tables VALUES (?, ?, ?)", (*schema.table, replace(schema, version=place).dump())
             )

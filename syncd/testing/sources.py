@@ -310,7 +310,7 @@ class _Group:
         yield from self.flush()
         seq, kind = seq_of(self.epoch, entry.place - self.base), Ddl(entry.kind)
         schema = replace(TableSchema.load(entry.data), version=seq)
-        if kind in {Ddl.CREATE, Ddl.ADD_COLUMN}:
+        if kind in {Ddl.CREATE, Ddl.ALTER}:
             self.schemas[entry.table] = schema
         known = self.schemas.get(entry.table, schema)
         if kind in {Ddl.DROP, Ddl.RENAME}:

@@ -1,4 +1,5 @@
-"""What a job does to the rows of a table before they are written anywhere: filter, mask, leave out, rename, add.
+"""What a job does to the rows of a table before they are written anywhere: filter, compute, mask, leave out,
+rename, add.
 
     transform = build(rule, schema)        once per table and schema version; ConfigError: the rule does not fit
     unknown_columns(rule, schema)          every column that the rule names and the table has not, one ConfigError each
@@ -7,7 +8,7 @@
     transform.apply(batch)                 the batch behind the transform; `refresh=True` for rows read by REFRESH
 
 `rule` is a `syncd.config.TableRule`, or anything that has its attributes. All names in a rule are the source's. Filters
-see the values as they are at the source, masks come behind them, new names last.
+and computed columns see the values as they are at the source, masks come behind them, new names last.
 """
 
 from syncd.transforms.build import Rule, build, unknown_columns

@@ -42,15 +42,15 @@ _WHOLE_FROM: Final = 8
 
 def masked_column(column: Column, mask: str) -> Column:
     """The column as it is behind the mask."""
+    column = replace(column, default=None, generated="", filled="")
     if mask == "null":
-        return replace(column, nullable=True, default=None)
+        return replace(column, nullable=True)
     return replace(
         column,
         type=pa.string(),
         source_type=f"char({_LENGTHS[mask]})",
         charset="utf8mb4",
         collation="utf8mb4_bin",
-        default=None,
     )
 
 
@@ -64,7 +64,7 @@ def mask_values(values: pa.Array, mask: str, salt: bytes) -> pa.Array:
         case "partial":
             return _partial(as_text(values))
         case _:
-            return _hash(values, salt)
+            return hash_values(values, salt)
 
 
 def as_text(values: pa.Array) -> pa.Array:
@@ -84,7 +84,8 @@ def hash_key(salt: str) -> bytes:
     return data if len(data) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(data).digest()
 
 
-def _hash(values: pa.Array, salt: bytes) -> pa.Array:
+def hash_values(values: pa.Array, salt: bytes) -> pa.Array:
+    """The hash of each value, as 64 hex digits."""
     if not (pat.is_binary(values.type) or pat.is_large_binary(values.type) or pat.is_fixed_size_binary(values.type)):
         values = as_text(values).cast(pa.binary())
     coded = values.dictionary_encode()

@@ -99,7 +99,7 @@ def arithmetic(sign: str, left: Operand, right: Operand) -> Operand:
 
 
 def _result(kernel: Callable[[Any, Any], Any], a: Operand, b: Operand) -> pa.DataType:
-    empty = [pa.array([], _decimal_type(side)) for side in (a, b)]
+    empty = [pa.array([], decimal_type(side)) for side in (a, b)]
     try:
         return kernel(*empty).type
     except pa.ArrowException as error:
@@ -114,8 +114,8 @@ def compared(sign: str, left: Operand, right: Operand) -> Operand:
         return Operand.of_truth(_both(kernel, _double(a), _double(b)))
     if a.kind == b.kind == "int" and not _is_wide(a) and not _is_wide(b):
         return Operand.of_truth(_both(kernel, _int64(a), _int64(b)))
-    scale = max(_decimal_type(a).scale, _decimal_type(b).scale)
-    whole = max(_decimal_type(side).precision - _decimal_type(side).scale for side in (a, b))
+    scale = max(decimal_type(a).scale, decimal_type(b).scale)
+    whole = max(decimal_type(side).precision - decimal_type(side).scale for side in (a, b))
     if whole + scale > _DIGITS:
         raise refused("a comparison with more than 76 digits")
     common = pa.decimal256(whole + scale, scale)
@@ -126,7 +126,7 @@ def _is_wide(operand: Operand) -> bool:
     return operand.type is not None and operand.type == pa.uint64()
 
 
-def _decimal_type(operand: Operand) -> pa.DataType:
+def decimal_type(operand: Operand) -> pa.DataType:
     """A decimal type that holds every value of the operand."""
     if operand.kind == "int" or operand.type is None:
         return pa.decimal256(20, 0)
@@ -153,7 +153,7 @@ def _double(operand: Operand) -> Run:
 
 
 def _decimals(operand: Operand) -> Run:
-    return _cast(operand.run, _decimal_type(operand))
+    return _cast(operand.run, decimal_type(operand))
 
 
 def _both(kernel: Callable[[Any, Any], Any], left: Run, right: Run) -> Run:

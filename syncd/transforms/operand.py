@@ -1,8 +1,10 @@
-"""What a part of a filter is: a kind, and how to get its values from the rows."""
+"""What a part of a filter or of a computed column is: a kind, and how to get its values from the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -26,6 +28,8 @@ KERNELS: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 """What each sign of a comparison asks of two arrays, or of an array and a constant."""
 Kind = Literal["int", "decimal", "float", "text", "date", "truth", "null", "other"]
+_LONGEST_MEMBER: Final = 255  # of an ENUM
+_LENGTH = re.compile(r"(?:var)?char\((\d+)\)")
 
 
 def refused(what: str, *, hint: str = "", code: str = "C120") -> ConfigError:
@@ -33,11 +37,20 @@ def refused(what: str, *, hint: str = "", code: str = "C120") -> ConfigError:
     return ConfigError(what, hint=hint, code=code)
 
 
+def nearest(word: str, known: Iterable[str], otherwise: str = "there is") -> str:
+    """A hint: the known name that is meant, or all of them."""
+    names = [*known]
+    lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(word.lower(), lower, 1)
+    return f"did you mean '{lower[close[0]]}'?" if close else f"{otherwise}: {', '.join(names)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """`run` gives an array, or a scalar where no column takes part. `literal`: the value of a constant.
 
-    `name` is the column's, for messages. `rule`: how texts compare. `type`: the Arrow type of a column.
+    `name` is the column's, for messages. `rule`: how texts compare. `type`: the Arrow type of a column, or of a value
+    that a function gives. `length`: the characters that a text has at most, 0 where nothing says so.
     """
 
     kind: Kind
@@ -48,6 +61,7 @@ class Operand:
     rule: Rule | None = None
     table: str = ""
     source_type: str = field(default="", repr=False)
+    length: int = 0
 
     @classmethod
     def of_truth(cls, run: Run) -> Operand:
@@ -55,7 +69,7 @@ class Operand:
 
     @classmethod
     def of_text(cls, text: str) -> Operand:
-        return cls("text", lambda rows: pa.scalar(text), literal=text)
+        return cls("text", lambda rows: pa.scalar(text), literal=text, type=pa.string(), length=max(len(text), 1))
 
     @classmethod
     def of_column(cls, column: Column, table: str) -> Operand:
@@ -67,7 +81,10 @@ class Operand:
             return values.cast(values.type.value_type) if pat.is_dictionary(values.type) else values
 
         rule = rule_of(column) if kind == "text" else None
-        return cls(kind, run, None, column.name, column.type, rule, table, column.source_type.lower())
+        source_type = column.source_type.lower()
+        sized = _LENGTH.match(source_type)
+        length = int(sized[1]) if sized else _LONGEST_MEMBER if source_type.startswith("enum") else 0
+        return cls(kind, run, None, column.name, column.type, rule, table, source_type, length)
 
     def shown(self) -> str:
         return f"column '{self.name}'" if self.name else f"a {self.kind}"

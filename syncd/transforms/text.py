@@ -174,9 +174,9 @@ def _inexact(operand: Operand, why: str) -> Exception:
 def _undecided(column: Operand) -> Unsupported:
     # The value itself may be one that a mask hides: it is not shown.
     return Unsupported(
-        f"{column.table}: a value of {column.shown()} has letters beyond ASCII, and whether it equals the filter's "
+        f"{column.table}: a value of {column.shown()} has letters beyond ASCII, and whether it equals the "
         "constant is up to the server's collation",
         table=column.table,
-        hint=f"write {column.name} {_EXACTLY} in the filter",
+        hint=f"write {column.name} {_EXACTLY} in the condition",
         code="E170",
     )

@@ -15,26 +15,32 @@ from syncd.transforms.masks import mask_values
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from syncd.transforms.compute import Computed
     from syncd.transforms.where import Filter
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One column: its name at the source, itself behind the transform, its mask or ""."""
+    """One column: its name at the source, itself behind the transform, its mask or "", what computes it."""
 
     source: str
     column: Column
     mask: str
+    computed: Computed | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """`source` and `schema`: the table before and behind. Made by `build`."""
+    """`source` and `schema`: the table before and behind. Made by `build`.
+
+    Behind are the columns of `steps`, one for each `constants`, and new ones of `computed`.
+    """
 
     source: TableSchema
     schema: TableSchema
     steps: tuple[Step, ...]
     constants: tuple[pa.Scalar, ...]
+    computed: tuple[Step, ...]
     filter: Filter | None
     salt: bytes = field(repr=False)
     arrow: pa.Schema = field(repr=False)
@@ -46,8 +52,8 @@ class Transform:
 
     @property
     def saved(self) -> TableSchema:
-        """`source` as it may be stored: without the DEFAULTs of columns that are masked or left out."""
-        shown = {step.source for step in self.steps if not step.mask}
+        """`source` as it may be stored: without the DEFAULTs of columns that are masked, replaced or left out."""
+        shown = {step.source for step in self.steps if not step.mask and step.computed is None}
         columns = tuple(c if c.name in shown else replace(c, default=None) for c in self.source.columns)
         return self.source if columns == self.source.columns else replace(self.source, columns=columns)
 
@@ -67,33 +73,44 @@ class Transform:
             return batch
         if self.filter is not None:
             batch = self._filtered(batch, self.filter, refresh=refresh)
+        deleted = batch.op == Op.DELETE
         rows = pa.RecordBatch.from_arrays(
-            [*(self._value(batch.rows, step) for step in self.steps), *self._added(len(batch))],
+            [
+                *(self._value(batch.rows, step, deleted) for step in self.steps),
+                *self._added(len(batch)),
+                *(self._value(batch.rows, step, deleted) for step in self.computed),
+            ],
             schema=self.arrow,
         )
         return replace(batch, schema=self.schema, rows=rows, before=self._before(batch.before))
 
-    def _value(self, rows: pa.RecordBatch, step: Step) -> Any:
-        values = rows.column(step.source)
+    def _value(self, rows: pa.RecordBatch, step: Step, deleted: NDArray[np.bool_] | None = None) -> Any:
+        if step.computed is None:
+            values = rows.column(step.source)
+        else:
+            values = step.computed.values(rows, None if step.column.name in self.schema.key else deleted)
         return mask_values(values, step.mask, self.salt) if step.mask else values
 
     def _added(self, length: int) -> list[Any]:
         return [pa.repeat(value, length) for value in self.constants]
 
     def _before(self, before: pa.RecordBatch | None) -> pa.RecordBatch | None:
-        """The old values under the same masks and names; columns that are left out are left out here too. An added
-        column that is part of the key has its value in them, since who looks at an old key wants all of it."""
+        """The old values under the same masks and names; columns that are left out are left out here too. An added or
+        computed column that is part of the key has its value in them, since who looks at an old key wants all of it;
+        other computed ones are left out: a row that had no exact value then may have been mended since."""
         if before is None:
             return None
         given = set(before.schema.names)
-        steps = [step for step in self.steps if step.source in given]
+        steps = [step for step in self.steps if step.source in given and step.computed is None]
         if not steps:
             return None
         columns = {step.column.name: self._value(before, step) for step in steps}
-        there = pa.array(_any_valid(before))
-        for name, value in zip(self.arrow.names[len(self.steps) :], self.constants, strict=True):
-            if name in self.schema.key:
-                columns[name] = pc.if_else(there, value, pa.scalar(None, value.type))
+        added = zip(self.arrow.names[len(self.steps) :], self.constants, strict=False)
+        in_key = {name: value for name, value in added if name in self.schema.key}
+        in_key |= {s.column.name: self._value(before, s) for s in self.computed if s.column.name in self.schema.key}
+        if in_key:
+            there = pa.array(_any_valid(before))
+            columns |= {name: pc.if_else(there, value, pa.scalar(None, value.type)) for name, value in in_key.items()}
         fields = [pa.field(name, values.type) for name, values in columns.items()]
         return pa.RecordBatch.from_arrays([*columns.values()], schema=pa.schema(fields))
 

@@ -12,7 +12,7 @@ as the server would is refused by name; there is no function, no subquery, no RE
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from sqlglot.errors import SqlglotError
 from syncd.errors import ConfigError, Unsupported
 from syncd.model import TableSchema
 from syncd.transforms import compare, numbers, text
-from syncd.transforms.operand import Operand, Rows, refused
+from syncd.transforms.operand import Operand, Rows, nearest, refused
 
 _ARGUMENTS: Final[dict[type[exp.Expression], set[str]]] = {
     exp.Column: {"this"},
@@ -99,42 +99,55 @@ def parse(condition: str) -> Tree:
     try:
         tree = sqlglot.parse_one(condition, dialect="mysql")
     except SqlglotError as error:
-        raise ConfigError(f"not an SQL condition{_near(error)}", code="C120") from error
+        raise ConfigError(f"not an SQL condition{near(error)}", code="C120") from error
     except RecursionError as error:
         raise refused("the condition is nested too deeply") from error
-    _check(tree, 0)
+    check(tree, FILTERS)
     return tree
 
 
-def _near(error: SqlglotError) -> str:
-    """Where sqlglot gave up; its own words are about its classes."""
+def near(error: SqlglotError, behind: int = 0) -> str:
+    """Where sqlglot gave up, less `behind` characters in front; its own words are about its classes."""
     details = getattr(error, "errors", None)
     column = details[0].get("col") if details else None
+    column = None if column is None else max(column - behind, 1)
     return f", near character {column}" if column else ""
 
 
-def _check(node: Tree, depth: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """The SQL that a setting takes. `arguments`: node -> its arguments; `taken_by`: whose it is, for messages."""
+
+    arguments: Mapping[type[exp.Expression], Collection[str]]
+    taken_by: str
+
+
+FILTERS: Final = Subset(_ARGUMENTS, "filters take")
+
+
+def check(node: Tree, subset: Subset, depth: int = 0) -> None:
+    """ConfigError: the tree has a node or an argument that is not of the subset."""
     if depth > _DEPTH:
         raise refused("the condition is nested too deeply")
     kind = type(node)
     if kind in _COMPARISONS or kind in _ARITHMETIC:
-        allowed = {"this", "expression"}
-    elif kind in _ARGUMENTS:
-        allowed = _ARGUMENTS[kind]
+        allowed: Collection[str] = {"this", "expression"}
+    elif kind in subset.arguments:
+        allowed = subset.arguments[kind]
     else:
-        raise refused(f"{_words(node)} is not in the subset of SQL that filters take")
+        raise refused(f"{_words(node)} is not in the subset of SQL that {subset.taken_by}")
     given = {name for name, value in node.args.items() if value not in (None, False, [], ())}
-    if given - allowed:
-        raise refused(f"{_words(node)} is not in the subset of SQL that filters take")
+    if given - {*allowed}:
+        raise refused(f"{_words(node)} is not in the subset of SQL that {subset.taken_by}")
     if kind in _COMPARISONS:
         for side in (node.this, node.expression):
             if type(side) in _COMPARISONS:
                 raise refused("a comparison of a comparison", hint="put the inner one in parentheses")
     if isinstance(node, exp.Cast):
-        _check(node.this, depth + 1)
+        check(node.this, subset, depth + 1)
         return
     for child in node.iter_expressions():
-        _check(child, depth + 1)
+        check(child, subset, depth + 1)
 
 
 def _words(node: Tree) -> str:
@@ -149,7 +162,7 @@ def _words(node: Tree) -> str:
 
 def compile_filter(tree: Tree, schema: TableSchema) -> Filter:
     """The condition over the columns of one schema version."""
-    compiler = _Compiler(schema)
+    compiler = Compiler(schema)
     run = numbers.truth(compiler.operand(tree)).run
     columns = tuple(c.name for c in schema.columns if c.name in compiler.used)
     compiled = Filter(str(schema.table), columns, run)
@@ -161,7 +174,9 @@ def compile_filter(tree: Tree, schema: TableSchema) -> Filter:
     return compiled
 
 
-class _Compiler:
+class Compiler:
+    """Operands out of a tree, over the columns of one schema version. `used`: the columns met so far."""
+
     def __init__(self, schema: TableSchema) -> None:
         self.columns = {column.name.lower(): column for column in schema.columns if not column.normal_of}
         self.table = str(schema.table)
@@ -179,8 +194,8 @@ class _Compiler:
     def _column(self, node: exp.Column) -> Operand:
         column = self.columns.get(node.name.lower())
         if column is None:
-            names = ", ".join(c.name for c in self.columns.values())
-            raise ConfigError(f"{self.table} has no column '{node.name}'", hint=f"there is: {names}", code="C124")
+            hint = nearest(node.name, (c.name for c in self.columns.values()))
+            raise ConfigError(f"{self.table} has no column '{node.name}'", hint=hint, code="C124")
         self.used.add(column.name)
         return Operand.of_column(column, self.table)
 

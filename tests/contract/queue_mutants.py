@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from syncd.errors import FencedError, QueueFull
 from syncd.model import Hop, Lane, Message, Stored
 from syncd.mq.embedded import EmbeddedQueue
-from syncd.spi import Lease
+from syncd.spi import Held, Lease
 
 State = Mapping[str, bytes | None]
 
@@ -107,9 +107,9 @@ class TrimsToTheFastest(EmbeddedQueue):
 
 
 class CountsTheFinished(EmbeddedQueue):
-    def held(self) -> Mapping[str, Mapping[Lane, int]]:
+    def held(self) -> Mapping[str, Mapping[Lane, Held]]:
         return {
-            group: dict.fromkeys(self.lanes(group), 2 * 262_400)
+            group: dict.fromkeys(self.lanes(group), Held(2 * 262_400, 2, 1))
             for (group,) in self._db.read("SELECT name FROM subscription")
         }
 

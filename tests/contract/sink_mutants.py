@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.errors import BatchError, FatalError, FencedError
-from syncd.model import ChangeBatch, KeyValue, Lane, Op, SchemaChange, TableId, Target
+from syncd.model import Bound, ChangeBatch, Lane, Op, SchemaChange, TableId, Target
 from syncd.spi import Mark, Ticket
 from syncd.testing.sink_rows import dump_mark
 from syncd.testing.sinks import ArrivalSink, SqliteSink, VersionedSink
@@ -73,9 +73,7 @@ class AcknowledgesEarly(ArrivalSink):
             held, self._held = self._held, None
             super().write(*held)
 
-    def scan(
-        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
-    ) -> Iterator[pa.RecordBatch]:
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         self._flush()
         return super().scan(target, lower, upper)
 
@@ -169,13 +167,13 @@ class ExpiresTooMuch(VersionedSink):
 
 
 class TruncatesAll(ArrivalSink):
-    def apply(self, target: Target, change: SchemaChange) -> None:
-        super().apply(target, replace(change, seq=2**63))
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
+        super().apply(target, replace(change, seq=2**63), ticket)
 
 
 class TruncatesForTheMomentOnly(VersionedSink):
-    def apply(self, target: Target, change: SchemaChange) -> None:
-        super().apply(target, change)
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
+        super().apply(target, change, ticket)
         with self._transaction() as db:
             db.execute("UPDATE tables SET floor = ?", (-(2**63),))
 
@@ -186,18 +184,14 @@ class PreparesOverNewerRows(VersionedSink):
 
 
 class ForgetsDefaults(VersionedSink):
-    def scan(
-        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
-    ) -> Iterator[pa.RecordBatch]:
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         columns = tuple(replace(c, default=None) for c in target.schema.columns)
         for part in super().scan(replace(target, schema=replace(target.schema, columns=columns)), lower, upper):
             yield pa.RecordBatch.from_arrays(part.columns, schema=target.schema.arrow())
 
 
 class ScansWithoutTheUpperBound(VersionedSink):
-    def scan(
-        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
-    ) -> Iterator[pa.RecordBatch]:
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         return super().scan(target, lower, None)
 
 

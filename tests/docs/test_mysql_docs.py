@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,35 @@ import pytest
 from syncd.errors import FatalError
 from syncd.model import Chunk
 from syncd.sources.mysql import check
+from syncd.sources.mysql.binlog.control import Query
+from syncd.sources.mysql.binlog.follow import Asking, Follower
+from syncd.sources.mysql.binlog.tables import Tables
 from syncd.sources.mysql.cascades import logged
 from syncd.sources.mysql.head import choose
 from tests.integration.mysql_tools import found, opened, whole
 from tests.services.database import Database, fresh_database
 from tests.services.fixtures import PrivateServer
+from tests.unit.mysql_binlog.craft import SCHEMA
 
 PAGE = (Path(__file__).parents[2] / "docs/sources/mysql.md").read_text(encoding="utf-8")
 ON_BOTH, ON_MYSQL, *WITHOUT_GTIDS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+
+
+CHANGES = re.findall(
+    r"^\| `([^`]+)` \| (\w+)(, unsure)?(?:[:,][^|]*)? \|$", PAGE.partition("## Schema changes")[2], re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("statement", "kind", "unsure"), CHANGES)
+def test_schema_changes_come_as_the_page_says(statement: str, kind: str, unsure: str) -> None:
+    schema = replace(SCHEMA, collation="utf8mb4_0900_ai_ci")
+    server = {"utf8mb4": "utf8mb4_0900_ai_ci", "latin1": "latin1_swedish_ci"}
+    tables = Tables({schema.table: schema}, lambda table: table.database == "d" and table.name != "x", "fail", {})
+    asking = Asking(lambda table: None, lambda made: made, 80030, False, False, collations=server)
+    changes = Follower(tables, asking).follow(Query("d", statement.encode()), "utf8mb4", 1, 0).changes
+    assert [str(change.kind) for change in changes] == ([kind] if kind != "nothing" else [])
+    assert [bool(change.unsure) for change in changes] == [bool(unsure)] * len(changes)
+    assert len(CHANGES) > 15
 
 
 @contextmanager

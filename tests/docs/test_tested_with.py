@@ -36,3 +36,7 @@ def test_mysql9(mysql9: Server) -> None:
 
 def test_mysql80(mysql80: Server) -> None:
     assert row("MySQL 8.0").split(".")[:2] == series(mysql80.version).split(".")[:2]
+
+
+def test_oceanbase(oceanbase: Server) -> None:
+    assert row("OceanBase").split(".")[:2] == series(oceanbase.version).split(".")[:2]

@@ -27,6 +27,7 @@ SINKS = {
     "arrival": "sqlite_arrival: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
     "versioned": "sqlite_versioned: {{path: {folder}/sink.db, faults_file: {folder}/faults}}",
     "clickhouse": 'clickhouse: {{url: "chdb://{folder}/ch/copy"}}',
+    "parquet": "parquet: {{path: {folder}/files}}",
 }
 
 JOB = """\
@@ -57,7 +58,7 @@ def order(folder: Path, **faults: object) -> None:
 
 
 class Running:
-    """One job in one daemon, in `folder`."""
+    """One job in one daemon, in `folder`. `sink`: a name of `SINKS`, or a sink's block as YAML."""
 
     def __init__(
         self,
@@ -83,14 +84,15 @@ class Running:
             rule=rule,
             readers=readers,
             chunk_bytes=chunk_bytes,
-            sink=SINKS[sink].format(folder=folder),
+            sink=SINKS.get(sink, sink).format(folder=folder),
             queue=queue,
             source=source,
         )
         self.path.write_text(text + extra)
         service = folder / "syncd.yaml"
         service.write_text(
-            f"{{data: data, plugin_paths: [{plugins.FOLDER}], lease: 3s, heartbeat: 0.5, log: {{level: info}}}}\n"
+            f"{{data: data, plugin_paths: [{plugins.FOLDER}], lease: 3s, heartbeat: 0.5, log: {{level: info}}, "
+            "metrics: {listen: '127.0.0.1:0'}}\n"
         )
         self.service: Service = control.service(service)
         self.job: Job = load_job(self.path, self.service.plugin_paths)

@@ -1,6 +1,6 @@
 """The whole of syncd against a real server, a writer that never rests, and processes that die; then every value.
 
-python -m tests.e2e.proof [--server mariadb|mysql9|mysql80] [--sink clickhouse] [--size full] [--seed N]
+python -m tests.e2e.proof [--server mariadb|mysql9|mysql80] [--sink NAME] [--size full] [--seed N]
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from syncd.model import TableId
 from syncd.state import Phase, State
-from syncd.testing.servers import MariaDB, MySQL9, MySQL80, Server
+from syncd.testing.servers import MariaDB, MySQL9, MySQL80, OceanBase, Server
 from tests.e2e import values
 from tests.e2e.accidents import Accidents
 from tests.e2e.bulk import BulkWorkload
@@ -31,6 +32,7 @@ from tests.e2e.tables import ALL
 from tests.services.database import Database, fresh_database
 
 SERVERS: dict[str, type[Server]] = {"mariadb": MariaDB, "mysql9": MySQL9, "mysql80": MySQL80}
+TARGETS: dict[str, type[Server]] = {**SERVERS, "oceanbase": OceanBase}
 CHUNK_BYTES = 400_000
 GAP = (0.1, 1.5)
 """Seconds between two accidents that are due at once."""
@@ -60,11 +62,21 @@ STATEMENTS = 12
 """TRUNCATE, ADD COLUMN and CREATE TABLE statements in one round, about."""
 
 
+Sink = str | Server
+"""The name of a sink of the harness, or a target that speaks MySQL's protocol."""
+
+
+def family(target: Server) -> str:
+    """The sink's block for such a target."""
+    name = "oceanbase" if isinstance(target, OceanBase) else "mysql"
+    return f'{name}: {{{{url: "mysql://root@127.0.0.1:{target.port}/"}}}}'
+
+
 class Differs(AssertionError):
     """The two ends do not hold the same values."""
 
 
-def prove(database: Database, folder: Path, sink: str, size: Size, seed: int) -> dict[str, Any]:
+def prove(database: Database, folder: Path, sink: Sink, size: Size, seed: int) -> dict[str, Any]:
     """What was done, when both ends hold the same values after it; AssertionError when they do not, or work stops."""
     began = time.monotonic()
     rng = random.Random(seed)
@@ -72,12 +84,13 @@ def prove(database: Database, folder: Path, sink: str, size: Size, seed: int) ->
     workload = BulkWorkload(database, rng.getrandbits(32), size.rows, statements_every=every)
     workload.pause = 0.05
     workload.create()
-    with running(folder, database.port, database.name, sink, chunk_bytes=CHUNK_BYTES) as run:
+    block = family(sink) if isinstance(sink, Server) else sink
+    with running(folder, database.port, database.name, block, chunk_bytes=CHUNK_BYTES) as run:
         return {"seed": seed, **_proved(run, workload, database, sink, size, rng), "seconds": _since(began)}
 
 
 def _proved(
-    run: Running, workload: BulkWorkload, database: Database, sink: str, size: Size, rng: random.Random
+    run: Running, workload: BulkWorkload, database: Database, sink: Sink, size: Size, rng: random.Random
 ) -> dict[str, Any]:
     accidents = Accidents(run, rng)
     first = rng.randrange(2)
@@ -159,7 +172,7 @@ def _loaded(run: Running, rows: int) -> float:
     return sum(mark.rows for record in records for mark in state.done(record.sink, record.table).values()) / rows
 
 
-def compare(run: Running, workload: BulkWorkload, database: Database, sink: str) -> int:
+def compare(run: Running, workload: BulkWorkload, database: Database, sink: Sink) -> int:
     """Everything is applied, `syncd reconcile --full` finds no difference, nor do plain SELECTs; rows compared.
 
     The daemon has drained and ended afterwards.
@@ -182,19 +195,25 @@ def compare(run: Running, workload: BulkWorkload, database: Database, sink: str)
 
 
 @contextmanager
-def _select(run: Running, database: Database, sink: str) -> Iterator[values.Select]:
+def _select(run: Running, database: Database, sink: Sink) -> Iterator[values.Select]:
     if sink == "clickhouse":
         with values.clickhouse(run.folder / "ch" / "copy", database.name) as select:
             yield select
         return
+    if isinstance(sink, Server):
+        yield partial(values.server_rows, Database(sink, database.name))
+        return
+    if sink == "parquet":
+        yield partial(values.parquet, run.folder / "files" / database.name)
+        return
     opened = run.parts.make_sink("copy")
     opened.open()
 
-    def scan(table: str, columns: list[str]) -> pa.Table:
+    def scan(table: str, columns: dict[str, str]) -> Counter[values.Row]:
         assert run.queue is not None
         versions = State(run.queue, run.job.name).schemas()[TableId(database.name, table)]
         target = run.parts.target("copy", versions[max(versions)].published)
-        return pa.Table.from_batches(opened.scan(target, None, None), target.schema.arrow())
+        return values.sink_rows(pa.Table.from_batches(opened.scan(target, None, None), target.schema.arrow()), columns)
 
     try:
         yield scan
@@ -209,17 +228,21 @@ def _since(began: float) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", choices=SERVERS, default="mariadb")
-    parser.add_argument("--sink", choices=["clickhouse", "arrival", "versioned"], default="clickhouse")
+    sinks = ["clickhouse", "parquet", "arrival", "versioned", *TARGETS]
+    parser.add_argument("--sink", choices=sinks, default="clickhouse")
     parser.add_argument("--size", choices=SIZES, default="ci")
     parser.add_argument("--kills", type=int)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     given = parser.parse_args()
     size = SIZES[given.size] if given.kills is None else replace(SIZES[given.size], kills=given.kills)
     print(f"seed {given.seed}")
-    with SERVERS[given.server]() as server, fresh_database(server) as database:
+    with ExitStack() as stack:
+        database = stack.enter_context(fresh_database(stack.enter_context(SERVERS[given.server]())))
+        target = TARGETS.get(given.sink)
+        sink: Sink = given.sink if target is None else stack.enter_context(target())
         folder = Path(tempfile.mkdtemp(prefix="syncd-proof-"))
         print(folder)
-        print(prove(database, folder, given.sink, size, given.seed))
+        print(prove(database, folder, sink, size, given.seed))
     return 0
 
 

@@ -141,7 +141,10 @@ def last_attempt(run: Running) -> bool:
 @pytest.mark.parametrize(
     ("kind", "sink"),
     [
-        *(pytest.param("mariadb", sink, marks=pytest.mark.mariadb) for sink in ("arrival", "versioned", "clickhouse")),
+        *(
+            pytest.param("mariadb", sink, marks=pytest.mark.mariadb)
+            for sink in ("arrival", "versioned", "clickhouse", "parquet")
+        ),
         *(pytest.param("mysql9", sink, marks=pytest.mark.mysql9) for sink in ("arrival", "clickhouse")),
         pytest.param("mysql80", "versioned", marks=pytest.mark.mysql80),
     ],
@@ -215,7 +218,7 @@ def test_an_update_or_delete_halts_that_table_alone(mariadb_database: Database, 
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("sink", ["arrival", "clickhouse"])
+@pytest.mark.parametrize("sink", ["arrival", "clickhouse", "parquet"])
 def test_truncate_and_xa(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
     """A TRUNCATE is followed. Rows of an XA transaction halt the table by name, as they do every other."""
     inserts = Inserts(mariadb_database, writers=0)

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from syncd.catalogue import CATALOGUE
 from syncd.errors import StateError
 from syncd.state import FORMAT, Phase
 from tests.e2e.harness import Running, running
-from tests.services.database import Database, fresh_database
+from tests.services.database import Database, fresh_database, user
 from tests.services.fixtures import PrivateServer
 from tests.services.small_disk import small_disk
 
@@ -87,17 +86,6 @@ def right(run: Running, *tables: str) -> None:
 # -- the way to the source
 
 
-@contextmanager
-def account(database: Database, *grants: str, password: str = "pw") -> Iterator[str]:
-    database.execute(f"CREATE OR REPLACE USER copier@'127.0.0.1' IDENTIFIED BY '{password}'")
-    for grant in grants:
-        database.execute(f"GRANT {grant} ON *.* TO copier@'127.0.0.1'")
-    try:
-        yield "copier"
-    finally:
-        database.execute("DROP USER copier@'127.0.0.1'")
-
-
 @pytest.mark.parametrize(
     ("grants", "password", "code", "says", "mend"),
     [
@@ -115,7 +103,7 @@ def account(database: Database, *grants: str, password: str = "pw") -> Iterator[
 def test_an_account_that_may_not(
     pair: Database, tmp_path: Path, grants: str, password: str, code: str, says: str, mend: str
 ) -> None:
-    with account(pair, grants, password=password):
+    with user(pair, f"{grants} ON *.*", password=password, name="copier"):
         run = Running(tmp_path, pair.port, pair.name, "arrival")
         edit(run, "root@127", "copier@127")
         edit(run, ", heartbeat", ", password: pw, heartbeat")
@@ -133,7 +121,7 @@ def test_an_account_that_may_not(
 
 
 def test_a_password_that_changes_while_live(pair: Database, tmp_path: Path) -> None:
-    with account(pair, "SELECT, REPLICATION SLAVE"):
+    with user(pair, "SELECT, REPLICATION SLAVE ON *.*", password="pw", name="copier"):
         run = Running(tmp_path, pair.port, pair.name, "arrival")
         edit(run, "root@127", "copier@127")
         edit(run, ", heartbeat", ", password: pw, heartbeat")

@@ -73,11 +73,14 @@ class Bare:
         """Its packages are in the environment, syncd is the checkout's, and nothing is left to be done."""
         (environment,) = self.cache.glob("env/*-*")
         script = "import sys, hatchling, syncd; print(sys.prefix, hatchling.__file__, syncd.__file__, sep='\\n')"
-        script += "; from importlib.metadata import entry_points; print(*entry_points(group='syncd.sinks').names)"
+        script += (
+            "; from importlib.metadata import entry_points; print(*sorted(entry_points(group='syncd.sinks').names))"
+        )
         done = self.dev_python(script)
         assert (done.returncode, done.stderr) == (0, "")
         module = environment / "lib" / STDLIB.name / "site-packages/hatchling/__init__.py"
-        here = [str(environment), str(module), str(self.tree / "syncd/__init__.py"), "clickhouse"]
+        here = [str(environment), str(module), str(self.tree / "syncd/__init__.py")]
+        here.append("clickhouse mysql oceanbase parquet")
         assert done.stdout.splitlines() == here
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import closing
 from pathlib import Path
 
 import clickhouse_connect
@@ -15,11 +16,11 @@ import pytest
 
 from syncd.testing.servers import MariaDB, Server
 from tests.e2e import values
-from tests.e2e.proof import SIZES, prove
-from tests.services.database import Database
+from tests.e2e.proof import SIZES, Sink, prove
+from tests.services.database import Database, connect
 
 
-def proved(database: Database, folder: Path, sink: str, size: str) -> None:
+def proved(database: Database, folder: Path, sink: Sink, size: str) -> None:
     seed = int(os.environ.get("SYNCD_PROOF_SEED", random.randrange(2**32)))
     print(f"SYNCD_PROOF_SEED={seed}")
     wanted = SIZES[os.environ.get("SYNCD_PROOF", size)]
@@ -67,6 +68,33 @@ def test_every_value_arrives_at_clickhouse(mysql_server: Server, database: Datab
 
 
 @pytest.mark.mariadb
+def test_every_value_arrives_in_files(mariadb_database: Database, tmp_path: Path) -> None:
+    """Also as strangers read them."""
+    proved(mariadb_database, tmp_path, "parquet", "small")
+
+
+@pytest.mark.mariadb
 def test_every_value_arrives_where_the_last_write_wins(mariadb_database: Database, tmp_path: Path) -> None:
     """A sink that keeps what arrives last hides no disorder."""
     proved(mariadb_database, tmp_path, "arrival", "small")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        pytest.param("mariadb", "oceanbase", marks=[pytest.mark.mariadb, pytest.mark.oceanbase]),
+        pytest.param("mysql9", "mariadb", marks=[pytest.mark.mysql9, pytest.mark.mariadb]),
+        pytest.param("mysql80", "mysql9", marks=[pytest.mark.mysql80, pytest.mark.mysql9]),
+    ],
+)
+def test_every_value_arrives_at_servers_of_the_family(
+    request: pytest.FixtureRequest, tmp_path: Path, source: str, target: str
+) -> None:
+    """Rows there have no versions: what arrives last stays, as in any table of theirs."""
+    database: Database = request.getfixturevalue(f"{source}_database")
+    server: Server = request.getfixturevalue(target)
+    try:
+        proved(database, tmp_path, server, "small")
+    finally:
+        with closing(connect(server)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS `{database.name}`")

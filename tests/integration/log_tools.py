@@ -78,9 +78,16 @@ def streaming(
 ) -> Iterator[Iterator[Event]]:
     """A stream of the server's log; closed at the end. Without `wanted`: the known tables."""
     chosen = Options(**{"server_id": SERVER_ID, "normalise": plain, "heartbeat": 0.5, **options})
-    found = stream(lambda: connect(database.server), start, 1, known, wanted or known.__contains__, chosen)
+    found = stream(lambda: _connection(database), start, 1, known, wanted or known.__contains__, chosen)
     with closing(cast(Any, found)):
         yield found
+
+
+def _connection(database: Database) -> Any:
+    """As the driver gives it, which knows what to call the server in messages."""
+    made: Any = connect(database.server)
+    made.syncd_role = "mysql source"
+    return made
 
 
 def until(events: Iterator[Event], end: Position) -> list[Event]:

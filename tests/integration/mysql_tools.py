@@ -52,15 +52,3 @@ def whole(source: MySQLSource, schema: TableSchema, chunk: Chunk | None = None, 
     """All rows of a chunk, by default of the table."""
     batches = [batch.rows for batch in source.scan(schema, chunk or Chunk(schema.table, 0), seq)]
     return pa.Table.from_batches(batches, schema=schema.arrow())
-
-
-@contextmanager
-def user(database: Database, *grants: str, password: str = "") -> Iterator[str]:
-    """The url of an account that has these grants alone."""
-    database.execute(f"CREATE USER someone@'127.0.0.1' IDENTIFIED BY '{password}'")
-    for grant in grants:
-        database.execute(f"GRANT {grant} TO someone@'127.0.0.1'")
-    try:
-        yield f"mysql://someone@127.0.0.1:{database.port}/"
-    finally:
-        database.execute("DROP USER someone@'127.0.0.1'")

@@ -21,6 +21,7 @@ from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.options import ClickHouseOptions
 from syncd.spi import Context
 from syncd.testing.contracts.sink_kit import (
+    ACT,
     DELETE,
     INSERT,
     ITEMS,
@@ -166,7 +167,7 @@ def test_the_view_of_live_rows(opened: Opened) -> None:
     Writer(sink, target()).write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 1)), (DELETE, 12, (2, "b", 1)))
     assert asked(sink, "SELECT * FROM shop.items_current") == "1\ta\t1"
     after = target(with_column(ITEMS, Column("note", pa.string(), default="x"), 1))
-    sink.apply(after, change(Ddl.ADD_COLUMN, after, 20))
+    sink.apply(after, change(Ddl.ALTER, after, 20), ACT)
     assert asked(sink, "SELECT * FROM shop.items_current") == "1\tx\ta\t1"
 
 
@@ -326,7 +327,7 @@ def test_names_that_need_quotes(opened: Opened) -> None:
     sink.prepare(of)
     Writer(sink, of).write((INSERT, 10, (1, "a", 1, "x")))
     assert rows(sink, of) == [(1, "a", 1, "x")]
-    sink.apply(of, change(Ddl.TRUNCATE, of, 20))
+    sink.apply(of, change(Ddl.TRUNCATE, of, 20), ACT)
     assert rows(sink, of) == []
 
 
@@ -337,7 +338,7 @@ def test_versions_use_all_64_bits(opened: Opened) -> None:
     writer.write((INSERT, 2**63 + 5, (1, "new", 1)))
     writer.write((INSERT, 2**63 - 5, (1, "old", 1)))
     assert live(sink, target()) == {1: ("new", 1)}
-    sink.apply(target(), change(Ddl.TRUNCATE, target(), 2**63 + 5))
+    sink.apply(target(), change(Ddl.TRUNCATE, target(), 2**63 + 5), ACT)
     assert live(sink, target()) == {1: ("new", 1)}
 
 
@@ -376,7 +377,7 @@ def test_a_drop_is_told_and_keeps_the_table(opened: Opened, tmp_path: Path) -> N
     sink = ClickHouseSink(options, Context("job/sink", tmp_path, log=lambda event, **fields: told.append(event)))
     sink.open()
     try:
-        sink.apply(target(), change(Ddl.DROP, target(), 20))
+        sink.apply(target(), change(Ddl.DROP, target(), 20), ACT)
     finally:
         sink.close()
     assert told == ["target_kept"]
@@ -411,7 +412,7 @@ def test_the_server_itself_refuses_rows_older_than_a_truncate(opened: Opened, mo
     sink.prepare(target())
     writer = Writer(sink, target())
     frozen = sink._still_fits(target())
-    sink.apply(target(), change(Ddl.TRUNCATE, target(), 20))
+    sink.apply(target(), change(Ddl.TRUNCATE, target(), 20), ACT)
     monkeypatch.setattr(sink, "_still_fits", lambda of: frozen)
     with pytest.raises(TransientError, match="469"):
         writer.write((INSERT, 10, (1, "late", 1)), (INSERT, 21, (2, "new", 1)))

@@ -11,8 +11,8 @@ from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.sources.mysql.options import Options
 from syncd.testing.servers.ports import free_port
-from tests.integration.mysql_tools import opened, user
-from tests.services.database import Database, fresh_database
+from tests.integration.mysql_tools import opened
+from tests.services.database import Database, fresh_database, user
 from tests.services.fixtures import PrivateServer
 from tests.services.replication import follow
 

@@ -20,8 +20,7 @@ from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.place import log_end as asked_end
 from syncd.testing.servers import Server
 from tests.integration.log_tools import here, log_end, read, schemas
-from tests.integration.mysql_tools import user
-from tests.services.database import Database, fresh_database
+from tests.services.database import Database, fresh_database, user
 from tests.services.fixtures import KINDS, PrivateServer
 
 

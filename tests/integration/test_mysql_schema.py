@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from syncd.model import TableId, TableSchema
+from syncd.model import Index, IndexPart, TableId, TableSchema
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.place import log_end
 from tests.integration.mysql_tools import found, opened, schema_of
@@ -40,7 +40,63 @@ def test_columns_defaults_and_comments(database: Database, tmp_path: Path) -> No
     assert schema.column("id").type == pa.uint64()
     assert schema.column("f").type == pa.int32()
     assert schema.column("a").charset == "utf8mb4"
+    assert schema.column("f").generated.endswith("STORED")
+    assert [c.filled for c in schema.columns if c.filled] == ["AUTO_INCREMENT", "DEFAULT CURRENT_TIMESTAMP"]
     assert TableSchema.load(schema.dump()) == schema
+
+
+def test_indexes_expressions_and_what_is_made_later(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TABLE p (id INT PRIMARY KEY)",
+        "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(40) NOT NULL, b TEXT, p INT, "
+        "`o`` (dd` VARCHAR(50) AS (CONCAT(a, ' (it''s)')) VIRTUAL COMMENT 'DEFAULT (1)', "
+        "m DATETIME(3) DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3), "
+        "UNIQUE u (a, p), KEY k (b(7), a DESC) COMMENT 'it''s', FULLTEXT f (b), "
+        "CONSTRAINT c FOREIGN KEY (p) REFERENCES p (id)) COLLATE utf8mb4_bin",
+        "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.p = 1",
+    )
+    with opened(database, tmp_path) as source:
+        one = found(source, database)
+    schema = one.schema
+    by_name = {index.name: index for index in schema.indexes}
+    assert by_name["u"] == Index("u", (IndexPart("a"), IndexPart("p")), "unique")
+    assert by_name["k"] == Index("k", (IndexPart("b", 7), IndexPart("a", 0, descending=True)), "", "it's")
+    assert by_name["f"] == Index("f", (IndexPart("b"),), "fulltext")
+    assert {*by_name} - {"u", "k", "f"} == {"c"}  # the server made one for the foreign key
+    assert schema.column("m").filled == "DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)"
+    assert (schema.collation, schema.partitions) == ("utf8mb4_bin", "")
+    key, trigger = one.later
+    assert all("AUTO_INCREMENT" not in statement for statement in one.later)
+    assert key == f"ALTER TABLE `{database.name}`.`t` ADD CONSTRAINT `c` FOREIGN KEY (`p`) REFERENCES `p` (`id`)"
+    assert "TRIGGER" in trigger
+    assert "SET NEW.p = 1" in trigger
+    # The words are good for making the column again.
+    odd = schema.column("o` (dd")
+    database.execute(f"CREATE TABLE again (a VARCHAR(40), o VARCHAR(50) GENERATED ALWAYS AS {odd.generated})")
+    database.execute("INSERT INTO again (a) VALUES ('x')")
+    assert database.query("SELECT o FROM again") == [("x (it's)",)]
+    assert TableSchema.load(schema.dump()) == schema
+
+
+def test_the_counter_is_set_at_the_cut_over(database: Database, tmp_path: Path) -> None:
+    database.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY) AUTO_INCREMENT = 77")
+    with opened(database, tmp_path) as source:
+        assert found(source, database).later == (f"ALTER TABLE `{database.name}`.`t` AUTO_INCREMENT = 77",)
+
+
+def test_partitions_and_computed_defaults(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY, d VARCHAR(9) DEFAULT (CONCAT('a', CHAR(39)))) "
+        "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE)"
+    )
+    with opened(database, tmp_path) as source:
+        schema = schema_of(source, database)
+    database.execute(
+        f"CREATE TABLE again (id INT PRIMARY KEY, d VARCHAR(9) {schema.column('d').filled}) " + schema.partitions
+    )
+    database.execute("INSERT INTO again (id) VALUES (1)")
+    assert database.query("SELECT d FROM again") == [("a'",)]
+    assert schema.partitions.startswith("PARTITION BY RANGE")
 
 
 def test_cascades_that_the_log_does_not_show(database: Database, tmp_path: Path) -> None:

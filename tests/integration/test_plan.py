@@ -141,3 +141,29 @@ def test_refused_types_that_are_not_null_take_nothing_else_with_them(
         "place": ("column at: type point is not supported",),
         "word": ("column w: character set gbk is not supported",),
     }
+
+
+@pytest.mark.mariadb
+def test_what_is_left_for_the_cut_over(mariadb_database: Database, tmp_path: Path) -> None:
+    database = mariadb_database
+    database.execute(
+        "CREATE TABLE p (id INT AUTO_INCREMENT PRIMARY KEY, e VARCHAR(9), UNIQUE u (e)) AUTO_INCREMENT = 5",
+        "CREATE TABLE c (id INT PRIMARY KEY, p INT, CONSTRAINT f FOREIGN KEY (p) REFERENCES p (id))",
+    )
+    path = tmp_path / "job.yaml"
+    url = f"mysql://root@127.0.0.1:{database.port}"
+    path.write_text(
+        f"job: move\nsource: {{mysql: {{url: '{url}'}}}}\n"
+        f"tables: {{'{database.name}\\.(\\w+)': {{to: 'copy_of_it.\\1', unique: relaxed}}}}\n"
+        f"sinks: {{there: {{mysql: {{url: '{url}/'}}}}, files: {{parquet: {{path: {tmp_path}/files}}}}}}\n"
+    )
+    command = [sys.executable, "-m", "syncd", "plan", str(path)]
+    shown = subprocess.run([*command, "--later"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert shown == [
+        f"ALTER TABLE `{database.name}`.`c` ADD CONSTRAINT `f` FOREIGN KEY (`p`) REFERENCES `p` (`id`);",
+        f"ALTER TABLE `{database.name}`.`p` AUTO_INCREMENT = 5;",
+        "ALTER TABLE `copy_of_it`.`p` DROP INDEX `u`, ADD UNIQUE INDEX `u` (`e`);",
+    ]
+    whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "left for the cut-over: 2 statements" in whole
+    assert "unique indexes (u) are made as plain ones" in whole

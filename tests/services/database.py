@@ -74,3 +74,16 @@ def fresh_database(server: Server) -> Iterator[Database]:
         if server.running:
             with closing(connect(server, read_timeout=30)) as connection, connection.cursor() as cursor:
                 cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+
+@contextmanager
+def user(database: Database, *grants: str, password: str = "", name: str = "someone") -> Iterator[str]:
+    """The url of an account that has these grants alone."""
+    account = f"{name}@'127.0.0.1'"
+    database.execute(f"CREATE USER {account} IDENTIFIED BY '{password}'")
+    for grant in grants:
+        database.execute(f"GRANT {grant} TO {account}")
+    try:
+        yield f"mysql://{name}@127.0.0.1:{database.port}/"
+    finally:
+        database.execute(f"DROP USER {account}")

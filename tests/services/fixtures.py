@@ -2,11 +2,13 @@
 
 | fixture | gives |
 |---|---|
-| `mariadb`, `mysql9`, `mysql80` | the worker's server of that kind |
-| `mysql_server` | each of the three in turn |
-| `mariadb_database`, `mysql9_database`, `mysql80_database` | a fresh `Database` there, dropped afterwards |
-| `database` | a fresh `Database` on each of the three in turn |
-| `private_mariadb`, `private_mysql9`, `private_mysql80` | makes servers `(*options)` that the test may break |
+| `mariadb`, `mysql9`, `mysql80`, `oceanbase` | the worker's server of that kind |
+| `mysql_server` | each of the first three in turn: those that are sources too |
+| `mariadb_database`, `mysql9_database`, `mysql80_database`, `oceanbase_database` | a fresh `Database` there |
+| `database` | a fresh `Database` on each `mysql_server` in turn |
+| `private_mariadb`, `private_mysql9`, `private_mysql80`, `private_oceanbase` | makes servers `(*options)` to break |
+
+A database is dropped after its test.
 
 A server that cannot be had skips the test with the reason, but fails it where CI is set: CI tests everything.
 """
@@ -19,7 +21,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from syncd.testing.servers import MariaDB, MySQL9, MySQL80, Server, ServerUnavailable
+from syncd.testing.servers import MariaDB, MySQL9, MySQL80, OceanBase, Server, ServerUnavailable
 from tests.services.database import Database, fresh_database
 
 PrivateServer = Callable[..., Server]
@@ -70,6 +72,12 @@ def mysql80() -> Iterator[Server]:
     yield from _session(MySQL80)
 
 
+@pytest.fixture(scope="session")
+def oceanbase() -> Iterator[Server]:
+    """The worker's OceanBase."""
+    yield from _session(OceanBase)
+
+
 @pytest.fixture(params=KINDS)
 def mysql_server(request: pytest.FixtureRequest) -> Server:
     """Each of the three servers in turn."""
@@ -105,6 +113,13 @@ def mysql80_database(mysql80: Server) -> Iterator[Database]:
         yield made
 
 
+@pytest.fixture
+def oceanbase_database(oceanbase: Server) -> Iterator[Database]:
+    """A fresh database on OceanBase."""
+    with fresh_database(oceanbase) as made:
+        yield made
+
+
 def _private(kind: type[Server]) -> Iterator[PrivateServer]:
     with ExitStack() as stack:
         yield lambda *options, port=None: started(kind(options=options, port=port), stack)
@@ -126,3 +141,9 @@ def private_mysql9() -> Iterator[PrivateServer]:
 def private_mysql80() -> Iterator[PrivateServer]:
     """A factory of MySQL 8.0 servers that the test may kill, freeze and reconfigure."""
     yield from _private(MySQL80)
+
+
+@pytest.fixture
+def private_oceanbase() -> Iterator[PrivateServer]:
+    """A factory of OceanBase servers that the test may kill, freeze and reconfigure."""
+    yield from _private(OceanBase)

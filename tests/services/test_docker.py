@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from syncd.testing.servers import MariaDB, Server, ServerUnavailable, docker, mariadb
+from syncd.testing.servers import MariaDB, OceanBase, Server, ServerUnavailable, docker, mariadb, wheels
 from syncd.testing.servers.base import Program
+from syncd.testing.servers.oceanbase import WHEEL
 from tests.services.database import connect
 
 # Keeps the process of each named container, as the engine would; the words up to the image are what we told docker.
@@ -89,3 +91,48 @@ def test_no_way_at_all_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> N
         "  to do: install mariadb-server-core, or let apt-get reach this machine's mirror, or start Docker",
     ]
     assert not docker.engine_runs()
+
+
+@pytest.mark.oceanbase
+def test_oceanbase_in_a_container(oceanbase: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path(type(oceanbase).program().command[0])
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "docker"
+    program.write_text(
+        _STAND_IN.format(python=sys.executable, image=OceanBase.image, command=["/usr/bin/env"], options=[])
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{real.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(wheels, "fetch", _nothing_unpacks)
+    monkeypatch.setenv("SYNCD_CACHE", str(tmp_path / "cache"))
+    with OceanBase() as server:
+        assert server.version == oceanbase.version
+        assert b"TELEMETRY_ENABLED=false" in Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+        server.kill()
+        server.start()
+    assert not server.dir.exists()
+
+
+def test_pip_without_an_index_is_told_without_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker, "engine_runs", lambda: False)
+    monkeypatch.setenv("SYNCD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(ServerUnavailable) as caught:
+        OceanBase.program()
+    told = str(caught.value)
+    assert told.startswith("OceanBase cannot be had here\n  tried: pip cannot get pylibseekdb==")
+    assert "No matching distribution found" in told
+    assert told.endswith("  tried: Docker: no engine\n  to do: let pip reach its index, or start Docker")
+    assert "127.0.0.1" not in told
+    assert not any((tmp_path / "cache" / "roots").iterdir())
+
+
+@pytest.mark.oceanbase
+def test_wheel_of_another_hash_is_refused(oceanbase: Server, tmp_path: Path) -> None:
+    other = replace(WHEEL, sha256=dict.fromkeys(WHEEL.sha256, "0" * 64))
+    with pytest.raises(ServerUnavailable, match="DO NOT MATCH THE HASHES"):
+        wheels.fetch(other, tmp_path, what="a test", say=lambda _: None)
+    assert not (tmp_path / "pylibseekdb").exists()

@@ -13,13 +13,13 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from syncd.testing.servers import MariaDB, Server, ServerUnavailable
+from syncd.testing.servers import MariaDB, OceanBase, Server, ServerUnavailable
 from syncd.testing.servers.ports import is_free
 from tests.services.database import Database, connect
 from tests.services.fixtures import KINDS, PrivateServer
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, pytest.param("oceanbase", marks=pytest.mark.oceanbase)])
 def private_server(request: pytest.FixtureRequest) -> PrivateServer:
     factory: PrivateServer = request.getfixturevalue(f"private_{request.param}")
     return factory
@@ -59,8 +59,8 @@ def test_committed_rows_outlive_kill_and_restart(private_server: PrivateServer) 
             assert cursor.fetchall() == ((number + 1,),)
 
 
-def test_frozen_server_does_not_answer_until_thawed(private_mariadb: PrivateServer) -> None:
-    server = private_mariadb()
+def test_frozen_server_does_not_answer_until_thawed(private_server: PrivateServer) -> None:
+    server = private_server()
     server.freeze()
     with pytest.raises(pymysql.err.OperationalError):
         connect(server, connect_timeout=1, read_timeout=1)
@@ -88,6 +88,33 @@ def test_no_two_servers_share_a_uuid(private_mysql9: PrivateServer) -> None:
             cursor.execute("SELECT @@server_uuid")
             found.add(cursor.fetchall())
     assert len(found) == 2
+
+
+@pytest.mark.oceanbase
+def test_oceanbase_is_small_silent_and_for_this_machine_alone(private_oceanbase: PrivateServer) -> None:
+    server = private_oceanbase("--parameter", "memory_budget=2G")
+    with closing(connect(server)) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW PARAMETERS WHERE name IN ('memory_budget', 'log_disk_size', 'syslog_level')")
+        assert {row[1]: row[3] for row in cursor.fetchall()} == {
+            "memory_budget": "2G",  # the test's own, which wins
+            "log_disk_size": "2G",
+            "syslog_level": "ERROR",
+        }
+        cursor.execute("SELECT @@ob_tcp_invited_nodes, @@version_comment")
+        invited, told = cursor.fetchall()[0]
+    assert invited == "127.0.0.1"
+    assert f"OceanBase {server.version} seekdb" in told
+    environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+    assert b"TELEMETRY_ENABLED=false" in environment
+
+
+@pytest.mark.oceanbase
+def test_oceanbase_that_does_not_start_says_why(private_oceanbase: PrivateServer) -> None:
+    private_oceanbase()  # skips where OceanBase is not to be had
+    server = OceanBase(options=["--parameter", "log_disk_size=1G"])
+    with pytest.raises(ServerUnavailable, match="ended at once") as caught, server:
+        pytest.fail("it started")
+    assert "errcode=-4736" in str(caught.value)
 
 
 def test_closing_leaves_nothing(private_server: PrivateServer) -> None:
@@ -145,7 +172,12 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_taken_port_is_told(private_mariadb: PrivateServer) -> None:
-    server = private_mariadb()
-    with pytest.raises(ServerUnavailable, match=f"port {server.port} is taken"), MariaDB(port=server.port):
+@pytest.mark.parametrize(
+    "name", [pytest.param("mariadb", marks=pytest.mark.mariadb), pytest.param("oceanbase", marks=pytest.mark.oceanbase)]
+)
+def test_taken_port_is_told(name: str, request: pytest.FixtureRequest) -> None:
+    factory: PrivateServer = request.getfixturevalue(f"private_{name}")
+    server = factory()
+    second = type(server)(port=server.port)
+    with pytest.raises(ServerUnavailable, match=f"port {server.port} is taken"), second:
         pytest.fail("it started")

@@ -9,17 +9,17 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-from syncd.testing.servers import MariaDB, MySQL9, MySQL80, Server
+from syncd.testing.servers import MariaDB, MySQL9, MySQL80, OceanBase, Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "tested-with.md"
-SERVERS: dict[str, type[Server]] = {"MariaDB": MariaDB, "MySQL 9": MySQL9, "MySQL 8.0": MySQL80}
+SERVERS: dict[str, type[Server]] = {"MariaDB": MariaDB, "MySQL 9": MySQL9, "MySQL 8.0": MySQL80, "OceanBase": OceanBase}
 DRIVERS = ("PyMySQL", "mysql-replication", "clickhouse-connect", "chdb", "pyarrow", "numpy")
 
 _TEXT = """\
 # Tested with
 
-Written by `./dev python -m tests.services.tested_with`. Tests compare it with what runs: libraries and
-the engine exactly, MariaDB and MySQL 8.0 by the first two numbers of their version, MySQL 9 by its first alone.
+Written by `./dev python -m tests.services.tested_with`. Tests compare it with what runs: libraries and the engine
+exactly, MariaDB, MySQL 8.0 and OceanBase by the first two numbers of their version, MySQL 9 by its first alone.
 
 ## Tested: every run of the suite
 
@@ -33,12 +33,15 @@ the engine exactly, MariaDB and MySQL 8.0 by the first two numbers of their vers
 |---|---|
 {drivers}
 
+OceanBase runs as seekdb, its one-process edition, out of the wheel `pylibseekdb`.
+
 ## Expected to work, not run here
 
 - MySQL 8.1 to 9.x and MariaDB 10.5 to 12.x: the same log formats; `syncd check` names what it does not know.
 - A ClickHouse server from 23.2, the first that knows deleted rows: the same SQL as the embedded engine.
-- What `docker-compose.yml` starts, which needs Docker and is not run in our CI: MySQL 8.4, MariaDB 11.8 and
-  ClickHouse server 25.8. A test holds its versions, ports and settings against those of the servers above.
+- What `docker-compose.yml` starts, which needs Docker and is not run in our CI: MySQL 8.4, MariaDB 11.8,
+  ClickHouse server 25.8 and seekdb 1.0.0.0-100000262025111218. A test holds its versions, ports and settings against
+  those of the servers above.
 
 ## Unsupported, refused by name
 

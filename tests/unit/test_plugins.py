@@ -116,7 +116,8 @@ def test_the_table_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_shipped_plugins_are_named() -> None:
     """All that syncd itself brings; what is for tests is not among them."""
     own = {(p.kind, p.name) for p in plugins.available() if p.distribution == "syncd"}
-    assert own == {("source", "mysql"), ("sink", "clickhouse"), ("queue", "embedded")}
+    sinks = {("sink", name) for name in ("clickhouse", "mysql", "oceanbase", "parquet")}
+    assert own == {("source", "mysql"), *sinks, ("queue", "embedded")}
 
 
 def test_nothing_is_imported_that_was_not_asked_for() -> None:

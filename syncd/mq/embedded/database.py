@@ -18,7 +18,7 @@ from syncd.mq.embedded.faults import damaged, from_sqlite
 from syncd.mq.embedded.lock import WriteLock, holders
 from syncd.mq.embedded.options import Options
 from syncd.mq.embedded.reserve import Reserve
-from syncd.mq.embedded.schema import APPLICATION, TABLES, VERSION
+from syncd.mq.embedded.schema import APPLICATION, TABLES, UPGRADES, VERSION
 
 Row = tuple[Any, ...]
 Values = Sequence[object] | Mapping[str, object]
@@ -108,6 +108,8 @@ class Database:
         c.execute("PRAGMA synchronous = FULL")
         if fresh:
             self._create()
+        elif version < VERSION:
+            self._upgrade(version)
         c.execute(f"PRAGMA synchronous = {self._sync}")
         c.execute("PRAGMA secure_delete = OFF")  # some builds overwrite with zeros what is deleted
         c.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -119,6 +121,14 @@ class Database:
                 c.execute(statement)
             c.execute("INSERT INTO meta VALUES ('incarnation', ?)", (uuid.uuid4().hex,))
             c.execute(f"PRAGMA application_id = {APPLICATION}")
+            c.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _upgrade(self, version: int) -> None:
+        """What an older syncd wrote: all of it or, where this process dies, nothing."""
+        with self._transaction() as c:
+            for step in range(version, VERSION):
+                for statement in UPGRADES[step].split(";\n")[:-1]:
+                    c.execute(statement)
             c.execute(f"PRAGMA user_version = {VERSION}")
 
     def _quick_check(self) -> None:

@@ -45,6 +45,15 @@ def from_system(error: OSError, path: Path) -> SyncdError:
     )
 
 
+def while_open(error: OSError, path: Path) -> SyncdError:
+    """The same of a queue that is open: its directory was there, and is called away while it is not."""
+    return away(path) if isinstance(error, FileNotFoundError) and not path.exists() else from_system(error, path)
+
+
+def away(path: Path) -> TransientError:
+    return TransientError(f"{path} is not there", hint="put the data directory back where it was")
+
+
 def no_room(path: Path, why: str) -> TransientError:
     return TransientError(
         f"{path}: the disk is full ({why}); nothing of the call was stored",

@@ -12,15 +12,16 @@ from syncd.mq.embedded import leases, subscriptions
 from syncd.mq.embedded.bodies import BodyWriter, Disk, Placed
 from syncd.mq.embedded.clock import Clock, machine_clock
 from syncd.mq.embedded.database import Connect, Database, connect
-from syncd.mq.embedded.faults import damaged, from_system
+from syncd.mq.embedded.faults import damaged, from_system, while_open
 from syncd.mq.embedded.options import Options as QueueOptions
 from syncd.mq.embedded.retention import Retention
-from syncd.mq.embedded.rows import INSERT_HOP, INSERT_MESSAGE, hop_of, hop_row, message_row, poll, signed
+from syncd.mq.embedded.rows import INSERT_HOP, INSERT_MESSAGE, Place, hop_of, hop_row, message_row, poll, signed
 from syncd.mq.embedded.waiting import Waiting
-from syncd.spi import Context, Lease, LeaseState
+from syncd.spi import Context, Held, Lease, LeaseState
 
 _HARD_TRIM_EVERY = 0.2  # seconds
 _COUNT_EVERY = 0.5  # seconds
+_EXTEND = "UPDATE lane SET tail = tail + 1, rows = rows + ?, bytes = bytes + ? WHERE id = ? RETURNING tail, rows, bytes"
 
 
 class EmbeddedQueue:
@@ -169,7 +170,7 @@ class EmbeddedQueue:
             return self._writer.append([m.body for m in messages])
         except OSError as error:
             self._room = 0
-            raise from_system(error, self._bodies) from error
+            raise while_open(error, self._bodies) from error
 
     def _insert(self, c: sqlite3.Connection, topic: str, messages: Sequence[Message], placed: Placed) -> list[int]:
         topic_id = subscriptions.topic_id(c, topic)
@@ -178,9 +179,11 @@ class EmbeddedQueue:
         offsets, rows = [], []
         for message, body in zip(messages, placed.bodies, strict=True):
             lane = self._lane_id(c, topic, topic_id, message.lane)
-            (tail,) = c.execute("UPDATE lane SET tail = tail + 1 WHERE id = ? RETURNING tail", (lane,)).fetchone()
+            size = len(message.body)
+            tail, after, total = c.execute(_EXTEND, (message.rows, size, lane)).fetchone()
             offsets.append(tail - 1)
-            rows.append(message_row(lane, tail - 1, message, stored, segment, body))
+            place = Place(lane, tail - 1, after - message.rows, total - size)
+            rows.append(message_row(place, message, stored, segment, body))
         c.executemany(INSERT_MESSAGE, rows)
         c.execute("UPDATE topic SET published = published + 1 WHERE id = ?", (topic_id,))
         return offsets
@@ -216,7 +219,7 @@ class EmbeddedQueue:
         try:
             return poll(self._db, self._bodies, lane, lane_id, offset, max_bytes)
         except OSError as error:
-            raise from_system(error, self._bodies) from error
+            raise while_open(error, self._bodies) from error
 
     def _known_lane(self, topic: str, lane: Lane) -> int | None:
         key = (topic, lane)
@@ -284,13 +287,13 @@ class EmbeddedQueue:
         try:
             return self._retention.run(keep=keep)
         except OSError as error:
-            raise from_system(error, self._bodies) from error
+            raise while_open(error, self._bodies) from error
 
     def usage(self) -> tuple[int, int]:
         ((bodies,),) = self._db.read("SELECT COALESCE(SUM(size), 0) FROM segment")
         return bodies + self._db.file_bytes(), self.options.max_bytes
 
-    def held(self) -> Mapping[str, Mapping[Lane, int]]:
+    def held(self) -> Mapping[str, Mapping[Lane, Held]]:
         return subscriptions.held(self._db)
 
 

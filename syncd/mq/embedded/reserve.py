@@ -8,7 +8,7 @@ import errno
 import os
 from pathlib import Path
 
-from syncd.mq.embedded.faults import from_system
+from syncd.mq.embedded.faults import while_open
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -32,7 +32,7 @@ class Reserve:
             self.give_up()
             if error.errno in _NO_ROOM:
                 return False
-            raise from_system(error, self._path) from error
+            raise while_open(error, self._path.parent) from error
         return True
 
     def _allocate(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from syncd.mq.embedded.bodies import BodyWriter, Disk, Placed, read_body
 from syncd.mq.embedded.clock import Clock
 from syncd.mq.embedded.database import Database
-from syncd.mq.embedded.faults import from_system
+from syncd.mq.embedded.faults import while_open
 from syncd.mq.embedded.lock import try_lock
 from syncd.mq.embedded.options import MIB, Options
 from syncd.mq.embedded.subscriptions import HEADER_BYTES
@@ -226,7 +226,7 @@ class Retention:
         try:
             placed = self._writer.append([body for body in bodies if body is not None])
         except OSError as error:
-            raise from_system(error, self._bodies) from error
+            raise while_open(error, self._bodies) from error
         try:
             with self._db.write() as c:
                 self._rename(c, number, placed, moving)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
-from syncd.errors import StateError, TransientError
+from syncd.errors import StateError
 from syncd.model import Hop, Kind, Lane, Message, Stored, TableId
 from syncd.mq.embedded.bodies import read_body
 from syncd.mq.embedded.database import Database, Row
-from syncd.mq.embedded.faults import damaged
+from syncd.mq.embedded.faults import away, damaged
 
-INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_HOP = "INSERT INTO hop VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _POLL = """
@@ -33,10 +34,19 @@ def unsigned(number: int) -> int:
     return number & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def message_row(lane: int, offset: int, m: Message, stored: int, segment: int, body: tuple[int, int, int]) -> Row:
+class Place(NamedTuple):
+    """Where a message stands in its lane; `rows`, `bytes`: what the lane had got before it."""
+
+    lane: int
+    offset: int
+    rows: int
+    bytes: int
+
+
+def message_row(at: Place, m: Message, stored: int, segment: int, body: tuple[int, int, int]) -> Row:
     return (
-        lane,
-        offset,
+        at.lane,
+        at.offset,
         int(m.kind),
         m.table.database,
         m.table.name,
@@ -51,6 +61,8 @@ def message_row(lane: int, offset: int, m: Message, stored: int, segment: int, b
         stored,
         segment,
         *body,
+        at.rows,
+        at.bytes,
     )
 
 
@@ -87,7 +99,7 @@ def poll(db: Database, bodies: Path, lane: Lane, lane_id: int, offset: int, max_
             # A trim moved the bodies between the two reads; the rows now name their new place.
             missing = error
     if not bodies.exists():  # renamed, or its file system is gone: nothing in it is damaged
-        raise TransientError(f"{bodies} is not there", hint="put the data directory back where it was")
+        raise away(bodies)
     raise damaged(db.path, f"body file {missing.filename} is missing")
 
 

@@ -1,7 +1,7 @@
 """Tables of queue.db. `VERSION` is raised with every change that an older syncd could not read."""
 
 APPLICATION = 0x53594E51  # "SYNQ"
-VERSION = 1
+VERSION = 2
 
 # Numbers of 64 bits without sign (seq, trace) are stored as SQLite's signed ones: see `rows.signed`.
 TABLES = """
@@ -10,13 +10,15 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 -- `published` counts publishes: what `wait` watches.
 CREATE TABLE topic (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, published INTEGER NOT NULL DEFAULT 0);
 
--- `tail`: one past the last offset given out.
+-- `tail`: one past the last offset given out. `rows`, `bytes`: of all messages that it ever got.
 CREATE TABLE lane (
     id INTEGER PRIMARY KEY,
     topic INTEGER NOT NULL,
     tag TEXT NOT NULL,
     queue INTEGER NOT NULL,
     tail INTEGER NOT NULL DEFAULT 0,
+    rows INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
     UNIQUE (topic, tag, queue)
 );
 
@@ -28,7 +30,8 @@ CREATE TABLE segment (
     live INTEGER NOT NULL
 );
 
--- `stored`: seconds since 1970, only for how long finished messages stay.
+-- `stored`: seconds since 1970, only for how long finished messages stay. `rows_before`, `bytes_before`: what the lane
+-- had got before it, so that what a group has not finished is known without reading it.
 CREATE TABLE message (
     lane INTEGER NOT NULL,
     offset INTEGER NOT NULL,
@@ -48,6 +51,8 @@ CREATE TABLE message (
     place INTEGER NOT NULL,
     length INTEGER NOT NULL,
     checksum INTEGER NOT NULL,
+    rows_before INTEGER NOT NULL DEFAULT 0,
+    bytes_before INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (lane, offset)
 ) WITHOUT ROWID;
 CREATE INDEX message_segment ON message (segment);
@@ -91,3 +96,20 @@ CREATE TABLE lease (
 
 CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
+
+UPGRADES = {
+    1: """
+ALTER TABLE lane ADD COLUMN rows INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lane ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN rows_before INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN bytes_before INTEGER NOT NULL DEFAULT 0;
+UPDATE message SET rows_before = sums.rows - message.rows, bytes_before = sums.bytes - message.length FROM (
+    SELECT lane, offset, SUM(rows) OVER so_far AS rows, SUM(length) OVER so_far AS bytes
+    FROM message WINDOW so_far AS (PARTITION BY lane ORDER BY offset)
+) sums WHERE message.lane = sums.lane AND message.offset = sums.offset;
+UPDATE lane SET rows = sums.rows, bytes = sums.bytes FROM (
+    SELECT lane, SUM(rows) AS rows, SUM(length) AS bytes FROM message GROUP BY lane
+) sums WHERE lane.id = sums.lane;
+""",
+}
+"""Format -> what makes the next one of it."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from syncd.errors import FatalError, StateError
 from syncd.model import Lane
 from syncd.mq.embedded.database import Database
+from syncd.spi import Held
 
 HEADER_BYTES = 250
 """What a message costs beside its body, about."""
@@ -58,15 +59,19 @@ def lanes(db: Database, group: str) -> dict[Lane, tuple[int, int]]:
     return {Lane(tag, queue): (offset, tail) for tag, queue, offset, tail in rows}
 
 
-def held(db: Database) -> dict[str, dict[Lane, int]]:
-    rows = db.read(
-        "SELECT p.name, l.tag, l.queue, SUM(m.length) + COUNT(*) * ? FROM progress p JOIN lane l ON l.id = p.lane "
-        "JOIN message m ON m.lane = p.lane AND m.offset >= p.offset GROUP BY p.name, p.lane",
-        (HEADER_BYTES,),
-    )
-    found: dict[str, dict[Lane, int]] = {}
-    for group, tag, queue, size in rows:
-        found.setdefault(group, {})[Lane(tag, queue)] = size
+_HELD = """
+SELECT p.name, l.tag, l.queue, l.bytes - m.bytes_before + (l.tail - p.offset) * ?, l.rows - m.rows_before,
+       CASE m.time WHEN 0 THEN m.captured ELSE m.time END
+FROM progress p JOIN lane l ON l.id = p.lane JOIN message m ON m.lane = p.lane AND m.offset = p.offset
+WHERE p.offset < l.tail
+"""
+
+
+def held(db: Database) -> dict[str, dict[Lane, Held]]:
+    """By the one message that each lane is at: as quick with millions of them as with one."""
+    found: dict[str, dict[Lane, Held]] = {}
+    for group, tag, queue, *rest in db.read(_HELD, (HEADER_BYTES,)):
+        found.setdefault(group, {})[Lane(tag, queue)] = Held(*rest)
     return found
 
 

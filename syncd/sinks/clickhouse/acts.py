@@ -119,11 +119,11 @@ def expire(client: Client, target: Target, below: int, at_least: int) -> None:
 def act(client: Client, target: Target, change: SchemaChange, making: Making, limits: Limits) -> None:
     """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
     match change.kind:
-        case Ddl.ADD_COLUMN:
+        case Ddl.ALTER:
             add_columns(client, target, change, making, limits)
         case Ddl.TRUNCATE:
             truncate(client, target, change.seq)
-        case Ddl.DROP | Ddl.RENAME:
+        case Ddl.DROP | Ddl.RENAME | Ddl.INDEX:
             return
         case _:
             raise Unsupported(

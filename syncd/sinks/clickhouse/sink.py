@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError
-from syncd.model import ChangeBatch, Ddl, Finding, KeyValue, Lane, SchemaChange, Target, TargetPlan
+from syncd.model import Bound, ChangeBatch, Ddl, Finding, Lane, SchemaChange, Target, TargetPlan
 from syncd.sinks.clickhouse import acts, ddl, plan, present
 from syncd.sinks.clickhouse.checks import findings
 from syncd.sinks.clickhouse.client import Client
@@ -159,7 +159,7 @@ class ClickHouseSink:
         """Nothing: rows are told apart by their version, so that writing them again changes nothing."""
         return {}
 
-    def apply(self, target: Target, change: SchemaChange) -> None:
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         target = self._placed(target)
         if change.kind is Ddl.CREATE:
             self.prepare(target)
@@ -167,15 +167,15 @@ class ClickHouseSink:
         acts.act(self._client, target, change, self._making, self._known_limits())
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._context.log("target_kept", table=ddl.full_name(target), statement=change.statement)
-        if change.kind is Ddl.ADD_COLUMN:
+        if change.kind is Ddl.ALTER:
             if self._options.current_views:
                 self._run(ddl.create_view(target), target)
             self._compare(target)
 
-    def scan(
-        self, target: Target, lower: tuple[KeyValue, ...] | None, upper: tuple[KeyValue, ...] | None
-    ) -> Iterator[pa.RecordBatch]:
-        return scan(self._client, self._placed(target), lower, upper, self._options.page_rows)
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
+        return scan(
+            self._client, self._placed(target), lower and lower.normal, upper and upper.normal, self._options.page_rows
+        )
 
     def expire(self, target: Target, below: int) -> None:
         if target.append or target.deletes != "apply":

@@ -21,12 +21,12 @@ import re
 import time
 from collections.abc import Callable
 
+from syncd.drivers.mysql.faults import code_of, text_of
 from syncd.errors import FatalError, TransientError
 from syncd.model import Head
 from syncd.sources.mysql.binlog.position import Place as Position
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.connect import Connection, quoted, rows, server, variables
-from syncd.sources.mysql.faults import code_of, text_of
 from syncd.sources.mysql.grants import account, granted
 from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.place import Place, log_end, no_log

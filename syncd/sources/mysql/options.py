@@ -3,70 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import re
 from typing import Literal
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-_LOOPBACK = ("localhost", "::1")
+from syncd.drivers.mysql.address import Address, Tls, address
+
 # Ids below are what people give to real servers; the protocol's field is 32 bits.
 _FIRST_SERVER_ID = 1 << 31
 _SERVER_IDS = (1 << 30) - 1
 
 
-class Address(BaseModel):
-    """Where a server is: the parts of an url."""
-
-    model_config = ConfigDict(frozen=True)
-
-    user: str
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        """Whether the connection cannot leave this machine."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-def _address(url: str) -> Address:
-    parts: SplitResult = urlsplit(url)
-    if parts.scheme not in {"mysql", "mariadb"}:
-        raise ValueError("begins with mysql:// or mariadb://, as in mysql://user@host:3306/")
-    if parts.password is not None:
-        raise ValueError("holds no password, since urls get into logs; put it into `password`")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("ends after the port: tables are named in `tables`, everything else by its own option")
-    try:
-        port = parts.port or 3306
-    except ValueError as error:
-        raise ValueError("its port is no number up to 65535, as in mysql://user@host:3306/") from error
-    return Address(user=unquote(parts.username or "root"), host=parts.hostname or "127.0.0.1", port=port)
-
-
-class Tls(BaseModel):
-    """Encryption of the connection."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    ca: Path | None = Field(
-        default=None, description="PEM file with the authorities that may sign the server's certificate."
-    )
-    cert: Path | None = Field(
-        default=None, description="PEM file with the client's certificate, where the server asks for one."
-    )
-    key: Path | None = Field(
-        default=None, description="PEM file with the key of `cert`; not needed when `cert` holds both."
-    )
-    verify: Literal["full", "ca", "none"] = Field(
-        default="full",
-        description="`full`: the certificate is signed by `ca` (or the system's authorities) and names the host; "
-        "`ca`: signed, whatever the name; `none`: encrypted only, anyone may answer.",
-    )
+SCHEMES = ("mysql", "mariadb")
 
 
 class Options(BaseModel):
@@ -127,28 +76,51 @@ class Options(BaseModel):
         "`replica_lag_s` watches. None: the source's own, where it is a replica.",
     )
 
+    shadow_tables: tuple[str, ...] = Field(
+        default=("_(.+)_gho", "_+(.+)_new"),
+        description="Regular expressions for the shadow tables of online-schema-change tools (gh-ost, "
+        "pt-online-schema-change); the first group is the name of the table that is changed. Where that table is of "
+        "the job, the shadow is followed in silence, and its swap is one change of the table.",
+    )
+    tool_tables: tuple[str, ...] = Field(
+        default=(r"_(.+?)(?:_\d{14})?_(?:del|ghc)", "_+(.+)_old"),
+        description="The same for the other tables of such tools, which are never copied: logs, and tables put aside.",
+    )
+
+    @field_validator("shadow_tables", "tool_tables")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            if not groups:
+                raise ValueError(f"{pattern!r} has no group for the name of the table, as in _(.+)_gho")
+        return value
+
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
-        _address(value)
+        address(value, SCHEMES)
         return value
 
     @field_validator("replicas")
     @classmethod
     def _replicas(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
-            _address(url)
+            address(url, SCHEMES)
         return value
 
     @property
     def address(self) -> Address:
         """The parts of `url`."""
-        return _address(self.url)
+        return address(self.url, SCHEMES)
 
     @property
     def replica_addresses(self) -> tuple[Address, ...]:
         """The parts of `replicas`."""
-        return tuple(_address(url) for url in self.replicas)
+        return tuple(address(url, SCHEMES) for url in self.replicas)
 
     def replica_id(self, name: str) -> int:
         """`server_id`, else an id that depends on `name` alone, 2^31 .. 2^31 + 2^30."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from syncd.drivers.mysql.faults import code_of
 from syncd.errors import FatalError, TransientError, Unsupported
 from syncd.model import Column, Finding, TableId, TableSchema
-from syncd.sources.mysql import cascades, collation, types
+from syncd.sources.mysql import cascades, collation, triggers, types
 from syncd.sources.mysql.connect import Connection, Row, Server, per_table, quoted, rows, server
-from syncd.sources.mysql.faults import code_of
+from syncd.sources.mysql.created import Created, created
 from syncd.sources.mysql.grants import granted, may_lock
+from syncd.sources.mysql.indexes import Indexes, UniqueIndex, indexes
 from syncd.spi import Found
 
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
@@ -25,9 +27,12 @@ _ROUNDS = 5
 _GONE = {1146, 1051, 1049}
 _NAMES = f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM}"
 _TABLES = (
-    "SELECT table_schema, table_name, table_type, engine, table_rows, data_length, table_comment "
+    "SELECT table_schema, table_name, table_type, engine, table_rows, data_length, table_comment, table_collation, "
+    "auto_increment "
     "FROM information_schema.tables WHERE {where}"
 )
+_NOW = re.compile(r"(?:current_timestamp|now)(\(\d*\))?", re.IGNORECASE)
+_ESCAPED = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a"}
 _NUMBER = re.compile(r"^-?\d+(\.\d+)?(e[+-]?\d+)?$", re.IGNORECASE)
 
 
@@ -39,16 +44,8 @@ class _Table:
     rows: int
     bytes: int
     comment: str
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """A unique index over whole columns. `down`: every part descends; None: some do, so its order cannot be walked."""
-
-    name: str
-    columns: tuple[str, ...]
-    nullable: bool
-    down: bool | None
+    collation: str
+    counter: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,10 @@ def _names(connection: Connection, wanted: Callable[[TableId], bool]) -> list[Ta
 def _listed(connection: Connection, ids: Sequence[TableId]) -> list[_Table]:
     """What the server says of the tables. It opens each of them to answer: so only of those that are wanted."""
     found = per_table(connection, _TABLES, ids)
-    listed = [_Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "") for r in found]
+    listed = [
+        _Table(TableId(r[0], r[1]), r[2], r[3] or "", int(r[4] or 0), int(r[5] or 0), r[6] or "", r[7] or "", r[8] or 0)
+        for r in found
+    ]
     return sorted(listed, key=lambda table: table.id)
 
 
@@ -103,10 +103,21 @@ def _locked(connection: Connection, listed: Sequence[_Table], rules: Rules) -> S
             if "VIEW" not in table.kind:
                 # Opening a table in a transaction keeps DDL on it waiting until the transaction ends.
                 rows(connection, f"SELECT 1 FROM {quoted(*table.id)} LIMIT 0", table=str(table.id))
-        columns, keys = _columns(connection, listed), indexes(connection, [t.id for t in listed])
-        unseen = cascades.silent(connection, [t.id for t in listed if "VIEW" not in t.kind])
-        of_server = _Read(rules, rules.version(), server(connection), granted(connection), unseen)
-        return [_found(t, columns.get(t.id, []), keys.get(t.id, []), of_server) for t in listed]
+        ids = [t.id for t in listed if "VIEW" not in t.kind]
+        texts = {table: created(connection, table) for table in ids}
+        unseen = cascades.silent(connection, texts)
+        of_server = _Read(
+            rules,
+            rules.version(),
+            server(connection),
+            granted(connection),
+            unseen,
+            _columns(connection, listed),
+            indexes(connection, ids),
+            texts,
+            triggers.statements(connection, ids),
+        )
+        return [_found(t, of_server) for t in listed]
     except FatalError as error:
         if code_of(error.__cause__ or error) in _GONE:
             return None
@@ -127,39 +138,6 @@ def _columns(connection: Connection, listed: Sequence[_Table]) -> Mapping[TableI
     return found
 
 
-def indexes(connection: Connection, ids: Sequence[TableId]) -> Mapping[TableId, list[Index]]:
-    """Each table's visible unique indexes over whole columns, PRIMARY first, then by length and name."""
-    now = server(connection)
-    hidden = "is_visible = 'NO'"
-    if now.mariadb:
-        hidden = "ignored = 'YES'" if now.at_least(10, 6) else "0"
-    sql = (
-        "SELECT table_schema, table_name, index_name, column_name, sub_part, nullable, collation, "
-        f"{hidden} FROM information_schema.statistics WHERE non_unique = 0 AND ({{where}}) "
-        "ORDER BY table_schema, table_name, index_name, seq_in_index"
-    )
-    parts: dict[tuple[TableId, str], list[Row]] = {}
-    for row in per_table(connection, sql, ids):
-        parts.setdefault((TableId(row[0], row[1]), row[2]), []).append(row[3:])
-    found: dict[TableId, list[Index]] = {}
-    for (table, name), of_index in parts.items():
-        if all(column is not None and sub is None and not off for column, sub, _, _, off in of_index):
-            found.setdefault(table, []).append(_index(name, of_index))
-    for several in found.values():
-        several.sort(key=lambda i: (i.name != "PRIMARY", len(i.columns), i.name))
-    return found
-
-
-def _index(name: str, parts: Sequence[Row]) -> Index:
-    down = {part[3] == "D" for part in parts}
-    return Index(
-        name,
-        tuple(part[0] for part in parts),
-        any(part[2] == "YES" for part in parts),
-        down.pop() if len(down) == 1 else None,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Read:
     rules: Rules
@@ -167,14 +145,19 @@ class _Read:
     at: Server
     grants: str
     unseen: Mapping[TableId, list[str]]
+    columns: Mapping[TableId, list[Row]]
+    indexes: Mapping[TableId, Indexes]
+    created: Mapping[TableId, Created]
+    triggers: Mapping[TableId, list[str]]
 
 
-def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _Read) -> Found:
+def _found(table: _Table, read: _Read) -> Found:
     refusals = [*_table_refusals(table), *_cascades(table, read)]
-    key = next((index for index in keys if not index.nullable), None)
+    known, text = read.indexes.get(table.id, Indexes()), read.created.get(table.id, Created())
+    key = next((index for index in known.keys if not index.nullable), None)
     made: list[Column] = []
-    for row in columns:
-        column, refusal = _column(row, read, in_key=key is not None and row[0] in key.columns)
+    for row in read.columns.get(table.id, []):
+        column, refusal = _column(row, read, text, in_key=key is not None and row[0] in key.columns)
         made.append(column)
         refusals += [refusal] if refusal else []
     if key is not None and not refusals:
@@ -184,9 +167,24 @@ def _found(table: _Table, columns: Sequence[Row], keys: Sequence[Index], read: _
             made += [twin] if twin else []
             refusals += [refusal] if refusal else []
     kind = "" if key is None else "primary" if key.name == "PRIMARY" else "unique"
-    schema = TableSchema(table.id, read.version, tuple(made), key.columns if key else (), kind, table.comment)
+    schema = TableSchema(
+        table.id,
+        read.version,
+        tuple(made),
+        key.columns if key else (),
+        kind,
+        table.comment,
+        known.besides(key),
+        read.at.flavour,
+        table.collation,
+        text.partitions,
+    )
     aside = "VIEW" in table.kind or table.kind == "SEQUENCE"
-    return Found(schema, table.rows, table.bytes, tuple(refusals), tuple(_findings(table, key, made, read)), aside)
+    findings = tuple(_findings(table, key, made, read))
+    later = [f"ALTER TABLE {quoted(*table.id)} AUTO_INCREMENT = {table.counter}"] if table.counter else []
+    later += [f"ALTER TABLE {quoted(*table.id)} ADD {foreign.text}" for foreign in text.foreign]
+    later += read.triggers.get(table.id, [])
+    return Found(schema, table.rows, table.bytes, tuple(refusals), findings, aside, tuple(later))
 
 
 def with_twins(schema: TableSchema, rules: Rules) -> TableSchema:
@@ -220,7 +218,7 @@ def _cascades(table: _Table, read: _Read) -> list[str]:
     ]
 
 
-def _findings(table: _Table, key: Index | None, columns: Sequence[Column], read: _Read) -> list[Finding]:
+def _findings(table: _Table, key: UniqueIndex | None, columns: Sequence[Column], read: _Read) -> list[Finding]:
     found: list[Finding] = []
     name = str(table.id)
     if table.engine and table.engine.lower() not in {"innodb", "rocksdb"} and table.kind != "VIEW":
@@ -259,7 +257,7 @@ def ordered(column: Column) -> bool:
     return not pa.types.is_floating(column.type) and types.base_type(column.source_type) not in {"enum", "set", "json"}
 
 
-def _column(row: Row, read: _Read, *, in_key: bool) -> tuple[Column, str]:
+def _column(row: Row, read: _Read, text: Created, *, in_key: bool) -> tuple[Column, str]:
     """The column, and why it is refused ("" if it is not)."""
     name, default, nullable, kind, charset, collate, extra, comment = row
     arrow = types.arrow_type(kind, charset or "")
@@ -273,6 +271,8 @@ def _column(row: Row, read: _Read, *, in_key: bool) -> tuple[Column, str]:
         collate or "",
         _default(default, extra, read.at),
         comment or "",
+        generated=text.generated.get(name, ""),
+        filled=_filled(text.defaults.get(name, ""), default or "NULL", extra, read.at),
     )
     if arrow is None:
         what = f"character set {charset}" if charset and charset not in types.CHARSETS else f"type {kind}"
@@ -289,8 +289,26 @@ def _default(default: str | None, extra: str, at: Server) -> str | None:
     if not at.mariadb:
         return default
     if default.startswith("'") and default.endswith("'"):
-        return re.sub(r"''|\\(.)", lambda m: m[1] or "'", default[1:-1], flags=re.DOTALL)
+        return re.sub(r"''|\\(.)", lambda m: _ESCAPED.get(m[1], m[1] or "'"), default[1:-1], flags=re.DOTALL)
     return default if _NUMBER.match(default) or default.startswith("b'") else None
+
+
+def _filled(expression: str, default: str, extra: str, at: Server) -> str:
+    """How a value that is not given comes about, where that is no constant; see `Column.filled`."""
+    if "auto_increment" in extra.lower():
+        return "AUTO_INCREMENT"
+    moment = _NOW.fullmatch(default)
+    if at.mariadb and not moment and default != "NULL" and _default(default, extra, at) is None:
+        expression = f"({default})"
+    clauses = [f"DEFAULT {expression}" if expression else f"DEFAULT {_moment(moment)}" if moment else ""]
+    change = re.search(r"on update (.*)", extra, re.IGNORECASE)
+    moment = _NOW.match(change[1]) if change else None
+    clauses += [f"ON UPDATE {_moment(moment)}"] if moment else []
+    return " ".join(filter(None, clauses))
+
+
+def _moment(found: re.Match[str]) -> str:
+    return f"CURRENT_TIMESTAMP{found[1] or ''}".removesuffix("()")
 
 
 def _twin(column: Column, rules: Rules) -> tuple[Column | None, str]:

@@ -12,6 +12,8 @@ from syncd.model import ChangeBatch, Chunk, Finding, Head, Position, TableId, Ta
 from syncd.sources.mysql import head as heads
 from syncd.sources.mysql import schema as tables_
 from syncd.sources.mysql import stream as log
+from syncd.sources.mysql import triggers
+from syncd.sources.mysql.binlog.shadows import Shadows
 from syncd.sources.mysql.check import check, log_kept
 from syncd.sources.mysql.collation import Normaliser
 from syncd.sources.mysql.connect import Connection, close, connect
@@ -58,7 +60,11 @@ class MySQLSource:
         return log_kept(self._link("asking"))
 
     def tables(self, wanted: Callable[[TableId], bool]) -> Sequence[Found]:
-        return tables_.tables(self._link("asking"), wanted, self._rules(lambda: self.head(0).seq))
+        found = tables_.tables(self._link("asking"), wanted, self._rules(lambda: self.head(0).seq))
+        own = Shadows(
+            wanted, {each.schema.table for each in found}, (), self._options.shadow_tables, self._options.tool_tables
+        )
+        return [each if own.wanted(each.schema.table) else _a_tool_s(each) for each in found]
 
     def head(self, epoch: int) -> Head:
         return heads.head(self._link("head"), self._options, epoch)
@@ -99,6 +105,9 @@ class MySQLSource:
             describe=self._describe,
             complete=self._complete,
             is_sequence=lambda table: tables_.is_sequence(self._link("asking"), table),
+            triggers=lambda table: triggers.statements(self._link("asking"), [table]).get(table, ()),
+            shadow_tables=self._options.shadow_tables,
+            tool_tables=self._options.tool_tables,
         )
         return log.stream(self._connect, position, epoch, schemas, wanted, options)
 
@@ -125,3 +134,8 @@ class MySQLSource:
         if known is None or not known.open:
             known = self._connections[purpose] = self._connect()
         return known
+
+
+def _a_tool_s(found: Found) -> Found:
+    why = "it is a table of a tool for online schema changes (see the source's `shadow_tables` and `tool_tables`)"
+    return found._replace(refusals=(*found.refusals, why), aside=True)

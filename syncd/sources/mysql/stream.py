@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from syncd.errors import PositionLost, TransientError
@@ -13,6 +13,7 @@ from syncd.sources.mysql.binlog.decoder import Decoder, Event, Settings
 from syncd.sources.mysql.binlog.feed import Feed
 from syncd.sources.mysql.binlog.follow import Asking, Follower
 from syncd.sources.mysql.binlog.plan import Normalise
+from syncd.sources.mysql.binlog.shadows import Shadows
 from syncd.sources.mysql.binlog.tables import Tables
 from syncd.sources.mysql.binlog.wire import SocketWire
 from syncd.sources.mysql.connect import Connection, close
@@ -30,7 +31,8 @@ class Options:
 
     `before`: columns beyond the key whose old values UPDATEs carry. `buffer`: bytes that are decoded together.
     `describe`: a table as the server describes it now, None if it is not there; `complete`: a schema with its twins.
-    `is_sequence`: the log has rows of it, too, which are nobody's.
+    `is_sequence`: the log has rows of it, too, which are nobody's. `triggers`: of a table, as statements.
+    `shadow_tables`, `tool_tables`: names that tools for online schema changes give, see `shadows`.
     """
 
     server_id: int
@@ -42,6 +44,9 @@ class Options:
     describe: Callable[[TableId], TableSchema | None] = lambda table: None
     complete: Callable[[TableSchema], TableSchema] = lambda schema: schema
     is_sequence: Callable[[TableId], bool] = lambda table: False
+    triggers: Callable[[TableId], Sequence[str]] = lambda table: ()
+    shadow_tables: Sequence[str] = ()
+    tool_tables: Sequence[str] = ()
     now: Callable[[], float] = time.time
 
 
@@ -68,10 +73,21 @@ def stream(
             server.charsets,
             options.before,
         )
-        tables = Tables(schemas, wanted, options.zero_date, server.charsets, options.is_sequence)
+        there = dict(schemas)
+        shadows = Shadows(wanted, there, there, options.shadow_tables, options.tool_tables)
+        tables = Tables(there, shadows.wanted, options.zero_date, server.charsets, options.is_sequence)
         zero_is_null = options.zero_date == "null"
-        asking = Asking(options.describe, options.complete, server.version, server.mariadb, zero_is_null, server.fold)
-        decoder = Decoder(settings, place, tables, Follower(tables, asking))
+        asking = Asking(
+            options.describe,
+            options.complete,
+            server.version,
+            server.mariadb,
+            zero_is_null,
+            server.fold,
+            server.collations,
+            options.triggers,
+        )
+        decoder = Decoder(settings, place, tables, Follower(tables, asking, shadows))
         feed = Feed(SocketWire(sock), checksum=server.checksum, size=options.buffer)
         while True:
             if not feed.fill(_PATIENCE * options.heartbeat):

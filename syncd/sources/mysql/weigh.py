@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from syncd.drivers.mysql.faults import mapped
 from syncd.errors import Unsupported
 from syncd.sources.mysql.binlog.arrays import Views
 from syncd.sources.mysql.connect import Connection, rows, server
-from syncd.sources.mysql.faults import mapped
 from syncd.sources.mysql.snapshot.protocol import Statement
 from syncd.sources.mysql.snapshot.values import lengths
 from syncd.sources.mysql.weights import Level, Weights

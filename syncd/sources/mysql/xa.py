@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pymysql
 
+from syncd.drivers.mysql.faults import code_of, mapped
 from syncd.errors import FatalError, TransientError
 from syncd.sources.mysql.binlog.gtid import MySQLGtids
 from syncd.sources.mysql.connect import Connection, Row, rows, server
-from syncd.sources.mysql.faults import code_of, mapped
 from syncd.sources.mysql.place import Place
 
 _REFUSED = {1227, 1401}

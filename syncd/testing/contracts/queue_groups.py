@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -121,17 +122,23 @@ class Limits:
             queue.trim()
             assert seqs(queue, A0, queue.lanes("slow")[A0][0]) == [3, 4, 5, 6, 7]
 
-    def test_what_each_group_has_not_finished_is_told_in_bytes(self, queue: Queue) -> None:
+    def test_what_each_group_has_not_finished_is_told(self, queue: Queue) -> None:
         queue.subscribe("fast", TOPIC, None)
         queue.subscribe("slow", TOPIC, {"shop.a"})
-        offsets = queue.publish(
-            leased(queue), TOPIC, [message(n, lane, _CHUNK) for n, lane in enumerate((A0, A0, A1, B0))], {}
-        )
+        messages = [
+            replace(message(n, lane, _CHUNK), rows=10**n, time=n and 500 + n, captured=700)
+            for n, lane in enumerate((A0, A0, A1, B0))
+        ]
+        offsets = queue.publish(leased(queue), TOPIC, messages, {})
         queue.commit(leased(queue, "sink"), "fast", {A0: offsets[0] + 1, B0: offsets[3] + 1}, {}, [])
         held = {
-            group: {lane: size // len(_CHUNK) for lane, size in lanes.items()} for group, lanes in queue.held().items()
+            group: {lane: (kept.bytes // len(_CHUNK), kept.rows, kept.since) for lane, kept in lanes.items()}
+            for group, lanes in queue.held().items()
         }
-        assert held == {"fast": {A0: 1, A1: 1}, "slow": {A0: 2, A1: 1}}
+        assert held == {
+            "fast": {A0: (1, 10, 501), A1: (1, 100, 502)},
+            "slow": {A0: (2, 11, 700), A1: (1, 100, 502)},
+        }
         queue.subscribe("slow", TOPIC, set())
         assert set(queue.held()) == {"fast"}
 

@@ -15,6 +15,7 @@ from syncd.errors import BatchError, FatalError, FencedError
 from syncd.model import ChangeBatch, Ddl, Lane, Target
 from syncd.spi import Mark, Sink, Ticket
 from syncd.testing.contracts.sink_kit import (
+    ACT,
     DELETE,
     INSERT,
     ITEMS,
@@ -263,7 +264,7 @@ class Delivery:
             late = Writer(zombie, log, owner=owner, epoch=2, lane=None)
             for writer in (late, Writer(sink, log, owner=owner, epoch=3, lane=None)):
                 writer.sink.fence(owner, writer.epoch)
-                writer.sink.apply(emptied, change(Ddl.TRUNCATE, emptied, writer.epoch))
+                writer.sink.apply(emptied, change(Ddl.TRUNCATE, emptied, writer.epoch), ACT)
                 assert rows(sink, log) == []
                 alike: Change = (READ, writer.epoch, (writer.epoch, "a", 1))
                 writer.write(alike, alike)

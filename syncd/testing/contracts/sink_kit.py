@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from syncd.model import (
+    Bound,
     ChangeBatch,
     Column,
     Ddl,
@@ -32,6 +33,8 @@ Factory = Callable[[], Sink]
 """Makes a new, closed instance of the sink under test, on the same target each time. Picklable (functools.partial)."""
 
 OWNER = "job/sink"
+ACT = Ticket(OWNER, 1, 0)
+"""With which acts are done."""
 LANE = Lane("t", 0)
 READ, INSERT, UPDATE, DELETE = Op.READ, Op.INSERT, Op.UPDATE, Op.DELETE
 
@@ -108,11 +111,16 @@ class Writer:
         return ticket
 
 
+def bound(key: tuple[KeyValue, ...] | None) -> Bound | None:
+    """Of a key without twins, or of the twins where the sink holds them."""
+    return None if key is None else Bound(key, key)
+
+
 def rows(
     sink: Sink, of: Target, lower: tuple[KeyValue, ...] | None = None, upper: tuple[KeyValue, ...] | None = None
 ) -> list[tuple[Any, ...]]:
     """The live rows of a range as tuples, in the order in which they came."""
-    return [tuple(row.values()) for part in sink.scan(of, lower, upper) for row in part.to_pylist()]
+    return [tuple(row.values()) for part in sink.scan(of, bound(lower), bound(upper)) for row in part.to_pylist()]
 
 
 def live(sink: Sink, of: Target) -> dict[Any, tuple[Any, ...]]:

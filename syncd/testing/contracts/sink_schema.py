@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from syncd.errors import FatalError
-from syncd.model import Column, Ddl, TableId, TableSchema, Target
+from syncd.model import Column, Ddl, Index, IndexPart, TableId, TableSchema, Target
 from syncd.spi import Sink
 from syncd.testing.contracts.sink_kit import (
+    ACT,
     DELETE,
     INSERT,
     ITEMS,
@@ -44,23 +45,7 @@ class Schema:
 
     def test_names_of_every_kind(self, sink: Sink) -> None:
         """Of tables and columns: each finds its own, and none another one's."""
-        names = [
-            "t",
-            "T",
-            '"t"',
-            "`t`",
-            "a.t",
-            "a.b.t",
-            "'t'",
-            "t\\",
-            "a`t",
-            "a b",
-            "ü€😀",
-            "SELECT",
-            "1",
-            "%s",
-            "{t:Int8}",
-        ]
+        names = self.names()
         tables = [("shop", name) for name in [*names, "x.t"]] + [("shop.x", "t")]
         columns = [Column("id", pa.int64(), nullable=False), *(Column(name, pa.string()) for name in names)]
         targets = [
@@ -71,7 +56,7 @@ class Schema:
             sink.prepare(of)
         for number, of in enumerate(targets):
             Writer(sink, of).write((INSERT, 10, (number, *(f"{number} {name}" for name in names))))
-        sink.apply(targets[0], change(Ddl.TRUNCATE, targets[0], 20))
+        sink.apply(targets[0], change(Ddl.TRUNCATE, targets[0], 20), ACT)
         for number, of in enumerate(targets):
             row = {number: tuple(f"{number} {name}" for name in names)}
             assert live(sink, of) == (row if number else {}), of.name
@@ -91,7 +76,7 @@ class Schema:
         with pytest.raises(FatalError) as caught:
             sink.prepare(items, 39)
         assert (caught.value.code, caught.value.table) == ("E192", "shop.items")
-        sink.apply(items, change(Ddl.TRUNCATE, items, 50))
+        sink.apply(items, change(Ddl.TRUNCATE, items, 50), ACT)
         sink.prepare(items, 50)
         with pytest.raises(FatalError) as caught:
             sink.prepare(items, 49)
@@ -109,7 +94,7 @@ class Schema:
 
     def test_a_table_created_at_a_barrier(self, sink: Sink) -> None:
         for _ in range(2):
-            sink.apply(target(), change(Ddl.CREATE, target(), 9))
+            sink.apply(target(), change(Ddl.CREATE, target(), 9), ACT)
         Writer(sink, target()).write((INSERT, 10, (1, "a", 1)))
         assert live(sink, target()) == {1: ("a", 1)}
 
@@ -131,7 +116,7 @@ class Schema:
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         after = target(with_column(ITEMS, column, 2))
         for _ in range(2):
-            sink.apply(after, change(Ddl.ADD_COLUMN, after, 20))
+            sink.apply(after, change(Ddl.ALTER, after, 20), ACT)
         sink.prepare(after)
         found = rows(sink, after)
         assert [(r[0], r[1], r[3]) for r in found] == [(1, "a", 1)]
@@ -143,7 +128,7 @@ class Schema:
     def test_the_older_target_still_fits_after_a_new_column(self, sink: Sink, items: Target) -> None:
         """The lane died after the act and before its commit: it comes again with the target of before."""
         after = target(with_column(ITEMS, Column("note", pa.int64(), nullable=False), 3))
-        sink.apply(after, change(Ddl.ADD_COLUMN, after, 20))
+        sink.apply(after, change(Ddl.ALTER, after, 20), ACT)
         sink.prepare(items)
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         assert rows(sink, after) == [(1, "a", 1, 0)]
@@ -151,10 +136,10 @@ class Schema:
     def test_truncate_twice_and_late(self, sink: Sink, items: Target) -> None:
         writer = Writer(sink, items)
         writer.write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 1)), (INSERT, 12, (3, "c", 1)))
-        sink.apply(items, change(Ddl.TRUNCATE, items, 20))
+        sink.apply(items, change(Ddl.TRUNCATE, items, 20), ACT)
         assert live(sink, items) == {}
         writer.write((INSERT, 21, (1, "new", 1)), (INSERT, 22, (4, "d", 1)), (DELETE, 23, (4, "d", 1)))
-        sink.apply(items, change(Ddl.TRUNCATE, items, 20))
+        sink.apply(items, change(Ddl.TRUNCATE, items, 20), ACT)
         assert live(sink, items) == {1: ("new", 1)}
 
     def test_rows_older_than_a_truncate_never_come_back(self, sink: Sink, factory: Factory, items: Target) -> None:
@@ -166,7 +151,7 @@ class Schema:
         try:
             late = Writer(zombie, items)
             late.write((INSERT, 10, (1, "a", 1)))
-            sink.apply(items, change(Ddl.TRUNCATE, items, 20))
+            sink.apply(items, change(Ddl.TRUNCATE, items, 20), ACT)
             for writer in (late, Writer(sink, items, number=5)):
                 writer.write((UPDATE, 15, (1, "late", 1)), (INSERT, 16, (2, "late", 1)), (INSERT, 21, (3, "new", 1)))
                 assert live(sink, items) == {3: ("new", 1)}
@@ -178,7 +163,7 @@ class Schema:
         of = target(deletes=deletes)
         sink.prepare(of)
         Writer(sink, of).write((INSERT, 10, (1, "a", 1)))
-        sink.apply(of, change(Ddl.TRUNCATE, of, 20))
+        sink.apply(of, change(Ddl.TRUNCATE, of, 20), ACT)
         assert bool(live(sink, of)) == stay
 
     @pytest.mark.parametrize(("deletes", "stay"), [("apply", 0), ("soft", 0), ("ignore", 2)])
@@ -187,19 +172,33 @@ class Schema:
         sink.prepare(of)
         Writer(sink, of).write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (1, "a", 1)))
         for _ in range(2):
-            sink.apply(of, change(Ddl.TRUNCATE, of, 20))
+            sink.apply(of, change(Ddl.TRUNCATE, of, 20), ACT)
         Writer(sink, of, number=1).write((INSERT, 21, (1, "a", 1)))
         assert rows(sink, of) == [(1, "a", 1)] * (stay + 1)
 
     def test_drop_and_rename_lose_no_rows(self, sink: Sink, items: Target) -> None:
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
-        sink.apply(items, change(Ddl.DROP, items, 20))
-        sink.apply(items, change(Ddl.RENAME, items, 21))
+        sink.apply(items, change(Ddl.DROP, items, 20), ACT)
+        sink.apply(items, change(Ddl.RENAME, items, 21), ACT)
         assert live(sink, items) == {1: ("a", 1)}
+
+    def test_indexes_after_the_load(self, sink: Sink) -> None:
+        """Made, or not known here; rows and what is written afterwards stay as they are, also when it comes twice."""
+        named = Index("by_name", (IndexPart("name", 20), IndexPart("qty")))
+        only = Index("only_qty", (IndexPart("qty"),), "unique")
+        of = target(replace(ITEMS, indexes=(named, only)))
+        sink.prepare(of)
+        writer = Writer(sink, of)
+        writer.write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 2)))
+        for settled in (False, False, True, True):
+            sink.apply(replace(of, settled=settled), change(Ddl.INDEX, of, 1), ACT)
+            sink.prepare(of)
+        writer.write((UPDATE, 12, (1, "a", None)), (UPDATE, 13, (2, "b", 1)), (UPDATE, 14, (1, "a", 2)))
+        assert live(sink, of) == {1: ("a", 2), 2: ("b", 1)}
 
     def test_a_statement_that_is_not_understood_halts_the_table(self, sink: Sink, items: Target) -> None:
         with pytest.raises(FatalError) as caught:
-            sink.apply(items, change(Ddl.OTHER, items, 20))
+            sink.apply(items, change(Ddl.OTHER, items, 20), ACT)
         assert caught.value.table == "shop.items"
 
     def test_expired_tombstones_bring_nothing_back(self, sink: Sink, items: Target) -> None:
@@ -229,6 +228,26 @@ class Schema:
         assert caught.value.table == "shop.items"
         with pytest.raises(FatalError, match="qty"):
             sink.prepare(items)
+
+    def names(self) -> list[str]:
+        """Of tables and columns that the sink takes."""
+        return [
+            "t",
+            "T",
+            '"t"',
+            "`t`",
+            "a.t",
+            "a.b.t",
+            "'t'",
+            "t\\",
+            "a`t",
+            "a b",
+            "ü€😀",
+            "SELECT",
+            "1",
+            "%s",
+            "{t:Int8}",
+        ]
 
     def change_by_hand(self, sink: Sink, of: Target) -> None:
         """Change the type of the column `qty` behind the sink's back."""

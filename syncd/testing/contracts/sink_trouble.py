@@ -73,7 +73,7 @@ class Trouble:
         with _writing(slow_factory, items, [(INSERT, 10 + i, (i, _long(i), i)) for i in range(1000)]) as slow:
             sink.fence(OWNER, 2)
             Writer(sink, items, epoch=2).write(*((UPDATE, 5000 + i, (i, "heir", 1)) for i in range(1000)))
-            assert slow.running()
+            assert slow.running() or isinstance(slow.error, FencedError)
         assert live(sink, items) == dict.fromkeys(range(1000), ("heir", 1))
         if sink.traits().transactional:
             assert isinstance(slow.error, FencedError)

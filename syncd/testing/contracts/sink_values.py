@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from syncd.model import Column, KeyValue, TableId, TableSchema, Target
@@ -111,6 +112,15 @@ def _bits(array: pa.Array) -> list[Any]:
 class Values:
     """See `sink.SinkContract`."""
 
+    negative_zero = True
+    """Whether the target has a -0.0 that is not 0.0."""
+    longest_time = _LONGEST_TIME
+    """What its type of a duration holds; more is refused."""
+
+    def held(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Those that the target has room for."""
+        return tuple(v for v in values if not isinstance(v, timedelta) or abs(v) <= self.longest_time)
+
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     @pytest.mark.parametrize("nullable", [True, False], ids=["nullable", "required"])
     def test_every_value_comes_back_as_it_was(self, sink: Sink, case: Case, nullable: bool) -> None:
@@ -119,20 +129,24 @@ class Values:
         schema = TableSchema(TableId("shop", "values"), 1, columns, ("id",), "primary")
         of = target(schema)
         sink.prepare(of)
-        values = (*case.values, None) if nullable else case.values
+        values = (*self.held(case.values), *([None] if nullable else []))
         changes = [(INSERT, 10 + i, (i, value)) for i, value in enumerate(values)]
         sent = batch(schema, changes)
         Writer(sink, of).write(*changes)
         parts = list(sink.scan(of, None, None))
         assert all(part.schema.equals(schema.arrow()) for part in parts)
         got = pa.Table.from_batches(parts).sort_by("id").column("v").combine_chunks()
-        assert _bits(got) == _bits(sent.rows.column("v"))
+        wanted = sent.rows.column("v")
+        if pa.types.is_floating(case.kind) and not self.negative_zero:
+            wanted = pc.if_else(pc.equal(wanted, 0.0), pa.scalar(0.0, case.kind), wanted)
+        assert _bits(got) == _bits(wanted)
 
     @pytest.mark.parametrize(
         ("kind", "keys"), KEYS, ids=lambda value: str(value) if isinstance(value, pa.DataType) else ""
     )
     def test_a_scan_of_each_kind_of_key(self, sink: Sink, kind: pa.DataType, keys: tuple[KeyValue, ...]) -> None:
         """Keys in ascending order; text as its UTF-8 bytes."""
+        keys = self.held(keys)
         columns = (Column("k", kind, nullable=False), Column("v", pa.int64()))
         of = target(TableSchema(TableId("shop", "keys"), 1, columns, ("k",), "primary"))
         sink.prepare(of)

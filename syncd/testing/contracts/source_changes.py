@@ -127,7 +127,7 @@ class Changes:
         bench.put(ITEMS, (1, "new", None, 9))
         mark = bench.mark()
         first = bench.read(head.position, known, mark=mark)
-        assert [change.kind for change in first.statements(ITEMS)] == [Ddl.TRUNCATE, Ddl.ADD_COLUMN]
+        assert [change.kind for change in first.statements(ITEMS)] == [Ddl.TRUNCATE, Ddl.ALTER]
         again = bench.read(head.position, known, mark=mark)
         assert again.all_changes() == first.all_changes()
         assert again.statements(ITEMS) == first.statements(ITEMS)
@@ -156,7 +156,7 @@ class Changes:
             tx.change(ITEMS, (1,), (1, "changed", None, 7))
         read = bench.read(head.position, known)
         change = read.statement(ITEMS)
-        assert change.kind is Ddl.ADD_COLUMN
+        assert change.kind is Ddl.ALTER
         assert own(change.schema) == ["id", "name", "qty", "added"]
         added = change.schema.column("added")
         assert (added.nullable, added.default) == (False, "7")
@@ -323,7 +323,7 @@ class Changes:
                         assert event.schema.columns == change.schema.columns
                 if isinstance(event, Checkpoint):
                     assert (event.seq >= change.seq) == behind
-                    if change.kind in {Ddl.CREATE, Ddl.ADD_COLUMN}:
+                    if change.kind in {Ddl.CREATE, Ddl.ALTER}:
                         assert (event.seq >= change.schema.version) == behind
 
     large: int

@@ -10,5 +10,6 @@ from syncd.testing.servers.base import Server
 from syncd.testing.servers.errors import ServerUnavailable
 from syncd.testing.servers.mariadb import MariaDB
 from syncd.testing.servers.mysql import MySQL9, MySQL80
+from syncd.testing.servers.oceanbase import OceanBase
 
-__all__ = ["MariaDB", "MySQL9", "MySQL80", "Server", "ServerUnavailable"]
+__all__ = ["MariaDB", "MySQL9", "MySQL80", "OceanBase", "Server", "ServerUnavailable"]

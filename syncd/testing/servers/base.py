@@ -30,7 +30,6 @@ STOP_SECONDS = 20.0
 _TICK = 0.02
 _SOCKET_PATH_LIMIT = 100
 _CLASH = re.compile(r"Address already in use|bind on TCP/IP port", re.IGNORECASE)
-_VERSION = re.compile(r"Version: '([^']+)'")
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Server(ABC):
 
     name: ClassVar[str]
     flavour: ClassVar[str]
-    """'mariadb' or 'mysql'."""
+    """'mariadb', 'mysql' or 'oceanbase'."""
 
     def __init__(
         self, folder: Path | None = None, port: int | None = None, options: Sequence[str] = (), *, say: Say = say_stderr
@@ -101,6 +100,33 @@ class Server(ABC):
     @abstractmethod
     def server_options(self) -> list[str]:
         """The options of a running server that this system needs, beyond folder, port and socket."""
+
+    def arguments(self, program: Program) -> list[str]:
+        """All that follows the program's first words on the command line of a running server."""
+        return [
+            "--no-defaults",
+            *program.options,
+            *server_user(),
+            f"--datadir={self.data}",
+            f"--tmpdir={self.dir / 'tmp'}",
+            f"--socket={self.socket}",
+            f"--pid-file={self.dir / 'server.pid'}",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            f"--server-id={self.port}",
+            *self.server_options(),
+            *self.options,
+        ]
+
+    def ready(self) -> str:
+        """The server's version once it takes connections, before that nothing."""
+        text = self.log.read_text(errors="replace")
+        found = re.search(rf"ready for connections.*?Version: '([^']+)'[^\n]*port: {self.port}\b", text, re.DOTALL)
+        return found[1] if found else ""
+
+    def last_words(self) -> list[str]:
+        """The last lines that a server which did not start has written."""
+        return self.log.read_text(errors="replace").splitlines()[-8:]
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -234,21 +260,7 @@ class Server(ABC):
     def _launch(self, program: Program) -> bool:
         """Start the process and wait for it; False if another process took the port first."""
         self._container = docker.new_name() if program.image else ""
-        words = [
-            *program.words(self.dir, self._container),
-            "--no-defaults",
-            *program.options,
-            *server_user(),
-            f"--datadir={self.data}",
-            f"--tmpdir={self.dir / 'tmp'}",
-            f"--socket={self.socket}",
-            f"--pid-file={self.dir / 'server.pid'}",
-            "--bind-address=127.0.0.1",
-            f"--port={self.port}",
-            f"--server-id={self.port}",
-            *self.server_options(),
-            *self.options,
-        ]
+        words = [*program.words(self.dir, self._container), *self.arguments(program)]
         # opened anew for each start: an old line must not say that the new process is ready
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -264,22 +276,18 @@ class Server(ABC):
         return self._await_ready()
 
     def _await_ready(self) -> bool:
-        ready = re.compile(rf"ready for connections.*?Version: '([^']+)'[^\n]*port: {self.port}\b", re.DOTALL)
         deadline = time.monotonic() + START_SECONDS
         while True:
             ended = not self.running
-            text = self.log.read_text(errors="replace")
-            if found := ready.search(text):
-                self.version = found[1]
+            if version := self.ready():
+                self.version = version
                 return True
             if ended or time.monotonic() > deadline:
                 self.kill()
-                if _CLASH.search(text):
+                if _CLASH.search(self.log.read_text(errors="replace")) or (ended and not is_free(self.port)):
                     return False
                 why = "ended at once" if ended else f"was not ready in {START_SECONDS:.0f} s"
-                raise ServerUnavailable(
-                    f"{self.name} {why}", text.splitlines()[-8:], "the lines above are its log's last"
-                )
+                raise ServerUnavailable(f"{self.name} {why}", self.last_words(), "the lines above are its log's last")
             time.sleep(_TICK)
 
 

@@ -170,18 +170,42 @@ def test_a_directory_that_is_away_for_a_while_is_not_called_damaged(tmp_path: Pa
     directory = filled(tmp_path)
     with opened(lambda _=None: make(tmp_path)) as queue:
         directory.rename(tmp_path / "away")
-        with pytest.raises(TransientError, match=r"queue/bodies is not there; put the data directory back"):
-            queue.poll(TOPIC, A0, 0, 50_000)
+        lease = queue.leases("capture")[0].lease
+        for call in (
+            lambda: queue.poll(TOPIC, A0, 0, 50_000),
+            lambda: queue.publish(lease, TOPIC, [message(1000)], {}),
+            lambda: queue.trim(),
+        ):
+            with pytest.raises(TransientError, match=r"queue(/bodies)? is not there; put the data directory"):
+                call()
         (tmp_path / "away").rename(directory)
         assert len(queue.poll(TOPIC, A0, 0, 50_000)) == 50
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(filled(tmp_path) / "queue.db") as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(StateError, match=r"queue\.db: written by a newer syncd \(format 2, this one knows 1\)"):
+    with pytest.raises(StateError, match=r"queue\.db: written by a newer syncd \(format 3, this one knows 2\)"):
         make(tmp_path).open()
+
+
+def test_an_older_format_is_taken_over(tmp_path: Path) -> None:
+    """Format 1 had no sums: what is held is known all the same, and goes on to be."""
+    with sqlite3.connect(filled(tmp_path) / "queue.db") as connection:
+        for table, columns in {"lane": ("rows", "bytes"), "message": ("rows_before", "bytes_before")}.items():
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for extra in range(2):
+        with opened(lambda _=None: make(tmp_path)) as queue:
+            lane_end = queue.lanes(GROUP)[A0][1]
+            assert queue.held()[GROUP][A0].rows == lane_end == 100 + extra
+            assert queue.held()[GROUP][A0].bytes == sum(
+                len(stored.message.body) + 250 for stored in queue.poll(TOPIC, A0, 0, 1 << 20)
+            )
+            queue.publish(leased(queue), TOPIC, [message(1000 + extra, body=b"more")], {})
 
 
 def test_another_programs_database_is_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def encoded(changes: ChangeBatch) -> Message:
 
 
 def change() -> SchemaChange:
-    return SchemaChange(Ddl.ADD_COLUMN, SCHEMA, (5 << 56) + 99, "ALTER TABLE orders ADD 'ü'", 1_767_323_045_000_001)
+    return SchemaChange(Ddl.ALTER, SCHEMA, (5 << 56) + 99, "ALTER TABLE orders ADD 'ü'", 1_767_323_045_000_001)
 
 
 def refresh() -> Message:

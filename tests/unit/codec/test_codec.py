@@ -10,7 +10,7 @@ import pytest
 
 from syncd import codec, partition
 from syncd.errors import StateError
-from syncd.model import ChangeBatch, Column, Kind, Message
+from syncd.model import ChangeBatch, Column, Ddl, Kind, Message, TableId
 from tests.unit.codec.samples import GOLDEN, LANE, MESSAGES, SCHEMA, batch, change, encoded, refresh
 
 
@@ -90,6 +90,15 @@ def test_the_filter_is_wrong_about_once_in_a_hundred() -> None:
 
 def test_a_barrier_holds_no_key() -> None:
     assert not codec.may_hold(codec.encode_change(change(), LANE, "origin", 99), 5)
+
+
+def test_what_an_alter_and_a_rename_say_comes_back() -> None:
+    before = replace(SCHEMA, version=1)
+    for told in (
+        replace(change(), before=before, renamed=(("a", "b"),), unsure="a is filled by the server"),
+        replace(change(), kind=Ddl.RENAME, to=TableId("shop", "new")),
+    ):
+        assert codec.decode_change(codec.encode_change(told, LANE, "origin", 99)) == told
 
 
 def test_another_schema_is_refused_by_column() -> None:

@@ -53,7 +53,6 @@ def test_sizes_and_durations(load: Load) -> None:
 def test_not_yet_names_every_part_with_its_place(full: Job) -> None:
     places = {(fault.key, fault.line, fault.code) for fault in not_yet(full)}
     assert places == {
-        ("sinks.core.oceanbase", 12, "C130"),
         (r"tables.shop_(\d+).orders.to", 6, "C130"),
         ("tables.shop.audit.kind", 7, "C130"),
         ("retry", 14, "C130"),

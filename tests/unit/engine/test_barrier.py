@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from syncd import codec
-from syncd.engine.barrier import Owner, pass_one
+from syncd.engine.barrier import standing
 from syncd.errors import FatalError, FencedError, TransientError
 from syncd.model import Column, Ddl, Head, Lane, Message, Position, SchemaChange, Stored, TableId, TableSchema, Target
-from syncd.spi import Queue, Sink
+from syncd.spi import Lease, Queue, Sink, Ticket
 from syncd.state import Phase, TableRecord
 from tests.unit.engine.kit import leased, opened_queue
 
@@ -33,7 +33,7 @@ class Acts:
     done: list[int] = field(default_factory=list)
     error: Exception | None = None
 
-    def apply(self, target: Target, change: SchemaChange) -> None:
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         assert target.schema == SCHEMA
         if self.error is not None:
             raise self.error
@@ -44,9 +44,24 @@ def barrier(lane: Lane, seq: int) -> Message:
     return codec.encode_change(SchemaChange(Ddl.TRUNCATE, SCHEMA, seq, "TRUNCATE"), lane, "source", 0)
 
 
+@dataclass
+class Owner:
+    """Of the table's lanes."""
+
+    queue: Queue
+    sink: Acts
+    lease: Lease
+
+
 def owner(queue: Queue, sink: Acts) -> Owner:
-    lease = leased(queue)
-    return Owner(queue, cast(Sink, sink), lease, GROUP, lambda table, version: Target(SCHEMA, "shop", "items"))
+    return Owner(queue, sink, leased(queue))
+
+
+def pass_one(owner: Owner, record: TableRecord, lanes: Collection[Lane], waiting: Mapping[Lane, list[Stored]]) -> None:
+    """As the delivery does it: act, then commit."""
+    found = standing(record, lanes, waiting)
+    found.act(cast(Sink, owner.sink), Target(SCHEMA, "shop", "items"), Ticket(GROUP, owner.lease.epoch, 1))
+    owner.queue.commit(owner.lease, GROUP, found.offsets, {}, [])
 
 
 def published(queue: Queue, *messages: Message) -> None:

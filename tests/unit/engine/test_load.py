@@ -139,6 +139,20 @@ def test_a_table_that_was_halted_and_goes_on_while_it_is_planned_and_read(load: 
     assert load.phase() is Phase.CATCH_UP
 
 
+def test_only_crashes_are_the_fault_of_a_chunk_or_of_the_planning(load: Load) -> None:
+    halted: list[FatalError] = []
+    load.loader._halt = lambda record, error: halted.append(cast(FatalError, error))
+    load.loader.planned(RECORD, load.save_chunk(0, last=True))
+    for crash in (False,) * 9 + (True,) * 3:
+        assert halted == []
+        assert load.deal("reader/1") == [0]
+        assert load.loader.reader_lost("reader/1", "the disk is busy", crash=crash)
+    assert "3 readers died at chunk 0" in str(halted.pop())
+    load.loader._planning = ("s", TABLE)
+    assert load.loader.planner_lost("the disk is busy", crash=False)
+    assert +load.loader.loads["s", TABLE].deaths == {0: 3}
+
+
 def test_planning_that_was_heard_of_counts_no_deaths_of_planners(load: Load) -> None:
     """Two planners in a row die, then one saves a chunk, found before its word was read: the third death is a first."""
     halted: list[FatalError] = []

@@ -18,7 +18,7 @@ from syncd.engine.capture import Capture
 from syncd.engine.deliver import Deliverer
 from syncd.engine.load import Loader
 from syncd.engine.snapshot import Reader
-from syncd.model import ChangeBatch
+from syncd.model import ChangeBatch, TableId
 from syncd.state import Appending, State
 from tests.services.fuzz import TIMES, examples
 from tests.unit.engine.script import POINTS, TABLES, VISITS, Change, Script, Tx, play, scripts
@@ -49,13 +49,15 @@ def test_every_value_arrives_whatever_happens(group: str, tmp_path: Path) -> Non
 
 
 def commits_before_it_writes(patch: pytest.MonkeyPatch) -> None:
-    whole = Deliverer._write
+    whole = Deliverer._launch
 
-    def write(self: Deliverer, write: deliver.Write) -> None:
-        self._queue.commit(self._lease, self._group, write.offsets, {}, [])
-        whole(self, write)
+    def launch(self: Deliverer, unit: deliver.Unit, table: TableId) -> None:
+        for work in unit.pending:
+            if isinstance(work, deliver.Write):
+                self._queue.commit(self._lease, self._group, work.offsets, {}, [])
+        whole(self, unit, table)
 
-    patch.setattr(Deliverer, "_write", write)
+    patch.setattr(Deliverer, "_launch", launch)
 
 
 def saves_the_position_before_it_publishes(patch: pytest.MonkeyPatch) -> None:

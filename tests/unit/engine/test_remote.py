@@ -14,9 +14,9 @@ import pytest
 
 from syncd.engine.remote import HostedSink, RemoteSink, SinkHost, SinkServer
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
-from syncd.model import Ddl, SchemaChange, Target
+from syncd.model import Bound, Ddl, SchemaChange, Target
 from syncd.spi import Mark, Sink, Ticket
-from syncd.testing.contracts.sink_kit import INSERT, ITEMS, LANE, OWNER, Writer, batch, live, made, target
+from syncd.testing.contracts.sink_kit import ACT, INSERT, ITEMS, LANE, OWNER, Writer, batch, live, made, target
 from syncd.testing.sink_faults import Faults
 from syncd.testing.sinks import ArrivalSink, SqliteOptions
 
@@ -87,7 +87,7 @@ def test_rows_and_marks_come_back_as_they_went(hosted: Hosted) -> None:
     hosted.sink.write(items, batch(ITEMS, rows), Ticket(OWNER, 1, 1, {LANE: mark}))
     assert live(hosted.sink, items) == {row[0]: row[1:] for _, _, row in rows}
     assert hosted.sink.marks(OWNER) == {LANE: mark}
-    hosted.sink.apply(items, SchemaChange(Ddl.TRUNCATE, ITEMS, 2**40, "TRUNCATE"))
+    hosted.sink.apply(items, SchemaChange(Ddl.TRUNCATE, ITEMS, 2**40, "TRUNCATE"), ACT)
     assert live(hosted.sink, items) == {}
     assert hosted.sink.traits() == hosted.traits
     assert [finding.level for finding in hosted.sink.check()] == ["ok"]
@@ -98,7 +98,9 @@ def test_a_scan_keeps_to_its_bounds(hosted: Hosted) -> None:
     items = target()
     hosted.sink.prepare(items)
     Writer(hosted.sink, items).write(*((INSERT, 10 + i, (i, "x", None)) for i in range(10)))
-    found = [row["id"] for part in hosted.sink.scan(items, (2,), (5,)) for row in part.to_pylist()]
+    found = [
+        row["id"] for part in hosted.sink.scan(items, *(Bound((n,), (n,)) for n in (2, 5))) for row in part.to_pylist()
+    ]
     assert found == [3, 4, 5]
 
 

@@ -9,12 +9,14 @@ from typing import Any, cast
 import pytest
 
 from syncd.engine import load, supervise
+from syncd.engine.counts import Sums
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
-from syncd.engine.process import Alive, Failed, Worker
+from syncd.engine.process import Alive, Failed, InHand, Worker
 from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
+from syncd.model import TableId
 from syncd.state import Phase, Wait
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
@@ -58,7 +60,8 @@ def supervisor_of(*workers: Deaf) -> Supervisor:
     service = SimpleNamespace(drain=DRAIN, heartbeat=HEARTBEAT)
     parts = cast("Any", SimpleNamespace(service=service, job=SimpleNamespace(name="j"), owner=str))
     nothing = cast("Any", lambda *_: None)
-    supervisor = Supervisor(parts, cast("Any", SimpleNamespace(leases=lambda _: [])), nothing, nothing, nothing)
+    queue = cast("Any", SimpleNamespace(leases=lambda _: []))
+    supervisor = Supervisor(parts, queue, nothing, nothing, nothing, Sums())
     for worker in workers:
         supervisor.slots[worker.name] = Slot(worker.name, nothing, cast("Worker", worker))
     return supervisor
@@ -90,12 +93,12 @@ class Quiet(Deaf):
 
 
 class Dead(Quiet):
-    """One that has ended with this error."""
+    """One that has ended with this error, with a table in hand or none."""
 
-    def __init__(self, error: SyncdError) -> None:
+    def __init__(self, error: SyncdError, table: TableId | None) -> None:
         super().__init__()
         self.alive = False
-        self.said = [Alive(), Failed(error)]
+        self.said = [Alive(), InHand(table), Failed(error)]
 
 
 def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock) -> None:
@@ -125,18 +128,19 @@ def test_a_silent_worker_is_named_before_a_third_heartbeat_has_passed(now: Clock
     assert supervisor.waits() == {}
 
 
-def test_a_passing_fault_is_no_crash_however_often_it_ends_a_worker(now: Clock) -> None:
+@pytest.mark.parametrize("table", [None, TableId("shop", "items")])
+def test_a_passing_fault_is_no_crash_however_often_it_ends_a_worker(now: Clock, table: TableId | None) -> None:
     """The queue's disk is in trouble, say: the worker is started again until that is over."""
     for error, halts in ((TransientError("the disk is busy"), False), (FencedError("taken over"), True)):
         supervisor, fatal = supervisor_of(), list[str]()
         supervisor._lost = lambda slot: False
         supervisor._fatal = lambda slot, error, said=fatal: said.append(str(error))  # type: ignore[misc]
-        supervisor.add("capture", lambda careful, error=error: cast("Worker", Dead(error)))
+        supervisor.add("capture", lambda careful, error=error: cast("Worker", Dead(error, table)))
         for _ in range(40):
             supervisor.step()
             now.now += 11
         assert bool(fatal) is halts, error
-        assert supervisor.slots["capture"].deaths >= 19
+        assert halts or supervisor.slots["capture"].deaths >= 19
 
 
 def test_at_the_end_the_host_of_a_sink_is_told_when_all_others_have_ended(now: Clock) -> None:
@@ -240,6 +244,8 @@ def test_a_halt_that_cannot_be_saved_yet_holds_up_nothing_and_is_saved_before_th
         saved = world.state.table(task.record.sink, task.record.table)
         assert saved is not None
         assert (saved.phase, saved.reason) == (Phase.HALTED, "by order [E150]")
+        halts = {key: value for key, value in world.runner._sums.now().items() if key[0] == "table_halts"}
+        assert halts == {("table_halts", "model", task.record.sink, str(task.record.table)): 1}
 
 
 def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

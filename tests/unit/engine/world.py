@@ -28,6 +28,7 @@ import structlog
 from syncd.config import Job, Service, parse_job
 from syncd.engine import barrier, capture, deliver, deliver_process, job, load, process, queue_used, snapshot, supervise
 from syncd.engine.build import Parts
+from syncd.engine.counts import Tally
 from syncd.engine.process import Alive, Failed, Waiting
 from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
 from syncd.model import ChangeBatch, Position, TableId, Target
@@ -207,6 +208,7 @@ class ModelLink:
         self.said: deque[Any] = deque()
         self.inbox: deque[Any] = deque()
         self._ready = False
+        self.count = Tally().count
 
     def send(self, word: object) -> None:
         if word != "ready" or not self._ready:

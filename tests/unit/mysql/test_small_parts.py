@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from syncd.drivers.mysql.address import Tls
+from syncd.drivers.mysql.faults import translate
 from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 from syncd.sources.mysql.binlog.arrays import Views
 from syncd.sources.mysql.connect import connect, quoted, server_of
-from syncd.sources.mysql.faults import translate
 from syncd.sources.mysql.head import owned
-from syncd.sources.mysql.options import Options, Tls
+from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.snapshot.literal import between, beyond, literal
 from syncd.sources.mysql.snapshot.throttle import Throttle
 from syncd.sources.mysql.snapshot.values import day_numbers, decimals

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from syncd.errors import ConfigError
-from syncd.model import Column, Op, TableSchema
+from syncd.model import Column, Index, IndexPart, Op, TableSchema
 from syncd.transforms import build, unknown_columns
 from tests.unit.transforms.tables import FIRST, SCHEMA, batch, rule, text
 
@@ -132,6 +132,29 @@ def test_every_unknown_column_is_told() -> None:
     ]
     (only,) = unknown_columns(rule(include=("id", "nope")), SCHEMA)
     assert (only.key, only.code) == ("tables.shop.users.columns.include", "C124")
+
+
+def test_indexes_follow_their_columns_and_words_go_where_names_have_changed() -> None:
+    indexes = (
+        Index("u", (IndexPart("email", 10),), "unique"),
+        Index("m", (IndexPart("price"), IndexPart("raw", descending=True))),
+        Index("x", (IndexPart("", expression="(lower(`email`))"),)),
+    )
+    columns = tuple(replace(c, generated="(1) STORED") if c.name == "price" else c for c in SCHEMA.columns)
+    schema = replace(SCHEMA, columns=columns, indexes=indexes, partitions="PARTITION BY HASH (id)")
+
+    def out(**settings: Any) -> tuple[list[tuple[str, tuple[str, ...]]], str, str]:
+        made = build(rule(**settings), schema).schema
+        shown = [(index.name, tuple(part.column for part in index.parts)) for index in made.indexes]
+        return shown, next((c.generated for c in made.columns if c.name == "price"), ""), made.partitions
+
+    whole = [("u", ("email",)), ("m", ("price", "raw")), ("x", ("",))]
+    assert out() == (whole, "(1) STORED", "PARTITION BY HASH (id)")
+    assert out(add={"shard": 7}) == (whole, "(1) STORED", "PARTITION BY HASH (id)")
+    assert out(rename={"email": "mail"}) == ([("u", ("mail",)), ("m", ("price", "raw"))], "", "")
+    assert out(exclude=("raw",)) == ([("u", ("email",))], "", "")
+    assert out(mask={"email": "hash"}) == ([("m", ("price", "raw"))], "", "")
+    assert out(add={"shard": 7}, key=("shard", "id"))[0][0] == ("u", ("email", "shard"))
 
 
 def test_the_key_of_a_job() -> None:

@@ -8,21 +8,25 @@ from __future__ import annotations
 import dataclasses
 
 from syncd.model import TableId
-from syncd.sources.mysql.binlog import parts
+from syncd.sources.mysql.binlog import index_words, parts, steps
 from syncd.sources.mysql.binlog.actions import (
     Action,
-    Added,
     Alter,
     Create,
     Drop,
+    Indexed,
     Nothing,
     Other,
     Rename,
     Rows,
+    Step,
+    Trigger,
     Truncate,
+    Unindexed,
 )
-from syncd.sources.mysql.binlog.columns import Defined, Unclear, define
-from syncd.sources.mysql.binlog.cursor import Cursor, Server
+from syncd.sources.mysql.binlog.columns import Defined, define
+from syncd.sources.mysql.binlog.cursor import Cursor
+from syncd.sources.mysql.binlog.server import Server, Unclear
 from syncd.sources.mysql.binlog.tokens import Kind, Token
 
 _HARMLESS_OBJECTS = parts.words(
@@ -38,21 +42,14 @@ _HARMLESS_VERBS = parts.words(
     "UNLOCK"
 )
 _ROW_VERBS = parts.words("INSERT REPLACE UPDATE DELETE LOAD WITH SELECT CALL")
-_HARMLESS_OPTIONS = parts.words(
-    "ENGINE AUTO_INCREMENT COMMENT ROW_FORMAT KEY_BLOCK_SIZE DEFAULT CHARSET CHARACTER COLLATE ALGORITHM LOCK FORCE "
-    "ORDER ENABLE DISABLE COMPRESSION ENCRYPTION MAX_ROWS MIN_ROWS AVG_ROW_LENGTH CHECKSUM DELAY_KEY_WRITE PACK_KEYS "
-    "NOWAIT WAIT STATS_AUTO_RECALC STATS_PERSISTENT STATS_SAMPLE_PAGES WITHOUT WITH PAGE_CHECKSUM TRANSACTIONAL "
-    "PAGE_COMPRESSED PAGE_COMPRESSION_LEVEL ENCRYPTED PARTITION ANALYZE CHECK OPTIMIZE REBUILD COALESCE "
-    "REORGANIZE SECONDARY_ENGINE"
-)
 
 
-def read(words: list[Token], database: str, *, mariadb: bool, fold: bool = False, temporary: bool = False) -> Action:
-    """What the statement does; names without a database are of `database`. `fold`: tables have lower-case names.
+def read(words: list[Token], server: Server, *, temporary: bool = False) -> Action:
+    """What the statement does.
 
     `temporary`: the log says that a temporary table takes part, so that a name need not be that of the real table.
     """
-    statement = _Statement(words, Server(database, mariadb, fold))
+    statement = _Statement(words, server)
     action = statement.read()
     return Other(statement._named()) if temporary and isinstance(action, Alter | Truncate) else action
 
@@ -130,8 +127,10 @@ class _Statement(Cursor):
             if verb == "ALTER":
                 return self._alter(ignore=ignore)
             return self._create(replace=replace) if verb == "CREATE" else self._drop()
-        if kind == "INDEX" or (verb == "CREATE" and kind in {"SPATIAL", "FULLTEXT"} and self._accept("INDEX")):
-            return Nothing() if verb == "CREATE" and not replace else self._index()
+        if kind == "INDEX" or (verb == "CREATE" and kind == "SPATIAL" and self._accept("INDEX")):
+            return self._index(replace=replace) if verb == "CREATE" else self._drop_index()
+        if kind == "TRIGGER" and verb == "CREATE":
+            return self._trigger()
         if verb == "DROP" or replace:
             if kind in {"DATABASE", "SCHEMA"}:
                 self._accept("IF", "EXISTS")
@@ -173,13 +172,34 @@ class _Statement(Cursor):
             raise Unclear("no database name")
         return self._server.table("", self._words[self._at].text).database
 
-    def _index(self) -> Action:
-        """One goes, dropped or replaced."""
-        other = ""
+    def _index(self, *, replace: bool) -> Action:
+        """One comes, or takes the place of another."""
+        behind = [word.word for word in self._words[: self._at - 1]]
+        kind = next((word for word in behind if word in {"UNIQUE", "FULLTEXT", "SPATIAL"}), "")
+        indexed, on = index_words.created(self._words[self._at :], kind, self._server)
+        gone = (Unindexed(indexed.index.name, lenient=True),) if replace else ()
+        return Alter(_Statement(on, self._server)._table(), (*gone, indexed))
+
+    def _drop_index(self) -> Action:
+        lenient = self._accept("IF", "EXISTS")
+        if self._at >= len(self._words):
+            raise Unclear("no name of an index")
+        name = self._words[self._at]
         while self._at < len(self._words) and not self._accept("ON"):
-            other = other or parts.primary(self._words[self._at])
             self._at += 1
-        return Alter(self._table(), drops_index=True, other=other)
+        return Alter(self._table(), (Unindexed(name.text, lenient),), other=parts.primary(name))
+
+    def _trigger(self) -> Action:
+        self._accept("IF", "NOT", "EXISTS")
+        self._table()
+        self._at += 1
+        event = self._peek()
+        while self._at < len(self._words) and not self._accept("ON"):
+            self._at += 1
+        on = self._table()
+        return Trigger(
+            event, on, _Statement(self._words[self._at :], self._server._replace(database=on.database))._named()
+        )
 
     def _drop(self) -> Action:
         self._accept("IF", "EXISTS")
@@ -201,47 +221,48 @@ class _Statement(Cursor):
 
     def _create(self, *, replace: bool) -> Action:
         lenient = self._accept("IF", "NOT", "EXISTS")
-        table = self._table()
-        unclear = Create(
-            table, (), (), "", lenient=lenient, replace=replace, unclear="its columns are not in the statement"
-        )
-        if self._peek() != "(":
-            return unclear
-        depth, first = 0, self._at + 1
-        for index in range(self._at, len(self._words)):
-            depth += (self._words[index].word == "(") - (self._words[index].word == ")")
-            if depth == 0:
-                return self._created(unclear, self._words[first:index], self._words[index + 1 :])
-        return unclear
+        made = Create(self._table(), lenient=lenient, replace=replace)
+        if self._accept("LIKE") or self._accept("(", "LIKE"):
+            return dataclasses.replace(made, like=self._table())
+        if self._peek() == "(":
+            depth, first = 0, self._at + 1
+            for index in range(self._at, len(self._words)):
+                depth += (self._words[index].word == "(") - (self._words[index].word == ")")
+                if depth == 0:
+                    return self._created(made, self._words[first:index], self._words[index + 1 :])
+        return dataclasses.replace(made, unclear="its columns are not in the statement")
 
     def _created(self, made: Create, body: list[Token], options: list[Token]) -> Create:
         if parts.moves_rows(options):
             return dataclasses.replace(made, unclear="its options are not followed")
-        if any(word.word in {"SELECT", "AS"} for word in options) or (body and body[0].word in {"LIKE", "SELECT"}):
-            return made
+        if any(word.word in {"SELECT", "AS"} for word in options) or (body and body[0].word == "SELECT"):
+            return dataclasses.replace(made, unclear="its columns are not in the statement")
         columns: list[Defined] = []
-        keys: list[tuple[str, tuple[str, ...]]] = []
+        indexes: list[Step] = []
+        key: tuple[str, ...] = ()
+        by = next((at for at, word in enumerate(options) if word.word == "PARTITION"), len(options))
         try:
             for part in parts.split(body):
-                if parts.no_column(part):
-                    keys += parts.key(part)
-                else:
-                    columns.append(define(part, mariadb=self._server.mariadb))
+                if not parts.no_column(part):
+                    columns.append(define(part, self._server))
+                    indexes += steps.of_index(columns[-1])
+                    key = (columns[-1].column.name,) if columns[-1].key == "primary" else key
+                elif "PRIMARY" in [word.word for word in part[:3]]:
+                    key = parts.primary_key(part)
+                elif part[0].word not in {"PERIOD", "SYSTEM"}:
+                    found = index_words.index(part, self._server)
+                    indexes += [] if found is None else [found]
+            told = parts.table_options(options[:by], self._server)
         except Unclear as error:
-            return Create(made.table, (), (), "", lenient=made.lenient, replace=made.replace, unclear=str(error))
-        keys += [(one.key, (one.column.name,)) for one in columns if one.key]
-        kind, key = parts.best(keys, columns)
-        charset, collation, comment = parts.table_options(options)
-        return Create(
-            made.table,
-            tuple(columns),
-            key,
-            kind,
-            charset,
-            collation,
-            comment,
-            made.lenient,
-            made.replace,
+            return dataclasses.replace(made, unclear=str(error))
+        spelled = {one.column.name.lower(): one.column.name for one in columns}
+        return dataclasses.replace(
+            made,
+            columns=tuple(columns),
+            key=tuple(spelled.get(name.lower(), name) for name in key),
+            indexes=tuple(one for one in indexes if isinstance(one, Indexed)),
+            options=told,
+            partitioned=by < len(options),
             rows_follow=[w.word for w in options[-2:]] == ["START", "TRANSACTION"],
             cascades=parts.cascades(body),
         )
@@ -252,27 +273,25 @@ class _Statement(Cursor):
         """`ignore`: rows that a new key refuses are deleted."""
         self._accept("IF", "EXISTS")
         table = self._table()
-        added: list[Added] = []
+        found: list[Step] = []
         renamed: TableId | None = None
-        drops, other = False, "IGNORE" if ignore else ""
-        for part in parts.split(self._words[self._at :]):
-            one = _Statement(part, self._server)
-            if one._accept("WAIT"):
-                one._at += 1
-            one._accept("NOWAIT")
+        other = "IGNORE" if ignore else ""
+        rest = self._words[self._at :]
+        # REORGANIZE PARTITION a, b INTO ...: nothing can stand beside such a part
+        whole = [word.word for word in rest[1:2]] == ["PARTITION"]
+        for part in [rest] if whole else parts.split(rest):
+            while part and (part[0].word == "NOWAIT" or (part[0].word == "WAIT" and len(part) > 1)):
+                part = part[1 + (part[0].word == "WAIT") :]
             try:
-                what = one._part()
+                what = steps.Part(part, self._server).read() if part else []
             except Unclear as error:
-                what = str(error)
-            if isinstance(what, list):
-                added += what
-            elif isinstance(what, TableId):
+                other = other or str(error)
+                continue
+            if isinstance(what, TableId):
                 renamed = what
-            elif what == "index":
-                drops = True
             else:
-                other = other or what
-        return Alter(table, tuple(added), renamed, drops, other, self._partners(), parts.cascades(self._words))
+                found += what
+        return Alter(table, tuple(found), renamed, other, self._partners(), parts.cascades(self._words))
 
     def _partners(self) -> frozenset[TableId]:
         """What follows the word TABLE in EXCHANGE PARTITION ... WITH TABLE x, CONVERT PARTITION ... TO TABLE x, ..."""
@@ -283,54 +302,3 @@ class _Statement(Cursor):
             else:
                 self._at += 1
         return frozenset(found)
-
-    def _part(self) -> list[Added] | TableId | str:
-        """One part of an ALTER TABLE: columns added, a new name, "index" (one goes), "" (harmless) or what it is."""
-        text = " ".join(word.text for word in self._words[:6])
-        verb = self._peek()
-        self._at += 1
-        if verb == "ADD":
-            return self._add(text)
-        if verb == "DROP":
-            primary = any(parts.primary(word) for word in self._words[self._at :])
-            return "index" if self._peek() in parts.DROPPED_KEYS and not primary else text
-        if verb == "RENAME":
-            if self._peek() in {"INDEX", "KEY"}:
-                return ""
-            if self._peek() == "COLUMN":
-                return text
-            _ = self._accept("TO") or self._accept("AS") or self._accept("=")
-            return self._table()
-        if verb == "ALTER":
-            return self._alter_part(text)
-        if verb == "REMOVE" and self._accept("PARTITIONING"):
-            return ""
-        return "" if verb in _HARMLESS_OPTIONS and not parts.moves_rows(self._words) else text
-
-    def _alter_part(self, text: str) -> str:
-        """ALTER INDEX or ALTER COLUMN name SET DEFAULT, DROP DEFAULT, SET VISIBLE: rows and types stay."""
-        if self._peek() in {"INDEX", "CHECK", "CONSTRAINT", "KEY"}:
-            return ""
-        self._accept("COLUMN")
-        self._at += 1
-        return "" if self._peek() in {"SET", "DROP"} else text
-
-    def _add(self, text: str) -> list[Added] | str:
-        if self._at < len(self._words) and parts.no_column(self._words[self._at :]):
-            words = [word.word for word in self._words[self._at : self._at + 4]]
-            changes = words[0] in {"PERIOD", "SYSTEM"} or "PRIMARY" in words[:3]
-            return text if changes else ""
-        self._accept("COLUMN")
-        lenient = self._accept("IF", "NOT", "EXISTS")
-        if self._peek() == "(":
-            inner = self._words[self._at + 1 : -1]
-            inside = parts.split(inner)
-            if any(parts.no_column(part) for part in inside):
-                raise Unclear(text)
-            return [Added(define(part, mariadb=self._server.mariadb), None, lenient) for part in inside]
-        rest, after = self._words[self._at :], None
-        if rest and rest[-1].word == "FIRST":
-            rest, after = rest[:-1], ""
-        elif len(rest) > 2 and rest[-2].word == "AFTER":
-            rest, after = rest[:-2], rest[-1].text
-        return [Added(define(rest, mariadb=self._server.mariadb), after, lenient)]

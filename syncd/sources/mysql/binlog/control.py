@@ -59,7 +59,8 @@ def checksum_of(event: bytes) -> bool:
 @dataclass(frozen=True, slots=True)
 class Query:
     """A statement. `charset`: number of the client's collation, 0 where unknown; `zone`: the session's time zone, ""
-    where the statement's effect does not depend on it; `empty_is_null`: an empty literal is NULL (MariaDB)."""
+    where the statement's effect does not depend on it; `empty_is_null`: an empty literal is NULL (MariaDB).
+    `utf8mb4`: number of the collation that the session gives to utf8mb4 where none is said (MySQL), else 0."""
 
     database: str
     text: bytes
@@ -68,11 +69,12 @@ class Query:
     quoting: Quoting = PLAIN
     zone: str = ""
     empty_is_null: bool = False
+    utf8mb4: int = 0
 
 
 _ANSI_QUOTES, _NO_BACKSLASH_ESCAPES, _EMPTY_STRING_IS_NULL = 1 << 2, 1 << 20, 1 << 32
 """The last is MariaDB's; MySQL's TIME_TRUNCATE_FRACTIONAL has the same bit, and is taken for it to be safe."""
-_SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 18: 2, 19: 1, 20: 1, 128: 3, 129: 8}
+_SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 19: 1, 20: 1, 128: 3, 129: 8}
 """Status variables of a fixed size that are passed over."""
 
 
@@ -94,7 +96,7 @@ def query(body: bytes, *, load: bool = False) -> Query:
     status = Reader(reader.take(status_size), what)
     database = reader.text(name_size)
     reader.take(1)
-    charset = database_charset = 0
+    charset = database_charset = utf8mb4 = 0
     quoting, mode, zone = PLAIN, 0, ""
     while status.left:
         kind = status.number(1)
@@ -108,10 +110,12 @@ def query(body: bytes, *, load: bool = False) -> Query:
             zone = status.text(status.number(1))
         elif kind == 8:
             database_charset = status.number(2)
+        elif kind == 18:
+            utf8mb4 = status.number(2)
         elif not _skip_status(status, kind):
             break
     empty_is_null = bool(mode & _EMPTY_STRING_IS_NULL)
-    return Query(database, reader.rest(), charset, database_charset, quoting, zone, empty_is_null)
+    return Query(database, reader.rest(), charset, database_charset, quoting, zone, empty_is_null, utf8mb4)
 
 
 def _skip_status(status: Reader, kind: int) -> bool:

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from syncd.model import TableId
-from syncd.sources.mysql.binlog.columns import Unclear
+from syncd.sources.mysql.binlog.server import Server, Unclear
 from syncd.sources.mysql.binlog.tokens import Kind, Token
-
-
-class Server(NamedTuple):
-    """What a statement's reading needs to know of its session and server; see `read`."""
-
-    database: str
-    mariadb: bool
-    fold: bool
-
-    def table(self, name: str, database: str | None = None) -> TableId:
-        found = TableId(self.database if database is None else database, name)
-        return TableId(found.database.lower(), name.lower()) if self.fold else found
 
 
 class Cursor:

@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from syncd.drivers.mysql.faults import mapped
 from syncd.errors import FatalError, PositionLost
 from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
 from syncd.sources.mysql.binlog.position import Place
 from syncd.sources.mysql.connect import Connection, rows, server_of
-from syncd.sources.mysql.faults import mapped
 
 _DUMP, _DUMP_GTID = 0x12, 0x1E
 _THROUGH_GTID = 4
 _LARGEST_POS = (1 << 32) - 1
+_DEFAULTS = "SELECT CHARACTER_SET_NAME, DEFAULT_COLLATE_NAME FROM information_schema.CHARACTER_SETS"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -29,7 +30,8 @@ class Server:
     """What the log's reader needs to know of the server.
 
     `name`: as in `Place.server`; `version`: as in version comments (80015); `clock`: its time minus ours, seconds;
-    `fold`: it keeps the names of tables in lower case, whatever a statement says.
+    `fold`: it keeps the names of tables in lower case, whatever a statement says. `collations`: each character set's
+    default, by the names that the server has for them.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Server:
     charsets: Mapping[int, str]
     clock: float
     fold: bool
+    collations: Mapping[str, str]
 
 
 def ask(connection: Connection, now: float) -> Server:
@@ -58,6 +61,7 @@ def ask(connection: Connection, now: float) -> Server:
         _charsets(connection, mariadb),
         float(clock) - now,
         int(folds) == 1,
+        {str(name): str(collation) for name, collation in rows(connection, _DEFAULTS)},
     )
 
 

@@ -23,10 +23,31 @@ _YEAR = re.compile(r"19[1-9]\d|190[1-9]|20\d\d|21[0-4]\d|215[0-5]")
 _BITS = re.compile(r"b'([01]+)'")
 _HEX = re.compile(r"x'((?:[0-9a-f]{2})*)'")
 _OFFSET = re.compile(r"([+-])(\d{1,2}):(\d\d)")
+_NOW = {"CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"}
 _EXACT_DIGITS = 15
 """Of a decimal number that any correct way of reading gives the same double for."""
 _TINY = 255
 _LOST = "\ufffd"
+
+
+def literal(words: list[Token], sign: str = "") -> tuple[Token, str] | None:
+    """A constant and its sign; None for anything else."""
+    if words and words[0].word in {"-", "+"}:
+        sign, words = words[0].word.strip("+"), words[1:]
+    if len(words) != 1:
+        return None
+    token = words[0]
+    if token.word in {"TRUE", "FALSE"}:
+        token = Token(Kind.NUMBER, str(int(token.word == "TRUE")))
+    return (token, sign) if token.kind in {Kind.TEXT, Kind.NUMBER} else None
+
+
+def moment(words: list[Token]) -> str:
+    """CURRENT_TIMESTAMP by any of its names, "" for anything else."""
+    if not words or words[0].word not in _NOW:
+        return ""
+    digits = [word.text for word in words if word.kind is Kind.NUMBER and word.text != "0"]
+    return f"CURRENT_TIMESTAMP({digits[0]})" if digits else "CURRENT_TIMESTAMP"
 
 
 def constant(kind: str, token: Token, sign: str = "") -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from syncd.sources.mysql.binlog.columns import Defined
+from syncd.sources.mysql.binlog.actions import Options
+from syncd.sources.mysql.binlog.server import Server, Unclear
 from syncd.sources.mysql.binlog.tokens import Kind, Token
 
 
@@ -65,48 +66,31 @@ def cascades(words: list[Token]) -> bool:
     return any(on == "ON" and what in {"DELETE", "UPDATE"} and act in {"CASCADE", "SET"} for on, what, act in acts)
 
 
-def key(part: list[Token]) -> list[tuple[str, tuple[str, ...]]]:
-    """A key of CREATE TABLE that tells rows apart: its kind and columns; with a prefix of a column it is none."""
+def primary_key(part: list[Token]) -> tuple[str, ...]:
+    """The columns of a PRIMARY KEY. Unclear: a prefix of one is in it."""
     words = [word.word for word in part]
-    kind = "primary" if "PRIMARY" in words[:3] else "unique" if "UNIQUE" in words[:3] else ""
-    if not kind or "(" not in words:
-        return []
-    first = words.index("(") + 1
-    depth, last = 1, first
-    while last < len(words) and depth:
-        depth += (words[last] == "(") - (words[last] == ")")
-        last += 1
-    names = []
-    for item in split(part[first : last - 1]):
-        if any(word.word == "(" for word in item):
-            return []
-        names.append(item[0].text)
-    return [(kind, tuple(names))]
+    first = words.index("(") + 1 if "(" in words else len(words)
+    last = next((at for at in range(first, len(words)) if words[at] == ")"), len(words))
+    if "(" in words[first:last]:
+        raise Unclear("a primary key over a part of a column")
+    return tuple(item[0].text for item in split(part[first:last]))
 
 
-def best(keys: list[tuple[str, tuple[str, ...]]], columns: list[Defined]) -> tuple[str, tuple[str, ...]]:
-    """The primary key, else the shortest unique key without a column that may be NULL."""
-    spelled = {one.column.name.lower(): one.column.name for one in columns}
-    nullable = {one.column.name for one in columns if one.column.nullable}
-    found = [(kind, tuple(spelled.get(name.lower(), name) for name in names)) for kind, names in keys]
-    for kind, names in found:
-        if kind == "primary":
-            return kind, names
-    usable = [(kind, names) for kind, names in found if not nullable & set(names)]
-    return min(usable, key=lambda one: len(one[1]), default=("", ()))
-
-
-def table_options(options: list[Token]) -> tuple[str, str, str]:
-    charset = collation = comment = ""
+def table_options(options: list[Token], server: Server) -> Options:
+    """COMMENT, CHARACTER SET and COLLATE; behind CONVERT, of all columns."""
+    charset = collation = ""
+    comment: str | None = None
     for index, token in enumerate(options):
         rest = [word for word in options[index + 1 : index + 4] if word.word not in {"=", "SET"}]
         if not rest or token.kind is not Kind.WORD:
             continue
         if token.word in {"CHARSET", "CHARACTER"}:
-            charset = rest[0].text.lower()
+            charset = server.charset(rest[0].text)
         elif token.word == "COLLATE":
-            collation = rest[0].text.lower()
-            charset = charset or collation.partition("_")[0]
+            collation = server.collation(rest[0].text)
         elif token.word == "COMMENT":
             comment = rest[0].text
-    return "utf8mb3" if charset == "utf8" else charset, collation, comment
+    converts = bool(options) and options[0].word == "CONVERT"
+    if "default" in {charset, collation} or (converts and not (charset or collation)):
+        raise Unclear("the character set of the database")
+    return Options(charset, collation, comment, converts)

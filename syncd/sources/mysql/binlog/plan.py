@@ -79,6 +79,15 @@ def make(schema: TableSchema, found: TableMap, zero_date: str, charsets: Mapping
     return Plan(schema, Layout(found.columns), converts, real, _packed(len(real)), schema.arrow())
 
 
+def fits(schema: TableSchema, found: TableMap, charsets: Mapping[int, str]) -> bool:
+    """Whether rows of this TABLE_MAP may be of that schema."""
+    try:
+        make(schema, found, "fail", charsets)
+    except Unsupported:
+        return False
+    return True
+
+
 def _packed(count: int) -> bytes:
     return bytes([count]) if count < 251 else b"\xfc" + count.to_bytes(2, "little")
 

@@ -31,15 +31,18 @@ class Tables:
 
     def __init__(
         self,
-        schemas: Mapping[TableId, TableSchema],
+        schemas: dict[TableId, TableSchema],
         wanted: Callable[[TableId], bool],
         zero_date: str,
         charsets: Mapping[int, str],
         is_sequence: Callable[[TableId], bool] = lambda table: False,
     ) -> None:
-        self.schemas = dict(schemas)
+        self.schemas = schemas
         self.wanted = wanted
-        self._zero_date, self._charsets, self._is_sequence = zero_date, charsets, is_sequence
+        self.charsets = charsets
+        self.noticed: Callable[[TableId, bytes], None] = lambda table, body: None
+        """Called for each new TABLE_MAP of a table that is not wanted."""
+        self._zero_date, self._is_sequence = zero_date, is_sequence
         self._maps: dict[int, tuple[bytes, Plan | None]] = {}
         self._plans: dict[tuple[bytes, int], Plan] = {}
 
@@ -78,6 +81,7 @@ class Tables:
     def _plan(self, body: bytes) -> Plan | None:
         table = tablemap.table_of(body)
         if not self.wanted(table):
+            self.noticed(table, body)
             return None
         schema = self.schemas.get(table)
         if schema is None and self._is_sequence(table):
@@ -89,7 +93,7 @@ class Tables:
         key = body[_NUMBER_AND_FLAGS:], schema.version
         made = self._plans.get(key)
         if made is None or made.schema is not schema:
-            made = plan.make(schema, tablemap.parse(body), self._zero_date, self._charsets)
+            made = plan.make(schema, tablemap.parse(body), self._zero_date, self.charsets)
             self._plans[key] = made
             _keep_last(self._plans, 1)
         return made

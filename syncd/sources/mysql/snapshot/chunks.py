@@ -18,7 +18,8 @@ from syncd.errors import FatalError, Unsupported
 from syncd.model import Chunk, Column, KeyValue, TableSchema
 from syncd.sources.mysql import types
 from syncd.sources.mysql.connect import Connection, quoted, rows
-from syncd.sources.mysql.schema import Index, indexes, ordered
+from syncd.sources.mysql.indexes import Indexes, UniqueIndex, indexes
+from syncd.sources.mysql.schema import ordered
 from syncd.sources.mysql.snapshot.literal import between
 
 Normal = Callable[[TableSchema, tuple[KeyValue, ...]], tuple[KeyValue, ...]]
@@ -52,12 +53,12 @@ def walk(
         number, lower = number + 1, upper
 
 
-def walkable(connection: Connection, schema: TableSchema) -> Index | None:
+def walkable(connection: Connection, schema: TableSchema) -> UniqueIndex | None:
     """The index over the key in whose order chunks can be cut; None: the table is one chunk."""
     if not schema.key or not all(ordered(schema.column(name)) for name in schema.key):
         return None
-    known = indexes(connection, [schema.table]).get(schema.table, [])
-    return next((i for i in known if i.columns == schema.key and i.down is not None), None)
+    known = indexes(connection, [schema.table]).get(schema.table, Indexes())
+    return next((i for i in known.keys if i.columns == schema.key and i.down is not None), None)
 
 
 def rows_per_chunk(connection: Connection, schema: TableSchema, chunk_bytes: int) -> int:
@@ -74,7 +75,7 @@ def rows_per_chunk(connection: Connection, schema: TableSchema, chunk_bytes: int
 
 
 def _boundary(
-    connection: Connection, schema: TableSchema, index: Index, lower: tuple[KeyValue, ...] | None, step: int
+    connection: Connection, schema: TableSchema, index: UniqueIndex, lower: tuple[KeyValue, ...] | None, step: int
 ) -> tuple[KeyValue, ...] | None:
     """The key of the `step`-th row above `lower`; None when there are fewer."""
     names = ", ".join(_selected(schema.column(name)) for name in schema.key)

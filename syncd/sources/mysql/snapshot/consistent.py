@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from syncd.drivers.mysql.faults import code_of
 from syncd.errors import FatalError, SyncdError, TransientError
 from syncd.model import Head, TableId, TableSchema
 from syncd.sources.mysql import head as heads
 from syncd.sources.mysql.connect import Connection, quoted, rows, server
-from syncd.sources.mysql.faults import code_of
 from syncd.sources.mysql.options import Options
 from syncd.sources.mysql.place import Place, log_end
 

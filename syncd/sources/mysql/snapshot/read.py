@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 
+from syncd.drivers.mysql.faults import mapped
 from syncd.errors import FatalError, TransientError
 from syncd.model import ChangeBatch, Chunk, Column, Head, Op, TableSchema
 from syncd.sources.mysql import types
 from syncd.sources.mysql.connect import Connection, close, quoted, rows
-from syncd.sources.mysql.faults import mapped
-from syncd.sources.mysql.schema import indexes
+from syncd.sources.mysql.indexes import Indexes, indexes
 from syncd.sources.mysql.snapshot.consistent import consistent, defined
 from syncd.sources.mysql.snapshot.decode import Decoder, Normalise, Rules, columns_of, expression
 from syncd.sources.mysql.snapshot.literal import between, equal
@@ -171,9 +171,8 @@ def _one(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _index(connection: Connection, schema: TableSchema) -> str:
-    found = next(
-        (i for i in indexes(connection, [schema.table]).get(schema.table, []) if i.columns == schema.key), None
-    )
+    known = indexes(connection, [schema.table]).get(schema.table, Indexes())
+    found = next((key for key in known.keys if key.columns == schema.key), None)
     return f" FORCE INDEX ({quoted(found.name)})" if found else ""
 
 

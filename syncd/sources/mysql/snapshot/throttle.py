@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from syncd.drivers.mysql.address import Address
 from syncd.errors import FatalError, TransientError
 from syncd.model import Finding
 from syncd.sources.mysql.connect import Connection, close, connect, dicts, rows, server
-from syncd.sources.mysql.options import Address, Options
+from syncd.sources.mysql.options import Options
 from syncd.spi import Context
 
 _RATE = "rows_per_s"

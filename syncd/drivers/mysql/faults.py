@@ -41,9 +41,7 @@ def translate(error: BaseException, where: str, table: str | None = None) -> Syn
     number, text = code_of(error), text_of(error)
     place = f"{where}, table {table}" if table else where
     if isinstance(cause, ssl.SSLError) or number in _TLS:
-        hint = (
-            "see `tls` of the source: the authority, the certificate's name, and whether the server speaks TLS at all"
-        )
+        hint = "see `tls`: the authority, the certificate's name, and whether the server speaks TLS at all"
         return FatalError(f"{place}: TLS was refused: {text}", hint=hint, code="E180")
     if number in _LOST or isinstance(error, OSError):
         hint = "is the server up, and its address and port right?"

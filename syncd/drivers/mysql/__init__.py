@@ -1,0 +1,1 @@
+"""MySQL, MariaDB and all that speak their protocol."""

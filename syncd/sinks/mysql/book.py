@@ -1,0 +1,239 @@
+"""The sink's own table `_syncd`, one in every database that it writes to, in the transactions of the rows.
+
+    kind     owner            part        number   value
+    fence    job/sink         -           epoch    -             the largest epoch that has written or was fenced for
+    writer   job/sink         an id       epoch    connection    a connection that may write for the owner
+    mark     job/sink         tag/queue   offset   JSON          how far a lane has been written
+    call     job/sink         epoch/n/tbl epoch    -             a write without marks, to a table without a key
+    act      -                table       seq      -             the last TRUNCATE that was done
+
+It lies beside the rows, so that a database that is put back from a backup has the marks of its own rows. A writer is
+registered before its first write, where the fence lets it; each transaction holds its writer's row. A fence removes the
+writers of older epochs, which waits for their transactions, and ends their connections, so that a frozen process can
+do nothing when it wakes up, not even an ALTER TABLE (7).
+"""
+
+# ruff: noqa: S608 - names are quoted, values are parameters
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+
+from syncd.drivers.mysql.connection import Connection, quoted, rows
+from syncd.errors import FencedError, TransientError
+from syncd.model import Lane, Target
+from syncd.sinks.mysql.words import BOOK
+from syncd.spi import Mark, Ticket
+
+_GONE_SECONDS = 30.0
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS {} (kind VARBINARY(8) NOT NULL, owner VARBINARY(512) NOT NULL, part VARBINARY(300) NOT "
+    "NULL, number BIGINT UNSIGNED NOT NULL, value TEXT CHARACTER SET utf8mb4 NULL, PRIMARY KEY (kind, owner, part)) "
+    "DEFAULT CHARACTER SET utf8mb4 COMMENT 'syncd: who may write here, and how far it has; needed while a job does'"
+)
+
+
+class Unregistered(Exception):
+    """The writer's row is gone: it is registered anew, or told that its epoch is over."""
+
+
+class Book:
+    """One connection's view of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._me = uuid.uuid4().hex
+        self._registered: dict[tuple[str, str], int] = {}
+
+    def make(self, database: str) -> None:
+        rows(self._connection, _TABLE.format(quoted(database, BOOK)))
+
+    def databases(self) -> list[str]:
+        """Those that have one."""
+        sql = "SELECT table_schema FROM information_schema.tables WHERE table_name = %s"
+        return sorted(str(row[0]) for row in rows(self._connection, sql, [BOOK]))
+
+    # -- who may write
+
+    def fence(self, owner: str, epoch: int) -> None:
+        for database in self.databases():
+            self._fence(database, owner, epoch)
+
+    def _fence(self, database: str, owner: str, epoch: int) -> None:
+        book = quoted(database, BOOK)
+        sql = f"SELECT part, value FROM {book} WHERE kind = 'writer' AND owner = %s AND number < %s"
+        found = rows(self._connection, f"SELECT number FROM {book} WHERE kind = 'fence' AND owner = %s", [owner])
+        _check_epoch(Ticket(owner, epoch, 0), int(found[0][0]) if found else 0)
+        self._raise(book, owner, epoch)
+        gone = f"DELETE FROM {book} WHERE kind = 'call' AND owner = %s AND number < %s"
+        rows(self._connection, gone, [owner, epoch])
+        for part, value in rows(self._connection, sql, [owner, epoch]):
+            self._end(json.loads(value))
+            rows(
+                self._connection,
+                f"DELETE FROM {book} WHERE kind = 'writer' AND owner = %s AND part = %s",
+                [owner, part],
+            )
+
+    def _raise(self, book: str, owner: str, epoch: int) -> None:
+        sql = (
+            f"INSERT INTO {book} (kind, owner, part, number) VALUES ('fence', %s, '', %s) "
+            "ON DUPLICATE KEY UPDATE number = GREATEST(number, VALUES(number))"
+        )
+        rows(self._connection, sql, [owner, epoch])
+
+    def _end(self, connection: Mapping[str, float]) -> None:
+        """End the connection, and wait until the server has forgotten it with all that it was doing.
+
+        A number of a time before the server's own start is another one's by now.
+        """
+        if connection["at"] < self._started():
+            return
+        number, deadline = int(connection["id"]), time.monotonic() + _GONE_SECONDS
+        while number in (alive := self._alive()):
+            if number == alive[0]:
+                return  # our own, of an epoch before
+            if time.monotonic() > deadline:
+                raise TransientError(f"connection {number} of an older writer does not end", retry_after=5.0)
+            rows(self._connection, f"KILL {number}")
+            time.sleep(0.01)
+
+    def _alive(self) -> list[int]:
+        """The numbers of the user's connections, our own first."""
+        own = self._connection.thread_id()
+        return [own, *(int(row[0]) for row in rows(self._connection, "SHOW PROCESSLIST") if int(row[0]) != own)]
+
+    def _started(self) -> float:
+        """When the server was started, by its own clock."""
+        uptime = rows(self._connection, "SHOW GLOBAL STATUS LIKE 'Uptime'")
+        return self._now() - float(uptime[0][1]) - 1 if uptime else 0.0
+
+    def _now(self) -> float:
+        return float(rows(self._connection, "SELECT UNIX_TIMESTAMP()")[0][0])
+
+    def register(self, database: str, ticket: Ticket) -> None:
+        """FencedError: the owner's epoch is over."""
+        key = (database, ticket.owner)
+        if self._registered.get(key) == ticket.epoch:
+            return
+        book = quoted(database, BOOK)
+        rows(self._connection, "BEGIN")
+        try:
+            sql = f"SELECT number FROM {book} WHERE kind = 'fence' AND owner = %s FOR UPDATE"
+            found = rows(self._connection, sql, [ticket.owner])
+            _check_epoch(ticket, int(found[0][0]) if found else 0)
+            self._raise(book, ticket.owner, ticket.epoch)
+            value = json.dumps({"id": self._connection.thread_id(), "at": self._now()})
+            sql = f"REPLACE INTO {book} (kind, owner, part, number, value) VALUES ('writer', %s, %s, %s, %s)"
+            rows(self._connection, sql, [ticket.owner, self._me, ticket.epoch, value])
+            rows(self._connection, "COMMIT")
+        except BaseException:
+            self._registered.pop(key, None)
+            rows(self._connection, "ROLLBACK")
+            raise
+        self._registered[key] = ticket.epoch
+
+    def admit(self, database: str, ticket: Ticket) -> None:
+        """In the transaction of the rows: nobody can take over between this look and the commit."""
+        sql = (
+            f"SELECT number FROM {quoted(database, BOOK)} WHERE kind = 'writer' AND owner = %s AND part = %s FOR UPDATE"
+        )
+        found = rows(self._connection, sql, [ticket.owner, self._me])
+        if not found or int(found[0][0]) != ticket.epoch:
+            self._registered.pop((database, ticket.owner), None)
+            raise Unregistered
+
+    def leave(self) -> None:
+        """This connection writes no more."""
+        for database, owner in self._registered:
+            sql = f"DELETE FROM {quoted(database, BOOK)} WHERE kind = 'writer' AND owner = %s AND part = %s"
+            rows(self._connection, sql, [owner, self._me])
+        self._registered.clear()
+
+    # -- how far
+
+    def marks(self, owner: str) -> dict[Lane, Mark]:
+        found: dict[Lane, Mark] = {}
+        for database in self.databases():
+            sql = f"SELECT part, number, value FROM {quoted(database, BOOK)} WHERE kind = 'mark' AND owner = %s"
+            found |= {_lane(part): _mark(number, value) for part, number, value in rows(self._connection, sql, [owner])}
+        return found
+
+    def done_before(self, target: Target, ticket: Ticket) -> bool:
+        """Whether this very write was done: asked for tables without a key, where a second one would add its rows."""
+        book, table = quoted(target.database, BOOK), target.name
+        if not ticket.marks:
+            sql = f"SELECT 1 FROM {book} WHERE kind = 'call' AND owner = %s AND part = %s"
+            return bool(rows(self._connection, sql, [ticket.owner, _call(ticket, table)]))
+        parts = ", ".join(["%s"] * len(ticket.marks))
+        sql = f"SELECT part, number, value FROM {book} WHERE kind = 'mark' AND owner = %s AND part IN ({parts})"
+        found = rows(self._connection, sql, [ticket.owner, *map(_part, ticket.marks)])
+        there = {_lane(part): _mark(number, value) for part, number, value in found if _table(value) == table}
+        return all(
+            (known := there.get(lane)) is not None
+            and known.incarnation == mark.incarnation
+            and known.offset >= mark.offset
+            for lane, mark in ticket.marks.items()
+        )
+
+    def mark(self, target: Target, ticket: Ticket) -> None:
+        book, table = quoted(target.database, BOOK), target.name
+        if not ticket.marks and not target.schema.key:
+            sql = f"INSERT INTO {book} (kind, owner, part, number) VALUES ('call', %s, %s, %s)"
+            rows(self._connection, sql, [ticket.owner, _call(ticket, table), ticket.epoch])
+        for lane, mark in ticket.marks.items():
+            value = json.dumps({"table": table, "incarnation": mark.incarnation, "seqs": dict(mark.seqs)})
+            sql = (
+                f"INSERT INTO {book} (kind, owner, part, number, value) VALUES ('mark', %s, %s, %s, %s) "
+                "ON DUPLICATE KEY UPDATE number = VALUES(number), value = VALUES(value)"
+            )
+            rows(self._connection, sql, [ticket.owner, _part(lane), mark.offset, value])
+
+    # -- acts
+
+    def done(self, database: str, table: str) -> int:
+        """The seq of the last TRUNCATE of the table that was done; 0 for none."""
+        sql = f"SELECT number FROM {quoted(database, BOOK)} WHERE kind = 'act' AND owner = '' AND part = %s"
+        found = rows(self._connection, sql, [table])
+        return int(found[0][0]) if found else 0
+
+    def do(self, database: str, table: str, seq: int) -> None:
+        sql = (
+            f"INSERT INTO {quoted(database, BOOK)} (kind, owner, part, number) VALUES ('act', '', %s, %s) "
+            "ON DUPLICATE KEY UPDATE number = GREATEST(number, VALUES(number))"
+        )
+        rows(self._connection, sql, [table, seq])
+
+
+def _check_epoch(ticket: Ticket, now: int) -> None:
+    if now > ticket.epoch:
+        raise FencedError(
+            f"{ticket.owner}: epoch {ticket.epoch} is over, {now} writes now",
+            hint=f"where no other daemon runs the job, its data directory is another one than it was: drop the target "
+            f"tables, and the rows of the job in the tables {BOOK} beside them",
+        )
+
+
+def _call(ticket: Ticket, table: str) -> str:
+    return f"{ticket.epoch}/{ticket.number}/{table}"
+
+
+def _table(value: str) -> str:
+    return str(json.loads(value)["table"])
+
+
+def _part(lane: Lane) -> str:
+    return f"{lane.queue}/{lane.tag}"
+
+
+def _lane(part: bytes | str) -> Lane:
+    queue, _, tag = (part.decode() if isinstance(part, bytes) else part).partition("/")
+    return Lane(tag, int(queue))
+
+
+def _mark(number: int, value: str) -> Mark:
+    told = json.loads(value)
+    return Mark(int(number), told["incarnation"], {str(name): int(seq) for name, seq in told["seqs"].items()})

@@ -1,0 +1,160 @@
+"""The table as it is at the server, and every difference from what the sink would make."""
+
+# ruff: noqa: S608 - values are parameters
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncd.drivers.mysql.connection import Connection, quoted, rows
+from syncd.drivers.mysql.types import base_type
+from syncd.model import Target
+from syncd.sinks.mysql.layout import Layout
+from syncd.sinks.mysql.types import canonical
+from syncd.sinks.mysql.words import DELETED
+
+
+@dataclass(frozen=True, slots=True)
+class PresentColumn:
+    name: str
+    type: str
+    nullable: bool
+    default: str | None
+    extra: str
+    collation: str
+
+
+@dataclass(frozen=True, slots=True)
+class PresentIndex:
+    name: str
+    columns: tuple[str, ...]
+    unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """`engine` in small letters; `triggers` by name."""
+
+    engine: str
+    columns: tuple[PresentColumn, ...]
+    indexes: tuple[PresentIndex, ...]
+    triggers: tuple[str, ...]
+
+    def column(self, name: str) -> PresentColumn | None:
+        return next((c for c in self.columns if c.name.lower() == name.lower()), None)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return next((index.columns for index in self.indexes if index.name == "PRIMARY"), ())
+
+    @property
+    def unique(self) -> tuple[str, ...]:
+        """Unique indexes beside the key, by name."""
+        return tuple(index.name for index in self.indexes if index.unique and index.name != "PRIMARY")
+
+
+def describe(connection: Connection, target: Target) -> Present | None:
+    """None when there is no such table."""
+    place = [target.database, target.name]
+    where, table = "table_schema = %s AND table_name = %s", str(target.schema.table)
+    found = rows(connection, f"SELECT engine FROM information_schema.tables WHERE {where}", place, table=table)
+    if not found:
+        return None
+    columns = rows(
+        connection,
+        "SELECT column_name, column_type, is_nullable, column_default, extra, collation_name "
+        f"FROM information_schema.columns WHERE {where} ORDER BY ordinal_position",
+        place,
+        table=table,
+    )
+    parts = rows(
+        connection,
+        f"SELECT index_name, column_name, non_unique FROM information_schema.statistics WHERE {where} "
+        "ORDER BY index_name, seq_in_index",
+        place,
+        table=table,
+    )
+    triggers = rows(
+        connection,
+        "SELECT trigger_name FROM information_schema.triggers "
+        "WHERE event_object_schema = %s AND event_object_table = %s",
+        place,
+        table=table,
+    )
+    indexes: dict[str, list[tuple[str, bool]]] = {}
+    for name, column, non_unique in parts:
+        indexes.setdefault(str(name), []).append((str(column or ""), not int(non_unique)))
+    return Present(
+        str(found[0][0] or "").lower(),
+        tuple(PresentColumn(str(n), str(t), u == "YES", d, str(e or ""), str(c or "")) for n, t, u, d, e, c in columns),
+        tuple(PresentIndex(name, tuple(c for c, _ in its), its[0][1]) for name, its in indexes.items()),
+        tuple(str(row[0]) for row in triggers),
+    )
+
+
+def fingerprint(connection: Connection, target: Target) -> str:
+    """Changes whenever somebody alters the table; one cheap statement."""
+    sql = f"SHOW CREATE TABLE {quoted(target.database, target.name)}"
+    text = str(rows(connection, sql, table=str(target.schema.table))[0][1])
+    # The counter moves with every row.
+    head, _, options = text.rpartition("\n)")
+    return f"{head}\n){_without_counter(options)}"
+
+
+def _without_counter(options: str) -> str:
+    before, counter, rest = options.partition("AUTO_INCREMENT")
+    return before + rest.lstrip(" =0123456789") if counter else options
+
+
+def differences(of: Layout, present: Present) -> list[str]:
+    """One line per difference that would lose or change something; empty when the table fits."""
+    return [*_columns(of, present), *_extra(of, present), *_table(of, present)]
+
+
+def _columns(of: Layout, present: Present) -> list[str]:
+    found = []
+    for column in of.columns:
+        kind, there = of.kinds[column.name], present.column(column.name)
+        assert kind is not None, "refused before"
+        wanted = kind.name.partition(" CHARACTER SET ")[0]
+        generated = column.name in of.generated
+        if there is None:
+            found.append(f"column {column.name} is missing, {wanted} is wanted")
+        elif not _same_type(there.type, wanted):
+            found.append(f"column {column.name} is {there.type}, {wanted} is wanted")
+        elif kind.collation and column.name in of.key and there.collation != kind.collation:
+            found.append(f"key column {column.name} is compared by {there.collation}, {kind.collation} is wanted")
+        elif ("GENERATED" in there.extra.upper().replace("DEFAULT_GENERATED", "")) != generated:
+            found.append(f"column {column.name} is {'not ' if generated else ''}generated")
+        elif column.nullable and not there.nullable and not generated:
+            found.append(f"column {column.name} takes no NULL")
+    if of.soft and present.column(DELETED) is None:
+        found.append(f"column {DELETED} is missing: deletes are soft")
+    return found
+
+
+def _same_type(there: str, wanted: str) -> bool:
+    """A JSON column of MariaDB is a text."""
+    if base_type(wanted) == "json":
+        return base_type(there) in {"json", "longtext"}
+    return canonical(there) == canonical(wanted)
+
+
+def _extra(of: Layout, present: Present) -> list[str]:
+    ours = {c.name.lower() for c in of.columns} | {DELETED}
+    return [
+        f"column {c.name} {c.type} is not the source's, and has neither NULL nor a DEFAULT"
+        for c in present.columns
+        if c.name.lower() not in ours and not c.nullable and c.default is None and not c.extra
+    ]
+
+
+def _table(of: Layout, present: Present) -> list[str]:
+    found = []
+    if tuple(name.lower() for name in present.key) != tuple(name.lower() for name in of.key):
+        found.append(f"the primary key is ({', '.join(present.key)}), ({', '.join(of.key)}) is wanted")
+    if not of.limits.oceanbase and present.engine != "innodb":
+        found.append(f"the engine is {present.engine}, which has no transactions; InnoDB is wanted")
+    if present.triggers:
+        found.append(f"it has triggers, which would act on every row: {', '.join(present.triggers)}")
+    return found

@@ -1,0 +1,273 @@
+"""The sinks `mysql` and `oceanbase`: plain tables, written in transactions that hold the lanes' marks, too.
+
+A row has no version: the order of arrival decides, and the marks see to it that nothing arrives twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import pyarrow as pa
+
+from syncd.drivers.mysql.connection import Connection, close, place, rows
+from syncd.drivers.mysql.faults import mapped
+from syncd.errors import FatalError, TransientError
+from syncd.model import Bound, ChangeBatch, Ddl, Finding, Lane, Op, SchemaChange, Target, TargetPlan
+from syncd.sinks.mysql import ddl
+from syncd.sinks.mysql.acts import Acts
+from syncd.sinks.mysql.book import Book, Unregistered
+from syncd.sinks.mysql.checks import findings
+from syncd.sinks.mysql.layout import Layout, layout, lines, refusals, remarks
+from syncd.sinks.mysql.options import MySQLOptions, MySQLTableOptions, OceanBaseOptions
+from syncd.sinks.mysql.present import Present, describe, differences, fingerprint
+from syncd.sinks.mysql.scan import scan
+from syncd.sinks.mysql.session import Limits, connect
+from syncd.sinks.mysql.words import full_name
+from syncd.sinks.mysql.write import Writer, work_of
+from syncd.spi import Context, Mark, Ticket, Traits
+
+_ENVELOPE = 4096
+"""Bytes of a packet that are left to the protocol."""
+_PAGE_ROWS = 20_000
+
+
+class MySQLSink:
+    """One connection; see `spi.Sink` for each method."""
+
+    Options: ClassVar[type[MySQLOptions]] = MySQLOptions
+    TableOptions: ClassVar[type[MySQLTableOptions]] = MySQLTableOptions
+    name: ClassVar[str] = "mysql"
+
+    def __init__(self, options: MySQLOptions, context: Context) -> None:
+        self._options = options
+        self._context = context
+        self._link: tuple[Connection, Limits, Book] | None = None
+        # (database, name) -> what the table was when it was last compared
+        self._fits: dict[tuple[str, str], tuple[Target, str, Present]] = {}
+
+    def traits(self) -> Traits:
+        return Traits(
+            "any process",
+            versioned=False,
+            transactional=True,
+            target=str(self._options.address),
+            parallel=self._options.connections,
+            unique=True,
+        )
+
+    def open(self) -> None:
+        self._linked()
+
+    def close(self) -> None:
+        if self._link is None:
+            return
+        connection, _, book = self._link
+        self._link = None
+        try:
+            if connection.open:
+                book.leave()
+        finally:
+            close(connection)
+
+    def _linked(self) -> tuple[Connection, Limits, Book]:
+        """The connection, made anew after it was lost: then its writers are to be registered anew, too."""
+        if self._link is None or not self._link[0].open:
+            connection, limits = connect(self._options, f"{self.name} sink")
+            self._link = connection, limits, Book(connection)
+            self._fits.clear()
+        return self._link
+
+    def check(self) -> Sequence[Finding]:
+        connection, limits, _ = self._linked()
+        return findings(connection, self._options.url, limits, wanted=self.name)
+
+    def plan(self, target: Target) -> TargetPlan:
+        target = self._placed(target)
+        connection, limits, _ = self._linked()
+        of = layout(target, limits)
+        found = refusals(of)
+        statements: tuple[str, ...] = ()
+        if not found:
+            there = describe(connection, target)
+            statements = (ddl.create_database(target.database), ddl.create_table(of))
+            if there is not None:
+                statements = ()
+                todo = "mend the table, or give the target another name"
+                wrong = differences(of, there)
+                found += [Finding("error", full_name(target), f"the table is there, but {w}", todo) for w in wrong]
+        return TargetPlan(statements, lines(of), (*found, *remarks(of)), ddl.unique_later(of))
+
+    def prepare(self, target: Target, newest: int | None = None) -> None:
+        target = self._placed(target)
+        connection, _, book = self._linked()
+        of = self._layout(target)
+        if describe(connection, target) is None:
+            self._create(of)
+        book.make(target.database)
+        _, present = self._compare(of)
+        if newest is not None:
+            self._refuse_others(of, present)
+
+    def _create(self, of: Layout) -> None:
+        connection, _, _ = self._linked()
+        # Asked first, since IF NOT EXISTS wants the right to create databases also where there is one.
+        sql = "SELECT 1 FROM information_schema.schemata WHERE schema_name = %s"
+        if not rows(connection, sql, [of.target.database]):
+            self._run(ddl.create_database(of.target.database), of.target)
+        self._run(ddl.create_table(of), of.target)
+
+    def _refuse_others(self, of: Layout, present: Present) -> None:
+        """Before the load: rows that are there would stay, and a unique index would refuse what is read at two
+        moments."""
+        connection, _, _ = self._linked()
+        table = str(of.target.schema.table)
+        if rows(connection, f"SELECT 1 FROM {full_name(of.target)} LIMIT 1", table=table):  # noqa: S608 - quoted
+            raise FatalError(
+                f"{full_name(of.target)} holds rows already: it was written by another job, or by hand",
+                table=table,
+                hint="empty or drop the target table, then `syncd jobs resume`",
+                code="E192",
+            )
+        if present.unique:
+            raise FatalError(
+                f"{full_name(of.target)} has unique indexes beside its key: {', '.join(present.unique)}",
+                table=table,
+                hint="drop them: syncd makes the source's own ones when the table is LIVE; then `syncd jobs resume`",
+                code="E192",
+            )
+
+    def _run(self, sql: str, target: Target) -> None:
+        rows(self._linked()[0], sql, table=str(target.schema.table))
+
+    def fence(self, owner: str, epoch: int) -> None:
+        self._linked()[2].fence(owner, epoch)
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        """Guarantees 1, 2 and 7: rows and marks in one transaction, which a fenced writer cannot begin."""
+        placed = self._placed(target)
+        self._connected(lambda: self._write(placed, batch, ticket))
+
+    def _write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        connection, limits, book = self._linked()
+        of = self._layout(target)
+        most = min(self._options.statement_bytes, limits.packet - _ENVELOPE)
+        fresh = not ticket.marks and bool(len(batch)) and bool((batch.op == Op.READ).all())
+        writer = Writer(connection, book, self._options.statement_rows, most)
+
+        def fits() -> bool:
+            return bool(self._still_fits(of).unique)
+
+        with mapped(place(connection), str(target.schema.table)):
+            try:
+                writer.write(of, work_of(target, batch, fresh=fresh), ticket, fits)
+            except FatalError as error:
+                if error.code == "E183" and error.table is None:  # the sink's own table, and the database with it
+                    raise self._changed(target, ["it is gone"]) from error
+                raise
+
+    def _connected(self, do: Callable[[], None]) -> None:
+        """Once more over a new connection where this one is found to be gone: dropped while it was idle, or ended by a
+        fence, of which the new one learns."""
+        try:
+            do()
+        except TransientError:
+            if self._link is not None and self._link[0].open:
+                raise
+            do()
+
+    def marks(self, owner: str) -> Mapping[Lane, Mark]:
+        return self._linked()[2].marks(owner)
+
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
+        placed = self._placed(target)
+        self._connected(lambda: self._apply(placed, change, ticket))
+
+    def _apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
+        if change.kind is Ddl.CREATE:
+            self.prepare(target)
+        of = self._layout(target)
+        connection, _, book = self._linked()
+
+        def act() -> None:
+            Acts(connection, book).act(of, change)
+            if ticket.marks:
+                book.mark(target, ticket)
+
+        self._registered(target, ticket, act)
+        if change.kind in {Ddl.DROP, Ddl.RENAME}:
+            self._context.log("target_kept", table=full_name(target), statement=change.statement)
+        if change.kind is Ddl.ALTER:
+            self._compare(of)
+
+    def _registered(self, target: Target, ticket: Ticket, do: Callable[[], None]) -> None:
+        """Do what no transaction can hold; a fence ends the connection that does it."""
+        _, _, book = self._linked()
+        while True:
+            book.register(target.database, ticket)
+            try:
+                book.admit(target.database, ticket)
+            except Unregistered:
+                continue
+            do()
+            return
+
+    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
+        of = self._layout(self._placed(target))
+        return scan(self._linked()[0], of, of.key_of(lower), of.key_of(upper), _PAGE_ROWS)
+
+    def expire(self, target: Target, below: int) -> None:
+        """Nothing to do: a deleted row leaves no tombstone."""
+
+    # -- what the table is
+
+    def _placed(self, target: Target) -> Target:
+        return target if target.database else replace(target, database=self._options.database)
+
+    def _layout(self, target: Target) -> Layout:
+        """FatalError: the table cannot be held."""
+        of = layout(target, self._linked()[1])
+        refused = refusals(of)
+        if refused:
+            text = "; ".join(f.text for f in refused)
+            raise FatalError(f"{target.schema.table}: {text}", table=str(target.schema.table), hint=refused[0].todo)
+        return of
+
+    def _still_fits(self, of: Layout) -> Present:
+        """A column altered by hand would take other values without an error: look before every write."""
+        target = of.target
+        known = self._fits.get((target.database, target.name))
+        if known is not None and known[0] == target and fingerprint(self._linked()[0], target) == known[1]:
+            return known[2]
+        return self._compare(of)[1]
+
+    def _compare(self, of: Layout) -> tuple[str, Present]:
+        """The table's own statement, and what it is, once it is seen to fit."""
+        connection, target = self._linked()[0], of.target
+        there = describe(connection, target)
+        if there is None:
+            raise self._changed(target, ["it is gone"])
+        # Taken before it is compared: a change in between is seen by the next write.
+        seen = fingerprint(connection, target)
+        there = describe(connection, target) or there
+        wrong = differences(of, there)
+        if wrong:
+            raise self._changed(target, wrong)
+        self._fits[target.database, target.name] = (target, seen, there)
+        return seen, there
+
+    def _changed(self, target: Target, wrong: Sequence[str]) -> FatalError:
+        self._fits.pop((target.database, target.name), None)
+        return FatalError(
+            f"{full_name(target)} does not fit {target.schema.table}: {'; '.join(wrong)}",
+            table=str(target.schema.table),
+            hint="mend the table, give the target another name, or drop it and resync",
+        )
+
+
+class OceanBaseSink(MySQLSink):
+    """A tenant in MySQL's mode, reached directly or through its proxy."""
+
+    Options: ClassVar[type[MySQLOptions]] = OceanBaseOptions
+    name: ClassVar[str] = "oceanbase"

@@ -1,0 +1,91 @@
+"""Arrow columns as SQL literals, by kernels: one binary value for each row, NULL among them.
+
+Everything is bytes: texts go as UTF-8, the connection's character set, and binary columns as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+_NULL = pa.scalar(b"NULL")
+_QUOTE, _BYTES_QUOTE = pa.scalar(b"'"), pa.scalar(b"_binary'")
+_NOTHING = pa.scalar(b"")
+_PLAIN_SCALE = 6
+"""Up to this scale Arrow writes a decimal without an exponent."""
+_SECOND, _MINUTE, _HOUR = 1_000_000, 60_000_000, 3_600_000_000
+
+
+def literals(values: pa.Array) -> pa.Array:
+    """What stands for each value in VALUES: binary, never null."""
+    if pat.is_dictionary(values.type):
+        return pc.fill_null(literals(values.dictionary).take(values.indices), _NULL)
+    return pc.fill_null(_written(values), _NULL)
+
+
+def key_literals(values: pa.Array) -> pa.Array:
+    """The same for a comparison with the column, so that its index is used and nothing is rounded."""
+    if pat.is_decimal(values.type) and values.type.scale > _PLAIN_SCALE:
+        ends = pa.scalar(f" AS DECIMAL({values.type.precision},{values.type.scale}))".encode())
+        return pc.binary_join_element_wise(pa.scalar(b"CAST("), literals(values), ends, _NOTHING)
+    return literals(values)
+
+
+def _written(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pat.is_boolean(kind):
+        return _bytes(values.cast(pa.int8()))
+    if pat.is_integer(kind):
+        return _bytes(values)
+    if pat.is_floating(kind):
+        # A float's own shortest text may round to a larger one than there is.
+        return _quoted(_bytes(values.cast(pa.float64())))
+    if pat.is_decimal(kind):
+        text = _bytes(values)
+        return text if kind.scale <= _PLAIN_SCALE else _quoted(text)
+    if pat.is_binary(kind) or pat.is_large_binary(kind):
+        return _quoted(_doubled(values.cast(pa.binary())), _BYTES_QUOTE)
+    if pat.is_string(kind) or pat.is_large_string(kind):
+        return _quoted(_doubled(values.cast(pa.string()).cast(pa.binary())))
+    if pat.is_timestamp(kind):
+        return _quoted(_bytes(values.cast(pa.timestamp("us"))))
+    if pat.is_duration(kind):
+        return _quoted(_time(values))
+    return _quoted(_bytes(values))
+
+
+def _bytes(values: pa.Array) -> pa.Array:
+    return values.cast(pa.string()).cast(pa.binary())
+
+
+def _quoted(texts: pa.Array, opening: pa.Scalar = _QUOTE) -> pa.Array:
+    return pc.binary_join_element_wise(opening, texts, _QUOTE, _NOTHING)
+
+
+def _doubled(texts: pa.Array) -> pa.Array:
+    """With each quote twice."""
+    return pc.replace_substring(texts, b"'", b"''")
+
+
+def _time(values: pa.Array) -> pa.Array:
+    """[-]hours:minutes:seconds.microseconds, hours of up to three digits."""
+    total = values.cast(pa.int64())
+    size = np.abs(total.fill_null(0).to_numpy(zero_copy_only=False))
+    parts = [size // _HOUR, size // _MINUTE % 60, size // _SECOND % 60, size % _SECOND]
+    texts = [_padded(part, width) for part, width in zip(parts, (2, 2, 2, 6), strict=True)]
+    sign = pc.if_else(pc.less(total, 0), "-", "")
+    clock = pc.binary_join_element_wise(*texts[:3], ":")
+    return pc.binary_join_element_wise(sign, clock, ".", texts[3], "").cast(pa.binary())
+
+
+def _padded(numbers: Any, width: int) -> pa.Array:
+    return pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width=width, padding="0")
+
+
+def joined(columns: list[pa.Array], separator: bytes = b",") -> pa.Array:
+    """Row by row: the columns' literals with commas between them."""
+    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, pa.scalar(separator))

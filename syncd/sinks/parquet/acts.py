@@ -1,0 +1,188 @@
+"""Barrier acts and the purge of tombstones: only what is older than the seq is touched, twice or late is harmless."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from syncd.errors import FatalError, Unsupported
+from syncd.model import Ddl, SchemaChange, Target
+from syncd.sinks.parquet import defaults
+from syncd.sinks.parquet.entrance import Entrance
+from syncd.sinks.parquet.merge import merge, rewrite, store
+from syncd.sinks.parquet.pages import merged, opened
+from syncd.sinks.parquet.rows import live
+from syncd.sinks.parquet.table import DELETED, VERSION, WRITTEN, State, Table, raised
+
+
+def act(table: Table, entrance: Entrance, target: Target, change: SchemaChange, rows: int) -> None:
+    """The acts that need no new table. DROP and RENAME keep the files: a person decides."""
+    match change.kind:
+        case Ddl.ALTER if _only_adds(change):
+            _add_columns(table, target, change.seq, rows)
+            table.fitting(target)
+        case Ddl.TRUNCATE:
+            _truncate(table, entrance, target, change.seq, rows)
+        case Ddl.DROP | Ddl.RENAME | Ddl.INDEX:
+            return
+        case _:
+            raise Unsupported(
+                f"{change.table}: the sink cannot follow `{change.statement}`",
+                table=str(change.table),
+                hint="change the target by hand and go on, or resync the table",
+            )
+
+
+def _only_adds(change: SchemaChange) -> bool:
+    """No column is gone or has another name; one with another type no longer fits."""
+    there = {column.name for column in change.schema.columns}
+    return not change.renamed and (change.before is None or there >= {column.name for column in change.before.columns})
+
+
+def _add_columns(table: Table, target: Target, seq: int, rows: int) -> None:
+    """Every column of `target` that `_schema` has not, at its place.
+
+    A file that lacks it counts as holding its default; where that is not NULL it is rewritten, for readers that do not
+    know of defaults.
+    """
+    with table.locked():
+        state = table.known()
+        columns = [*state.schema.columns]
+        there = {c.name for c in columns}
+        for place, column in enumerate(target.schema.columns):
+            if column.name in there:
+                continue
+            if not defaults.is_known(column) and _oldest(table, state) < seq:
+                raise FatalError(
+                    f"{target.schema.table}.{column.name}: the value of the new column in the rows that are there is "
+                    "not known",
+                    table=table.source,
+                    hint="give the column a constant DEFAULT at the source, or resync the table",
+                )
+            defaults.fill(target.schema.table, column)
+            columns.insert(place, column)
+        if len(columns) > len(there):
+            state = replace(state, schema=replace(state.schema, columns=tuple(columns)))
+            table.save(state)
+        for file in table.files():
+            if _lacks_values(file, state):
+                rewrite(table, state, file, lambda page: page, rows)
+
+
+def _lacks_values(file: Path, state: State) -> bool:
+    with ExitStack() as stack:
+        (part,) = opened(stack, [file], state)
+        missing = [c for c in state.schema.columns if c.name not in part.schema.names]
+        return any(defaults.fill(state.schema.table, column).is_valid for column in missing)
+
+
+def _truncate(table: Table, entrance: Entrance, target: Target, seq: int, rows: int) -> None:
+    """All rows older than `seq` go, or are marked as deleted, or stay: as the target's policy treats any delete."""
+    if target.deletes == "ignore":
+        return
+    with table.locked():
+        state = close(table, entrance, seq)
+        if target.deletes == "soft" and state.key:
+            _mark(table, state, seq, rows)
+            return
+        for file in table.files():
+            low, high = _versions(file, state)
+            if high < seq and target.deletes != "soft":
+                table.remove([file])
+            elif low < seq:
+                change = _deleted if target.deletes == "soft" else _removed
+                rewrite(table, state, file, partial(change, seq), rows)
+
+
+def close(table: Table, entrance: Entrance, seq: int) -> State:
+    """The table takes no rows older than `seq` from now on, whoever sends them and however late (7)."""
+    state = table.known()
+    if state.floor < seq:
+        state = raised(state, seq)
+        table.save(state)
+    entrance.shut(table)
+    return state
+
+
+def _mark(table: Table, state: State, seq: int, rows: int) -> None:
+    """A newer version of each live row older than `seq`: the same values, deleted."""
+    with ExitStack() as stack:
+        pages = merged(opened(stack, table.files(), state), state, rows)
+        older = (live(page.filter(_older(seq, page))) for page in pages)
+        marks = (_all(_all(page, VERSION, seq), DELETED, True) for page in older)
+        store(table, f"{WRITTEN}{uuid.uuid4().hex}", marks, state.columns, rows)
+
+
+def _all(page: pa.Table, name: str, value: object) -> pa.Table:
+    """With one value in all rows of a column."""
+    field = page.schema.field(name)
+    values = pa.repeat(pa.scalar(value, field.type), len(page))
+    return page.set_column(page.schema.get_field_index(name), field, values)
+
+
+def _deleted(seq: int, page: pa.Table) -> pa.Table:
+    marked = pc.or_(page.column(DELETED), _older(seq, page))
+    return page.set_column(page.schema.get_field_index(DELETED), page.schema.field(DELETED), marked)
+
+
+def _older(seq: int, page: pa.Table) -> pa.ChunkedArray:
+    return pc.less(page.column(VERSION), pa.scalar(seq, pa.uint64()))
+
+
+def _removed(seq: int, page: pa.Table) -> pa.Table:
+    return page.filter(pc.invert(_older(seq, page)))
+
+
+def refuse_newer(table: Table, newest: int) -> None:
+    """FatalError: rows with the seq `newest` would be left out, or lose to what is there (4); the lock is held."""
+    state = table.known()
+    there = max((_versions(file, state)[1] for file in table.files()), default=0)
+    if max(state.floor, there) <= newest:
+        return
+    why = f"takes no rows older than seq {state.floor}" if state.floor > newest else f"holds rows up to seq {there}"
+    raise FatalError(
+        f"{table.folder} {why}, and the log is at seq {newest}: it was written by another job, or from another log",
+        table=table.source,
+        hint="remove the folder (emptying it is not enough), then `syncd jobs resume`",
+        code="E192",
+    )
+
+
+def expire(table: Table, entrance: Entrance, below: int, at_least: int, rows: int) -> None:
+    """Remove tombstones with a seq below `below`, once there are `at_least` of them; the lock is held.
+
+    The table is closed to rows older than `below`: they were applied everywhere, and could now only bring a deleted row
+    back. Then all files become one, in which nothing is hidden by a tombstone any more, and that one is rewritten
+    without them: at no line does a reader see a row that was deleted.
+    """
+    state = table.known()
+    old = pc.field(DELETED) & (pc.field(VERSION) < pa.scalar(below, pa.uint64()))
+    with ExitStack() as stack:
+        if sum(part.count(old) for part in opened(stack, table.files(), state)) < at_least:
+            return
+    state = close(table, entrance, below)
+    file = merge(table, state, table.files(), rows)
+    rewrite(table, state, file, partial(_kept, below), rows)
+
+
+def _kept(below: int, page: pa.Table) -> pa.Table:
+    return page.filter(pc.invert(pc.and_(page.column(DELETED), _older(below, page))))
+
+
+def _oldest(table: Table, state: State) -> int:
+    return min((_versions(file, state)[0] for file in table.files()), default=2**64)
+
+
+def _versions(file: Path, state: State) -> tuple[int, int]:
+    """The smallest and the largest seq in a file."""
+    with ExitStack() as stack:
+        (part,) = opened(stack, [file], state)
+        at = part.schema.names.index(VERSION)
+        found = [part.metadata.row_group(i).column(at).statistics for i in range(part.metadata.num_row_groups)]
+        return min((s.min for s in found), default=2**64), max((s.max for s in found), default=0)

@@ -1,0 +1,100 @@
+"""What only the text of SHOW CREATE TABLE says exactly: expressions, foreign keys, the PARTITION BY clause.
+
+information_schema has expressions too, but MySQL escapes quotes in them, and not so that it could be undone; and to a
+user who may only read, MariaDB shows no foreign keys there, and does not say so.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from syncd.model import TableId
+from syncd.sources.mysql.connect import Connection, quoted, rows
+
+_NAME = r"(?:`(?:[^`]|``)*`|[^\s`(),.]+)"
+_NAMES = rf"\({_NAME}(?:, {_NAME})*\)"
+_FOREIGN = re.compile(
+    rf"CONSTRAINT ({_NAME}) FOREIGN KEY {_NAMES} REFERENCES {_NAME}(?:\.{_NAME})? {_NAMES}((?: ON [A-Z ]+)?)"
+)
+_PIECE = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|\(|\)|[^'`()]+", re.DOTALL)
+_COLUMN = re.compile(r"^ {2}(`(?:[^`]|``)+`) (.*?),?$", re.DOTALL)
+_STORED = re.compile(r"\s*(STORED|PERSISTENT)\b")
+_COMMENTED = re.compile(r"/\*!\d+ (.*)\*/$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """`text`: from CONSTRAINT to its last rule."""
+
+    name: str
+    text: str
+
+    def rule(self, event: str) -> str:
+        """What happens ON DELETE or ON UPDATE."""
+        found = re.search(rf" ON {event} (RESTRICT|CASCADE|SET NULL|NO ACTION|SET DEFAULT)", self.text)
+        return found[1] if found else "RESTRICT"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """By column name: `generated` and `defaults` (expressions, in parentheses). `partitions`: see `TableSchema`."""
+
+    generated: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    foreign: tuple[ForeignKey, ...] = ()
+    partitions: str = ""
+
+
+def created(connection: Connection, table: TableId) -> Created:
+    """As the server prints the table now."""
+    return read(str(rows(connection, f"SHOW CREATE TABLE {quoted(*table)}", table=str(table))[0][1]))
+
+
+def read(text: str) -> Created:
+    """`text` of SHOW CREATE TABLE, under an empty sql_mode: one line for each column, one for each key."""
+    foreign = tuple(ForeignKey(match[1].strip("`"), match[0]) for match in _FOREIGN.finditer(text))
+    found = Created(foreign=foreign, partitions=_partitions(text))
+    for line in text.split("\n"):
+        match = _COLUMN.match(line)
+        if match is None:
+            continue
+        name, rest = match[1][1:-1].replace("``", "`"), match[2]
+        for clause, into in (("GENERATED ALWAYS AS ", found.generated), ("DEFAULT ", found.defaults)):
+            expression, behind = _parenthesised(rest, clause)
+            if expression and into is found.generated:
+                into[name] = f"{expression} {'STORED' if _STORED.match(behind) else 'VIRTUAL'}"
+            elif expression:
+                into[name] = expression
+    return found
+
+
+def _parenthesised(text: str, clause: str) -> tuple[str, str]:
+    """The parentheses that follow the clause, where it stands outside of quotes, and what is behind; "" for none."""
+    at, depth, start = 0, 0, -1
+    while at < len(text):
+        piece = _PIECE.match(text, at)
+        if piece is None:  # an odd quote: nothing that could be told
+            return "", ""
+        word, before = piece.group(), at
+        at = piece.end()
+        if word == "(":
+            if depth == 0 and text[:before].endswith(clause):
+                start = before
+            depth += 1
+        elif word == ")":
+            depth -= 1
+            if depth == 0 and start >= 0:
+                return text[start:at], text[at:]
+    return "", ""
+
+
+def _partitions(text: str) -> str:
+    """Behind the line that closes the columns; MySQL puts it into a comment for its own versions."""
+    _, closed, options = text.rpartition("\n) ")
+    at = re.search(r"(?:/\*!\d+ )?\s?PARTITION BY ", options)
+    if not closed or at is None:
+        return ""
+    clause = options[at.start() :].strip()
+    commented = _COMMENTED.match(clause)
+    return (commented[1] if commented else clause).strip()

@@ -1,0 +1,162 @@
+"""The sinks of the MySQL family against real servers: the suite, and what only they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from syncd.errors import BatchError
+from syncd.model import ChangeBatch, Column, Ddl, Index, IndexPart, Target
+from syncd.sinks.mysql import MySQLSink, OceanBaseSink
+from syncd.spi import Sink
+from syncd.testing.contracts.sink import Factory, SinkContract, made
+from syncd.testing.contracts.sink_kit import (
+    ACT,
+    DELETE,
+    INSERT,
+    ITEMS,
+    UPDATE,
+    Change,
+    Writer,
+    batch,
+    change,
+    gone,
+    live,
+    target,
+    with_column,
+)
+from syncd.testing.servers import Server
+from tests.contract.slow_wire import SlowWire
+from tests.services.database import connect
+
+
+def ask(server: Server, *statements: str) -> list[tuple[Any, ...]]:
+    """The rows that the last statement gives."""
+    with closing(connect(server)) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def factory_of(plugin: type[MySQLSink], port: int, folder: Path, **more: object) -> Factory:
+    url = f"{plugin.name}://root@127.0.0.1:{port}/"
+    return partial(made, plugin, plugin.Options.model_validate({"url": url, **more}), folder)
+
+
+class _Family(SinkContract):
+    plugin: ClassVar[type[MySQLSink]] = MySQLSink
+
+    @pytest.fixture
+    def server(self) -> Server:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def factory(self, server: Server, tmp_path: Path) -> Factory:
+        self._server = server
+        ask(server, "DROP DATABASE IF EXISTS shop", "DROP DATABASE IF EXISTS `shop.x`")
+        return factory_of(self.plugin, server.port, tmp_path)
+
+    @pytest.fixture
+    def slow_factory(self, server: Server, factory: Factory, tmp_path: Path) -> Iterator[Factory]:
+        wire = SlowWire(server.port)
+        yield factory_of(self.plugin, wire.port, tmp_path)
+        wire.close()
+
+    def refused(self, sink: Sink) -> tuple[ChangeBatch, set[int]]:
+        names = ["good", None, "good", "x" * 2001]
+        return batch(ITEMS, [(INSERT, 10 + i, (i, name, 1)) for i, name in enumerate(names)]), {1, 3}
+
+    def change_by_hand(self, sink: Sink, of: Target) -> None:
+        ask(self._server, f"ALTER TABLE {of.database}.{of.name} MODIFY qty DOUBLE")
+
+    def names(self) -> list[str]:
+        """Those of columns are not told apart by their case, and none has a character beyond 16 bits."""
+        return [name for name in super().names() if name not in {"T", "ü€😀"}]
+
+    def test_which_indexes_are_made_when(self, sink: Sink) -> None:
+        plain = Index("by_name", (IndexPart("name", 20), IndexPart("qty", descending=True)), comment="it's")
+        unique, words = Index("u", (IndexPart("qty"),), "unique"), Index("w", (IndexPart("name"),), "fulltext")
+        of = target(replace(ITEMS, indexes=(plain, unique, words)))
+        sink.prepare(of)
+
+        def there() -> dict[str, bool]:
+            sql = "SELECT index_name, non_unique FROM information_schema.statistics WHERE table_schema = 'shop'"
+            found = ask(self._server, f"{sql} AND table_name = 'items' AND index_name <> 'PRIMARY'")
+            return {name: not int(plain) for name, plain in found}
+
+        assert there() == {}
+        sink.apply(of, change(Ddl.INDEX, of, 1), ACT)
+        assert there() == {"by_name": False, "w": False}
+        sink.apply(replace(of, settled=True), change(Ddl.INDEX, of, 1), ACT)
+        assert there() == {"by_name": False, "w": False, "u": True}
+        # An index that goes, one that changes and one that comes, with a column of its own.
+        wider = replace(plain, parts=(IndexPart("name", 30),))
+        late = Index("late", (IndexPart("more"),))
+        schema = replace(with_column(ITEMS, Column("more", pa.int64()), 3), indexes=(wider, unique, late))
+        after = target(schema, settled=True)
+        for _ in range(2):
+            altered = replace(change(Ddl.ALTER, after, 20), before=of.schema)
+            sink.apply(after, altered, ACT)
+        assert there() == {"by_name": False, "u": True, "late": False}
+
+    def test_relaxed_indexes_are_plain_ones(self, sink: Sink) -> None:
+        of = target(replace(ITEMS, indexes=(Index("u", (IndexPart("qty"),), "unique"),)), relaxed=True)
+        sink.prepare(of)
+        sink.apply(of, change(Ddl.INDEX, of, 1), ACT)
+        Writer(sink, of).write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 1)))
+        assert live(sink, of) == {1: ("a", 1), 2: ("b", 1)}
+        assert "KEY `u`" in ask(self._server, "SHOW CREATE TABLE shop.items")[0][1]
+
+    def test_values_of_a_unique_index_that_change_hands(self, sink: Sink) -> None:
+        """In one batch, chains and a row that is deleted and comes again with another key: no row stands in the way."""
+        of = target(replace(ITEMS, indexes=(Index("u", (IndexPart("qty"),), "unique"),)), settled=True)
+        sink.prepare(of)
+        sink.apply(of, change(Ddl.INDEX, of, 1), ACT)
+        writer = Writer(sink, of)
+        writer.write(*((INSERT, 10 + n, (n, "x", n)) for n in range(1, 6)))
+        swap: list[Change] = [(UPDATE, 20, (1, "x", None)), (UPDATE, 21, (2, "x", 1)), (UPDATE, 22, (1, "x", 2))]
+        chain: list[Change] = [(UPDATE, 23, (3, "x", 33)), (UPDATE, 24, (4, "x", 3)), (UPDATE, 25, (5, "x", 4))]
+        again: list[Change] = [(DELETE, 26, gone(ITEMS, (3, "x", 33))), (INSERT, 27, (9, "x", 33))]
+        writer.write(*swap, *chain, *again)
+        assert live(sink, of) == {n: ("x", qty) for n, qty in {1: 2, 2: 1, 4: 3, 5: 4, 9: 33}.items()}
+        with pytest.raises(BatchError) as caught:
+            writer.write((INSERT, 30, (10, "x", 1)), (INSERT, 31, (11, "x", 11)))
+        assert [*caught.value.rows] == [0]
+        assert live(sink, of)[11] == ("x", 11)
+        assert live(sink, of)[2] == ("x", 1)
+
+
+class TestMariaDBSink(_Family):
+    negative_zero = False
+    pytestmark = pytest.mark.mariadb
+
+    @pytest.fixture
+    def server(self, mariadb: Server) -> Server:
+        return mariadb
+
+
+class TestMySQL9Sink(_Family):
+    longest_time = timedelta(hours=838, minutes=59, seconds=59)
+    pytestmark = pytest.mark.mysql9
+
+    @pytest.fixture
+    def server(self, mysql9: Server) -> Server:
+        return mysql9
+
+
+class TestOceanBaseSink(_Family):
+    longest_time = timedelta(hours=838, minutes=59, seconds=59)
+    pytestmark = pytest.mark.oceanbase
+    plugin = OceanBaseSink
+
+    @pytest.fixture
+    def server(self, oceanbase: Server) -> Server:
+        return oceanbase
