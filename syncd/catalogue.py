@@ -308,7 +308,8 @@ _ENTRIES: Final = (
     Entry(
         "E155",
         "A schema change that cannot be followed",
-        "A table was changed otherwise than by ADD COLUMN, CREATE, TRUNCATE or indexes, or `policy: ddl` says halt.",
+        "A table's key changed, values may have become other ones by a new type, a statement is not understood, or "
+        "`policy.ddl` says halt-table.",
         "Change the copy by hand if need be, then resync the table.",
     ),
     Entry(

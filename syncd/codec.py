@@ -134,6 +134,8 @@ def encode_change(change: SchemaChange, lane: Lane, source: str, captured: int) 
         told["unsure"] = change.unsure
     if change.to is not None:
         told["to"] = change.to
+    if change.kept:
+        told["kept"] = change.kept
     text = json.dumps(told).encode()
     return Message(
         lane=lane,
@@ -162,7 +164,8 @@ def decode_change(message: Message) -> SchemaChange:
         renamed = tuple((old, new) for old, new in told.get("renamed", ()))
         kind = Ddl(_FORMER_KINDS.get(told["kind"], told["kind"]))
         unsure, to = told.get("unsure", ""), TableId(*told["to"]) if "to" in told else None
-        return SchemaChange(kind, schema, told["seq"], told["statement"], told["time"], before, renamed, unsure, to)
+        seq, statement, time, kept = told["seq"], told["statement"], told["time"], tuple(told.get("kept", ()))
+        return SchemaChange(kind, schema, seq, statement, time, before, renamed, unsure, to, kept)
     except (struct.error, TypeError, ValueError, KeyError, pa.ArrowException) as error:
         raise _damaged(message, error) from error
 

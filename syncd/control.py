@@ -303,7 +303,7 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float) -> Re
             sink,
             record.sink,
             pair.source,
-            parts.transform(pair.source),
+            parts.transform_of(pair),
             parts.target(record.sink, pair.published),
             parts.job.snapshot.chunk_bytes,
             partial(end.settled, settle_seconds),

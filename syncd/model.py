@@ -278,7 +278,8 @@ class SchemaChange:
     a DEFAULT may be one of a column that the job masks. Of an ALTER, `before` is the table before it, and `renamed` the
     columns that go on under another name, (old, new): a column of `before` that is in neither is gone. `unsure`: why
     values of rows that are there follow neither from `before` nor from the new columns' `default`, although `schema` is
-    right: the table needs a resync. Of a RENAME, `to` is the table's name from here on; rows go on under it.
+    right: the table needs a resync. `kept`: columns of `before` that are gone, and that the sinks are to keep: no row
+    has a value for them any more. Of a RENAME, `to` is the table's name from here on; rows go on under it.
     """
 
     kind: Ddl
@@ -290,10 +291,25 @@ class SchemaChange:
     renamed: tuple[tuple[str, str], ...] = ()
     unsure: str = ""
     to: TableId | None = None
+    kept: tuple[str, ...] = ()
 
     @property
     def table(self) -> TableId:
         return self.schema.table
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The columns of `before` that an ALTER takes away."""
+        stay = {column.name for column in self.schema.columns} - {new for _, new in self.renamed}
+        stay |= {old for old, _ in self.renamed} | {*self.kept}
+        return () if self.before is None else tuple(c.name for c in self.before.columns if c.name not in stay)
+
+    def former(self, name: str) -> Column | None:
+        """What the column `name` of `schema` was in `before`; None: it is new."""
+        old = next((old for old, new in self.renamed if new == name), name)
+        taken = old == name and any(old == name for old, _ in self.renamed)
+        there = () if self.before is None or taken else self.before.columns
+        return next((column for column in there if column.name == old), None)
 
 
 @dataclass(frozen=True, slots=True)

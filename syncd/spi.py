@@ -21,6 +21,7 @@ from syncd.model import (
     ChangeBatch,
     Checkpoint,
     Chunk,
+    Column,
     Finding,
     Head,
     Hop,
@@ -168,6 +169,9 @@ class Source(Protocol):
         TransientError: the connection broke, call again from the last Checkpoint. PositionLost, Unsupported: by name.
         Unsupported with `table` set concerns that table alone: call again without it.
         """
+
+    def holds_all(self, wide: Column, narrow: Column) -> bool:
+        """Whether each value of a column like `narrow` but NULL is one of a column like `wide`, too: the same one."""
 
     def ack(self, position: Position) -> None:
         """Everything before `position` is durable in the queue; the source may let go of its log up to there."""

@@ -242,6 +242,10 @@ class State:
     def halts(self) -> dict[TableId, Halt]:
         return dict(self._all("halted/", _halt).values())
 
+    def dropped(self) -> dict[TableId, bool]:
+        """The tables that the source has no more -> whether the sinks' rows are gone, too."""
+        return dict(self._all("dropped/", _dropped).values())
+
     def schemas(self, table: TableId | None = None) -> dict[TableId, dict[int, SchemaPair]]:
         """Every known version of every table, or of one."""
         found = self._queue.scan(self._root + ("schema/" if table is None else f"schema/{_part(table)}/"))
@@ -325,6 +329,11 @@ class State:
         key = f"{self._root}halted/{_part(table)}"
         return {key: None if halt is None else json.dumps([*table, halt.reason, halt.position, halt.at]).encode()}
 
+    def dropped_item(self, table: TableId, gone: bool | None) -> Items:
+        """`gone`: see `dropped`; None: the table is there again."""
+        value = None if gone is None else json.dumps([*table, gone]).encode()
+        return {f"{self._root}dropped/{_part(table)}": value}
+
     def given_up_item(self, sink: str, table: TableId, halt: Halt) -> Items:
         value = json.dumps([sink, *table, halt.reason, halt.position, halt.at]).encode()
         return {f"{self._root}given-up/{sink}/{_part(table)}": value}
@@ -385,6 +394,11 @@ def _part(table: TableId) -> str:
 def _halt(data: bytes) -> tuple[TableId, Halt]:
     database, name, reason, position, at = json.loads(data)
     return TableId(database, name), Halt(reason, Position(position), at)
+
+
+def _dropped(data: bytes) -> tuple[TableId, bool]:
+    database, name, gone = json.loads(data)
+    return TableId(database, name), bool(gone)
 
 
 def _given_up(data: bytes) -> tuple[tuple[str, TableId], Halt]:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.services import fuzz, leaks
 from tests.services.fixtures import (
+    _oceanbase,
     database,
     mariadb,
     mariadb_database,
@@ -30,6 +31,7 @@ from tests.services.fixtures import (
 )
 
 __all__ = [
+    "_oceanbase",
     "database",
     "mariadb",
     "mariadb_database",

@@ -16,11 +16,12 @@ from syncd.config.job import Job, QueueUse, SinkUse, load_directory, load_job, n
 from syncd.config.schema import json_schema
 from syncd.config.service import Service, load_service
 from syncd.config.skeleton import skeleton
-from syncd.config.spec import JobSpec
+from syncd.config.spec import DdlPolicy, JobSpec
 from syncd.config.tables import TableRule
 from syncd.config.uses import PluginUse
 
 __all__ = [
+    "DdlPolicy",
     "Faults",
     "Job",
     "JobSpec",

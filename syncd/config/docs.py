@@ -30,6 +30,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("sinks: name", spec.SinkBlock),
     ("sinks: name: batch", spec.Batch),
     ("policy", spec.Policy),
+    ("policy: ddl", spec.DdlPolicy),
     ("snapshot", spec.Snapshot),
     ("retry", spec.Retry),
     ("retry: steps", spec.Exponential),

@@ -187,12 +187,66 @@ class SinkBlock(Block):
     """When this sink writes."""
 
 
+Followed = Annotated[Literal["apply", "ignore", "halt-table"], word("apply", "ignore", "halt-table")]
+FollowedOrHalted = Annotated[Literal["apply", "halt-table"], word("apply", "halt-table")]
+LeftOrHalted = Annotated[Literal["ignore", "halt-table"], word("ignore", "halt-table")]
+
+
+class DdlPolicy(Section):
+    """Each kind of schema change at the source: bring it to the sinks, leave them as they are, or halt the table. One
+    word for all, `ddl: halt-table`, means this word for every kind that takes it."""
+
+    add_column: Followed = "apply"
+    """A new column; rows that are there get its default. `ignore`: it is not copied, also later."""
+    drop_column: Followed = "apply"
+    """A column that goes. `ignore`: the sinks keep it, and new rows have no value in it."""
+    rename_column: FollowedOrHalted = "apply"
+    """Another name for a column."""
+    modify_column: FollowedOrHalted = "apply"
+    """Another type, or NULL or not. What becomes wider is followed, what becomes narrower keeps its wider type at the
+    sinks; a change by which values may become others halts the table."""
+    index: Followed = "apply"
+    """Secondary indexes, at sinks that have them."""
+    truncate: Followed = "apply"
+    """TRUNCATE TABLE. `ignore`: the sinks keep the rows."""
+    create_table: Followed = "apply"
+    """A new table that a pattern fits. `ignore`: it is not copied."""
+    drop_table: Followed = "halt-table"
+    """DROP TABLE. `apply`: the rows go from the sinks as by TRUNCATE, the empty table stays; when the source makes the
+    table again, it follows. `ignore`: the sinks keep the rows."""
+    rename_table: LeftOrHalted = "halt-table"
+    """RENAME TABLE, away from a name that is copied. The sinks keep the rows under the name that they have."""
+
+
+def _for_each_kind(value: Any) -> Any:
+    """One word -> the kinds that take it; those that cannot be left out halt their table then."""
+    if not isinstance(value, str):
+        return value
+    wanted = {"halt": "halt-table"}.get(value, value)
+    if wanted not in {"apply", "ignore", "halt-table"}:
+        refuse(
+            f"'{value}' is not a value of this setting",
+            code="C109",
+            hint="apply, ignore, halt-table, or one of these for each kind: {drop_column: ignore}",
+        )
+    kinds = DdlPolicy.model_json_schema()["properties"]
+    other = {"apply": None, "ignore": "halt-table"}.get(wanted)
+    words = {name: wanted if wanted in kind["enum"] else other for name, kind in kinds.items()}
+    return {name: word for name, word in words.items() if word is not None}
+
+
+def _or_a_word(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"enum": ["apply", "ignore", "halt-table"]}, {"$ref": schema.pop("$ref")}]
+
+
 class Policy(Section):
     """What to do in cases that have more than one right answer."""
 
-    ddl: Annotated[Literal["apply", "ignore", "halt"], word("apply", "ignore", "halt")] = "apply"
-    """A schema change at the source: bring it to the sinks, leave them as they are, or halt the table. `apply` follows
-    ADD COLUMN, CREATE TABLE, TRUNCATE and indexes so far; any other change, such as DROP COLUMN, halts its table."""
+    ddl: Annotated[DdlPolicy, BeforeValidator(_for_each_kind)] = Field(
+        default_factory=DdlPolicy, json_schema_extra=_or_a_word
+    )
+    """What to do at a schema change of the source: a word for all kinds (`apply`, `ignore`, `halt-table`), or one for
+    each kind."""
     position_lost: Annotated[
         Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
     ] = "fail"

@@ -229,6 +229,11 @@ class Parts:
     def transform(self, schema: TableSchema) -> transforms.Transform:
         return transforms.build(self.rule(schema.table), schema)
 
+    def transform_of(self, pair: SchemaPair) -> transforms.Transform:
+        """The transform to what is published of a version of a table: not always what the rule alone would make of it,
+        since columns may be held back or left out (`engine.evolve`)."""
+        return self.transform(pair.source).shaped(pair.published)
+
     def target(self, sink: str, published: TableSchema) -> Target:
         rule = self.rule(published.table)
         return Target(

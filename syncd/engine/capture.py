@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,11 +13,12 @@ import structlog
 from syncd import codec
 from syncd.engine import share
 from syncd.engine.build import Parts, clock
+from syncd.engine.evolve import evolve, refused
 from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.process import Link, leased, reach
 from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Checkpoint, Column, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
+from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
 from syncd.spi import Lease, Queue, Source
 from syncd.state import LAST_EPOCH, Halt, Items, Phase, SchemaPair, SourceRecord, State, TableRecord
 from syncd.transforms import Transform
@@ -60,6 +61,7 @@ class Capture:
         self._pending = Pending()
         self._given_up = set(self._state.given_up())
         self._halted = set(self._state.halts())
+        self._dropped = self._state.dropped()
         self._pairs: dict[TableId, SchemaPair] = {}
         self._transforms: dict[TableId, Transform] = {}
         self._given_out: dict[TableId, int] = {}
@@ -97,6 +99,7 @@ class Capture:
         record = self._in_this_log(record)
         self._pending = Pending()
         self._given_out = {}
+        self._dropped = self._state.dropped()
         self._load_schemas(record)
         schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
         for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
@@ -162,7 +165,9 @@ class Capture:
                 self._pairs[table] = versions[max(known)]
 
     def _wanted(self, table: TableId) -> bool:
-        return table not in self._halted and self._parts.wants(table) and self._is_read(table)
+        if table in self._halted or not self._parts.wants(table) or not self._is_read(table):
+            return False
+        return table in self._pairs or self._parts.job.policy.ddl.create_table != "ignore"
 
     def _is_read(self, table: TableId) -> bool:
         """A sink still takes the table's changes."""
@@ -176,7 +181,7 @@ class Capture:
 
     def _transform(self, table: TableId) -> Transform:
         if table not in self._transforms:
-            self._transforms[table] = self._parts.transform(self._pairs[table].source)
+            self._transforms[table] = self._parts.transform_of(self._pairs[table])
         return self._transforms[table]
 
     # -- events
@@ -222,32 +227,70 @@ class Capture:
         self._given_out[batch.table] = int(batch.seq[-1])
 
     def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
-        table = change.table
-        if not self._wanted(table):
+        if not self._wanted(change.table) or not self._followed(change):
             return
-        # of those followed, an ALTER with as many columns as before changes nothing that a copy holds
-        followed = {Ddl.CREATE, Ddl.TRUNCATE} | ({Ddl.ALTER} if only_adds(change) else set())
-        quiet = change.before is not None and len(change.schema.columns) == len(change.before.columns)
-        if change.kind not in followed or (self._parts.job.policy.ddl != "apply" and not quiet):
-            what = "this statement" if change.kind in {Ddl.OTHER, Ddl.ALTER} else change.kind.value
-            raise Unsupported(
-                f"{table}: {what} in the log cannot be followed: {change.statement}",
-                table=str(table),
-                hint="resync the table when the change is done",
-                code="E155",
-            )
-        was = self._pairs.get(table)
-        if change.kind is not Ddl.TRUNCATE:
-            transform = self._fitting_transform(change.schema)
-            self._pairs[table] = SchemaPair(transform.saved, transform.schema)
-            self._transforms[table] = transform
-            self._pending.items |= self._state.schema_item(self._pairs[table])
-        if change.kind is Ddl.CREATE:
-            self._begin_table(change, record)
-        published = replace(change, schema=self._pairs[table].published, before=was.published if was else None)
+        published = change
+        match change.kind:
+            case Ddl.CREATE:
+                published = self._created(change, record)
+            case Ddl.ALTER:
+                published = self._altered(change)
+            case Ddl.DROP:
+                published = replace(change, kind=Ddl.TRUNCATE)
+        table = change.table
+        published = replace(published, schema=self._pairs[table].published)
         tag, captured = self._parts.tag(table), clock()
         for queue in range(self._parts.queues):
             self._pending.add(codec.encode_change(published, Lane(tag, queue), self._parts.source_name, captured))
+
+    def _followed(self, change: SchemaChange) -> bool:
+        """Whether the sinks hear of it. Unsupported: the table halts."""
+        policy = self._parts.job.policy.ddl
+        words: Mapping[Ddl, tuple[str, str]] = {
+            Ddl.CREATE: ("create_table", policy.create_table),
+            Ddl.ALTER: ("", "apply"),  # by what it does: see `evolve`
+            Ddl.TRUNCATE: ("truncate", policy.truncate),
+            Ddl.DROP: ("drop_table", policy.drop_table),
+            Ddl.RENAME: ("rename_table", policy.rename_table),
+        }
+        if change.kind not in words:
+            raise refused(change, "this statement cannot be followed")
+        kind, word = words[change.kind]
+        if word == "halt-table":
+            raise refused(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
+        if change.kind in {Ddl.DROP, Ddl.RENAME}:
+            self._dropped[change.table] = word == "apply"
+            self._pending.items |= self._state.dropped_item(change.table, word == "apply")
+        if word == "ignore":
+            log.info("schema_change_ignored", job=self._parts.job.name, table=str(change.table), kind=change.kind.value)
+        return word == "apply"
+
+    def _created(self, change: SchemaChange, record: SourceRecord) -> SchemaChange:
+        """As published: of a table that was dropped, and whose rows the sinks have no more, what is other now."""
+        table = change.table
+        gone = self._dropped.pop(table, None)
+        if gone is False:
+            raise refused(change, "the table was made anew, and the sinks hold rows of the one before")
+        if gone:
+            self._pending.items |= self._state.dropped_item(table, None)
+            return self._altered(replace(change, kind=Ddl.ALTER, before=self._pairs[table].source))
+        self._becomes(self._fitting_transform(change.schema))
+        self._begin_table(change, record)
+        return change
+
+    def _altered(self, change: SchemaChange) -> SchemaChange:
+        """As published."""
+        fresh, policy = self._fitting_transform(change.schema), self._parts.job.policy.ddl
+        evolved = evolve(change, self._transform(change.table), fresh, policy, self._source.holds_all)
+        self._becomes(evolved.transform)
+        return evolved.change
+
+    def _becomes(self, transform: Transform) -> None:
+        """The table's version from here on."""
+        table = transform.source.table
+        self._pairs[table] = SchemaPair(transform.saved, transform.schema)
+        self._transforms[table] = transform
+        self._pending.items |= self._state.schema_item(self._pairs[table])
 
     def _fitting_transform(self, schema: TableSchema) -> Transform:
         reasons = self._parts.refusals(schema)
@@ -325,20 +368,6 @@ class Capture:
         while not self._link.stop.is_set() and (left := end - time.monotonic()) > 0:
             self.beat()
             self._link.stop.wait(min(left, 1.0))
-
-
-def only_adds(change: SchemaChange) -> bool:
-    """Whether every column of before is there as it was, and the new ones are surely known in rows that are there."""
-    after = {column.name: column for column in change.schema.columns}
-    before = () if change.before is None else change.before.columns
-    same = all(column.name in after and _holds(after[column.name]) == _holds(column) for column in before)
-    return same and not change.renamed and not change.unsure
-
-
-def _holds(column: Column) -> tuple[object, ...]:
-    """What a column's values depend on."""
-    kind = column.source_type, column.charset, column.collation, column.generated
-    return column.type, column.nullable, *kind
 
 
 def work(link: Link, parts: Parts) -> None:

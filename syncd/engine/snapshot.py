@@ -322,7 +322,7 @@ class Reader:
         self, record: TableRecord, pair: SchemaPair, chunk: Chunk, batches: Iterator[ChangeBatch], number: int
     ) -> tuple[int, int]:
         """(rows, bytes). The next batch is read while the last one is written. `number`: of the first write."""
-        transform = self._parts.transform(pair.source)
+        transform = self._parts.transform_of(pair)
         target = self._parts.target(record.sink, pair.published)
         owner = self._parts.chunk_owner(record)
         numbers = itertools.count(number)

@@ -178,7 +178,10 @@ class SqliteSink:
 
     def _shape(self, db: sqlite3.Connection, schema: TableSchema) -> int:
         """Number of a list of columns: rows are stored as values in the order of the columns of their time."""
-        columns = "\0".join(c.name for c in schema.columns)
+        return self._shape_of(db, [c.name for c in schema.columns])
+
+    def _shape_of(self, db: sqlite3.Connection, names: Sequence[str]) -> int:
+        columns = "\0".join(names)
         db.execute("INSERT OR IGNORE INTO shapes (columns) VALUES (?)", (columns,))
         return int(db.execute("SELECT id FROM shapes WHERE columns = ?", (columns,)).fetchone()[0])
 
@@ -197,9 +200,22 @@ class SqliteSink:
                 self._admit(db, ticket)
                 self._mark(db, ticket)
             if change.kind is Ddl.ALTER:
-                db.execute("UPDATE tables SET schema = ? WHERE name = ?", (target.schema.dump(), _name(target)))
+                self._alter(db, target, change)
             if change.kind is Ddl.TRUNCATE:
                 self._truncate(db, target, signed(change.seq))
+
+    def _alter(self, db: sqlite3.Connection, target: Target, change: SchemaChange) -> None:
+        """Once: rows lose their columns and get other names for them, which a second time would be other ones."""
+        held = db.execute("SELECT schema FROM tables WHERE name = ?", (_name(target),)).fetchone()
+        if held is None or TableSchema.load(held[0]).version >= target.schema.version:
+            return
+        names = dict(change.renamed)
+        shapes = "SELECT DISTINCT shape, columns FROM rows JOIN shapes ON id = shape WHERE name = ?"
+        for shape, columns in db.execute(shapes, (_name(target),)).fetchall():
+            now = ["" if name in change.gone else names.get(name, name) for name in columns.split("\0")]
+            moved = (self._shape_of(db, now), _name(target), shape)
+            db.execute("UPDATE rows SET shape = ? WHERE name = ? AND shape = ?", moved)
+        db.execute("UPDATE tables SET schema = ? WHERE name = ?", (target.schema.dump(), _name(target)))
 
     def _truncate(self, db: sqlite3.Connection, target: Target, seq: int) -> None:
         older = (_name(target), seq)

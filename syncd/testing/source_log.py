@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import marshal
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ Values = tuple[Any, ...]
 
 class Entry(NamedTuple):
     """`data`: of a row change (op, names of the columns, values before or None, values after or None); of a statement
-    its schema after it."""
+    (its schema after it, columns that got another name)."""
 
     place: int
     tx: int
@@ -57,6 +57,10 @@ class Entry(NamedTuple):
     def row(self) -> tuple[Op, tuple[str, ...], Values | None, Values | None]:
         op, names, before, after = marshal.loads(self.data)
         return Op(op), names, before, after
+
+    def statement(self) -> tuple[TableSchema, tuple[tuple[str, str], ...]]:
+        schema, renamed = marshal.loads(self.data)
+        return TableSchema.load(schema), renamed
 
 
 def normal(column: Column, value: Any) -> bytes:
@@ -134,11 +138,16 @@ class Log:
 
     def add_column(self, table: TableId, column: Column) -> None:
         """As the last one; rows that are there get its default."""
-        old = self.schema(table)
-        new = replace(old, columns=(*old.columns, column))
+        self.alter(table, (*self.schema(table).columns, column))
+
+    def alter(self, table: TableId, columns: Sequence[Column], renamed: Mapping[str, str] | None = None) -> None:
+        """The table has these columns from here on, of which some had other names (old: new); rows keep their values,
+        and get the defaults of columns that they lack."""
+        old, names = self.schema(table), renamed or {}
+        new = replace(old, columns=tuple(columns))
         with self.transaction() as tx:
-            tx.statement(Ddl.ALTER, new)
-            tx.refit(old, new)
+            tx.statement(Ddl.ALTER, new, tuple(names.items()))
+            tx.refit([names.get(c.name, c.name) for c in old.columns], new)
 
     def truncate(self, table: TableId) -> None:
         self._statement(Ddl.TRUNCATE, self.schema(table))
@@ -279,8 +288,9 @@ class Transaction:
             raise KeyError(f"{table}: {key}")
         self._change(schema, Op.DELETE, before, None)
 
-    def statement(self, kind: str, schema: TableSchema) -> None:
-        place = self._append(kind, schema.table, replace(schema, version=0).dump())
+    def statement(self, kind: str, schema: TableSchema, renamed: Sequence[tuple[str, str]] = ()) -> None:
+        data = marshal.dumps((replace(schema, version=0).dump(), tuple(renamed)), 2)
+        place = self._append(kind, schema.table, data)
         if kind in {Ddl.CREATE, Ddl.ALTER}:
             self._db.execute(
                 "REPLACE INTO tables VALUES (?, ?, ?)", (*schema.table, replace(schema, version=place).dump())
@@ -290,11 +300,11 @@ class Transaction:
         if kind == Ddl.DROP:
             self._db.execute("DELETE FROM tables WHERE db = ? AND name = ?", schema.table)
 
-    def refit(self, old: TableSchema, new: TableSchema) -> None:
-        """Every row of the table gets the columns that it lacks; nothing of that is in the log."""
-        names = [c.name for c in old.columns]
-        found = self._db.execute("SELECT key, data FROM rows WHERE db = ? AND name = ?", old.table).fetchall()
-        fresh = [(marshal.dumps(fitted(new, names, marshal.loads(data)), 2), *old.table, key) for key, data in found]
+    def refit(self, names: Sequence[str], new: TableSchema) -> None:
+        """Every row of the table, whose values have these names, gets the columns that it lacks; nothing of that is in
+        the log."""
+        found = self._db.execute("SELECT key, data FROM rows WHERE db = ? AND name = ?", new.table).fetchall()
+        fresh = [(marshal.dumps(fitted(new, names, marshal.loads(data)), 2), *new.table, key) for key, data in found]
         self._db.executemany("UPDATE rows SET data = ? WHERE db = ? AND name = ? AND key = ?", fresh)
 
     def _row(self, schema: TableSchema, key: Values) -> Values | None:

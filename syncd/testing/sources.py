@@ -231,6 +231,13 @@ class LogSource:
 
     # -- log
 
+    def holds_all(self, wide: Column, narrow: Column) -> bool:
+        """Whole numbers by their bits, all else only in its own type."""
+        one, other = wide.type, narrow.type
+        if pa.types.is_signed_integer(one) and pa.types.is_signed_integer(other):
+            return bool(one.bit_width >= other.bit_width)
+        return bool(one == other)
+
     def stream(
         self,
         position: Position,
@@ -309,13 +316,16 @@ class _Group:
             raise Unsupported(f"{entry.table}: an event that is not understood", table=str(entry.table))
         yield from self.flush()
         seq, kind = seq_of(self.epoch, entry.place - self.base), Ddl(entry.kind)
-        schema = replace(TableSchema.load(entry.data), version=seq)
+        schema, renamed = entry.statement()
+        schema = replace(schema, version=seq)
+        before = self.schemas.get(entry.table) if kind is Ddl.ALTER else None
         if kind in {Ddl.CREATE, Ddl.ALTER}:
             self.schemas[entry.table] = schema
         known = self.schemas.get(entry.table, schema)
         if kind in {Ddl.DROP, Ddl.RENAME}:
             self.schemas.pop(entry.table, None)
-        yield SchemaChange(kind, known, seq, f"{kind.value} {entry.table}", entry.place)
+        text = f"{kind.value} {entry.table}"
+        yield SchemaChange(kind, known, seq, text, entry.place, before, renamed)
 
 
 def _batch(schema: TableSchema, changes: Sequence[_Change], old_columns: Collection[str] = ()) -> ChangeBatch:

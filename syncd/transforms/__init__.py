@@ -12,6 +12,6 @@ and computed columns see the values as they are at the source, masks come behind
 """
 
 from syncd.transforms.build import Rule, build, unknown_columns
-from syncd.transforms.transform import Transform
+from syncd.transforms.transform import Step, Transform
 
-__all__ = ["Rule", "Transform", "build", "unknown_columns"]
+__all__ = ["Rule", "Step", "Transform", "build", "unknown_columns"]

@@ -62,6 +62,22 @@ class Transform:
         """Nothing to do: every batch comes back as it is."""
         return self.filter is None and self.schema is self.source
 
+    def shaped(self, schema: TableSchema) -> Transform:
+        """The same with another table behind it: of the columns, in this order, only those that `schema` has, of its
+        types, each of which holds all values of the one here."""
+        if schema == self.schema:
+            return self
+        there = {column.name: column for column in schema.columns}
+        added = self.arrow.names[len(self.steps) : len(self.steps) + len(self.constants)]
+        return replace(
+            self,
+            schema=schema,
+            steps=tuple(replace(s, column=there[s.column.name]) for s in self.steps if s.column.name in there),
+            constants=tuple(value for name, value in zip(added, self.constants, strict=True) if name in there),
+            computed=tuple(replace(s, column=there[s.column.name]) for s in self.computed if s.column.name in there),
+            arrow=schema.arrow(),
+        )
+
     def apply(self, batch: ChangeBatch, *, refresh: bool = False) -> ChangeBatch:
         """The batch behind the transform; it may have fewer rows, or none.
 
@@ -89,7 +105,8 @@ class Transform:
             values = rows.column(step.source)
         else:
             values = step.computed.values(rows, None if step.column.name in self.schema.key else deleted)
-        return mask_values(values, step.mask, self.salt) if step.mask else values
+        values = mask_values(values, step.mask, self.salt) if step.mask else values
+        return values if values.type == step.column.type else values.cast(step.column.type)
 
     def _added(self, length: int) -> list[Any]:
         return [pa.repeat(value, length) for value in self.constants]

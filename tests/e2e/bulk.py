@@ -14,12 +14,23 @@ from tests.e2e.workload import Workload
 from tests.services.database import Database
 
 CHUNK = 5000
+NUMBERS = {"INT", "BIGINT", "DECIMAL(9,2)", "DECIMAL(15,4)"}
+RESHAPES = ("drop", "rename", "retype", "rename", "retype")
+RETYPED = {
+    "INT": "BIGINT",
+    "BIGINT": "INT",
+    "VARCHAR(12)": "VARCHAR(40)",
+    "DECIMAL(9,2)": "DECIMAL(15,4)",
+    "VARCHAR(9)": "TEXT",
+}
+"""The type of a column that was added -> its next one; narrower ones hold the values of `_change`, too."""
 
 
 class BulkWorkload(Workload):
     """`changes`: rows changed since the start; there it rests when they have reached `limit`.
 
-    `done`: how many statements of each kind have changed tables.
+    `done`: how many statements of each kind have changed tables. `reshapes`: columns that were added are dropped, get
+    other names and other types, too, for which no table may be in its load.
 
     `rows`: how many are there at first, in all tables together.
 
@@ -33,7 +44,8 @@ class BulkWorkload(Workload):
         super().__init__(database, seed)
         self._rows = {table.name: max(10, int(rows * table.share)) for table in ALL}
         self._tables = [*ALL]
-        self._added: list[tuple[str, str]] = []
+        self._added: list[tuple[str, str, str]] = []
+        self.reshapes = False
         self._every = statements_every
         self._next = statements_every // 2
         self._ddl = itertools.islice(self._statements(), statements_at_most)
@@ -85,9 +97,10 @@ class BulkWorkload(Workload):
             if rng.random() < 0.4:
                 self._put(cursor, table)
         elif what < 0.74 and self._added:
-            name, column = rng.choice(self._added)
-            where = self._where(next(t for t in self._tables if t.name == name))
-            self._run_one(cursor, f"UPDATE {name} SET {column} = {rng.randrange(1000)} WHERE {where}")
+            name, column, kind = rng.choice(self._added)
+            if kind in NUMBERS:
+                where = self._where(next(t for t in self._tables if t.name == name))
+                self._run_one(cursor, f"UPDATE {name} SET {column} = {rng.randrange(1000)} WHERE {where}")
         else:
             self._put(cursor, table)
 
@@ -137,7 +150,7 @@ class BulkWorkload(Workload):
         rng = random.Random(self._rng.random())
         added, made = itertools.count(), itertools.count()
         while True:
-            acts = ["truncate", "add", "create", "truncate", "add"]
+            acts = ["truncate", "add", "create", "truncate", "add", "add", *RESHAPES]
             rng.shuffle(acts)
             for act in acts:
                 if act == "truncate":
@@ -145,17 +158,28 @@ class BulkWorkload(Workload):
                     yield f"TRUNCATE TABLE {rng.choice(choice).name}"
                 elif act == "create":
                     yield later(next(made)).ddl
-                else:
+                elif act == "add":
                     number = next(added)
                     name = rng.choice([KINDS, PAIRS, WORDS, MOMENTS, BLOBS]).name
                     yield f"ALTER TABLE {name} ADD COLUMN added{number} {ADDED[number % len(ADDED)]}"
+                elif self.reshapes and self._added:
+                    yield self._reshape(act, *rng.choice(self._added))
+
+    def _reshape(self, act: str, table: str, column: str, kind: str) -> str:
+        match act:
+            case "drop":
+                return f"ALTER TABLE {table} DROP COLUMN {column}"
+            case "rename":
+                return f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_"
+            case _:
+                return f"ALTER TABLE {table} CHANGE COLUMN {column} {column}x {RETYPED.get(kind, kind)} NULL"
 
     def _say(self, cursor: Any, statement: str | None) -> None:
         if statement is None:
             return
         cursor.execute(statement)
         words = statement.split()
-        self.done[words[0]] += 1
+        self.done[words[3] if words[0] == "ALTER" else words[0]] += 1
         if words[0] == "CREATE":
             table = later(int(words[2].removeprefix("later")))
             self._tables.append(table)
@@ -165,5 +189,18 @@ class BulkWorkload(Workload):
             size = self._rows.get(table.name, 2000) // 2
             for first in range(0, size, 1000):
                 self._run_one(cursor, table.insert("REPLACE", first, 1000, next(self._salts)))
-        elif words[6] in {"INT", "DECIMAL(9,2)"}:
-            self._added.append((words[2], words[5]))
+        else:
+            self._altered(words)
+
+    def _altered(self, words: list[str]) -> None:
+        """ALTER TABLE name act COLUMN ..."""
+        table, column, rest = words[2], words[5], words[6:]
+        there = [one for one in self._added if one[:2] != (table, column)]
+        match words[3]:
+            case "ADD":
+                there.append((table, column, rest[0]))
+            case "RENAME":
+                there.append((table, rest[1], next(one[2] for one in self._added if one[:2] == (table, column))))
+            case "CHANGE":
+                there.append((table, rest[0], rest[1]))
+        self._added = there

@@ -58,8 +58,8 @@ SIZES = {
     "ci": Size(20_000, 20_000, 10),
     "small": Size(10_000, 10_000, 5, stops=1),
 }
-STATEMENTS = 12
-"""TRUNCATE, ADD COLUMN and CREATE TABLE statements in one round, about."""
+STATEMENTS = 20
+"""Schema changes in one round, about."""
 
 
 Sink = str | Server
@@ -104,7 +104,7 @@ def _proved(
         run.wait_live(len(ALL), PATIENCE)
         during_load_changes, compared = workload.changes, 0
         share = size.changes // size.rounds
-        workload.pause = 0.0
+        workload.pause, workload.reshapes = 0.0, True
         for number in range(size.rounds):
             if number:
                 run.start()

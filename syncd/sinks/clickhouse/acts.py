@@ -5,47 +5,18 @@
 from __future__ import annotations
 
 from syncd.errors import FatalError, Unsupported
-from syncd.model import Column, Ddl, SchemaChange, Target
+from syncd.model import Ddl, SchemaChange, Target
+from syncd.sinks.clickhouse.alter import Alter
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import column_line, floor, full_name, raise_floor
-from syncd.sinks.clickhouse.defaults import literal
+from syncd.sinks.clickhouse.ddl import floor, full_name, raise_floor
 from syncd.sinks.clickhouse.limits import Limits
-from syncd.sinks.clickhouse.present import describe, fingerprint
+from syncd.sinks.clickhouse.present import fingerprint
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
 from syncd.sinks.clickhouse.syntax import quoted
-from syncd.sinks.clickhouse.types import Making, nullable
+from syncd.sinks.clickhouse.types import Making
 
 # All replicas have done it when the statement returns.
 _SYNC = "SETTINGS mutations_sync = 2"
-
-
-def add_columns(client: Client, target: Target, change: SchemaChange, making: Making, limits: Limits) -> None:
-    """Every column of `target` that the table has not, at its place; rows that are there show the source's default."""
-    present = describe(client, target)
-    if present is None:
-        return
-    missing = [c for c in target.schema.columns if present.column(c.name) is None]
-    if not missing:
-        return
-    table = str(target.schema.table)
-    count = f"SELECT count() FROM (SELECT 1 FROM {full_name(target)} WHERE {VERSION} < {change.seq} LIMIT 1)"
-    empty = client.text(count, doing=f"looking into {full_name(target)}", table=table).strip() == "0"
-    adds = ", ".join(_add(target, column, making, limits, empty=empty) for column in missing)
-    client.command(f"ALTER TABLE {full_name(target)} {adds}", doing=f"adding to {full_name(target)}", table=table)
-
-
-def _add(target: Target, column: Column, making: Making, limits: Limits, *, empty: bool) -> str:
-    names = [c.name for c in target.schema.columns]
-    at = names.index(column.name)
-    line = column_line(column, False, making)
-    taken = nullable(column, False, making)
-    default = literal(target.schema.table, column, limits, empty=empty or (taken and not column.nullable))
-    if default is not None:
-        # The default stands between the type and the codec.
-        kind, codec, rest = line.partition(" CODEC(")
-        line = f"{kind} DEFAULT {default}{codec}{rest}"
-    place = f"AFTER {quoted(names[at - 1])}" if at else "FIRST"
-    return f"ADD COLUMN IF NOT EXISTS {line} {place}"
 
 
 def truncate(client: Client, target: Target, seq: int) -> None:
@@ -120,7 +91,7 @@ def act(client: Client, target: Target, change: SchemaChange, making: Making, li
     """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
     match change.kind:
         case Ddl.ALTER:
-            add_columns(client, target, change, making, limits)
+            Alter(client, target, change, making, limits).run()
         case Ddl.TRUNCATE:
             truncate(client, target, change.seq)
         case Ddl.DROP | Ddl.RENAME | Ddl.INDEX:

@@ -18,6 +18,8 @@ from syncd.sinks.clickhouse.types import DELTA, Making, codec, held
 
 DEDUP_WINDOW = 10_000
 FLOOR = "syncd_floor"
+ALTERED = "syncd_altered_"
+"""With the seq of the last schema change that the table has followed: see `alter`."""
 _FLOOR = re.compile(rf"CONSTRAINT `?{FLOOR}`? CHECK `?{VERSION}`? >= (\d+)")
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _UNIX = {"ms": "Milli", "us": "Micro", "ns": "Nano"}
@@ -53,6 +55,7 @@ def create_table(target: Target, making: Making, fsync: bool) -> str:
     identity = target.schema.identity
     lines = [column_line(c, c.name in identity, making) for c in target.schema.columns]
     lines += [f"{quoted(VERSION)} UInt64{f' {DELTA}' if making.codecs else ''}", f"{quoted(DELETED)} UInt8"]
+    lines.append(f"CONSTRAINT {ALTERED}0 CHECK 1")
     order = ", ".join(quoted(name) for name in identity)
     settings = ["fsync_after_insert = 1", "fsync_part_directory = 1"] if fsync else []
     if target.append:
@@ -82,8 +85,13 @@ def raise_floor(target: Target, seq: int) -> str:
 
 def floor(statement: str) -> int:
     """The seq below which the table refuses rows, out of its CREATE statement; 0 without."""
-    found = _FLOOR.search(_STRING.sub("''", statement))  # a comment may hold anything
+    found = _FLOOR.search(without_strings(statement))
     return int(found[1]) if found else 0
+
+
+def without_strings(statement: str) -> str:
+    """A comment or a default may hold anything."""
+    return _STRING.sub("''", statement)
 
 
 def partition(target: Target) -> str:

@@ -4,21 +4,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from syncd.drivers.mysql.connection import Connection, quoted, rows
 from syncd.errors import Unsupported
 from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.mysql import ddl
 from syncd.sinks.mysql.book import Book
-from syncd.sinks.mysql.layout import Layout
-from syncd.sinks.mysql.present import describe
+from syncd.sinks.mysql.layout import Layout, layout
+from syncd.sinks.mysql.present import Present, describe
 from syncd.sinks.mysql.words import DELETED, full_name
 
 
-def _gone(change: SchemaChange) -> frozenset[str]:
+def _other_indexes(change: SchemaChange) -> frozenset[str]:
     """The names of indexes that the change has dropped, or made in another way."""
     now = {index.name: index for index in change.schema.indexes}
     before = () if change.before is None else change.before.indexes
-    return frozenset(index.name for index in before if now.get(index.name) != index)
+    names = dict(change.renamed)
+    same = {
+        index.name: replace(index, parts=tuple(p._replace(column=names.get(p.column, p.column)) for p in index.parts))
+        for index in before
+    }
+    return frozenset(name for name, index in same.items() if now.get(name) != index)
+
+
+def _body(line: str, column: Column) -> str:
+    """A column's definition without its name."""
+    return line.removeprefix(quoted(column.name))
 
 
 class Acts:
@@ -34,10 +47,9 @@ class Acts:
         """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
         match change.kind:
             case Ddl.CREATE | Ddl.INDEX:
-                self.index(of, frozenset())
+                self._index(of)
             case Ddl.ALTER:
-                self.add_columns(of, change)
-                self.index(of, _gone(change))
+                self.alter(of, change)
             case Ddl.TRUNCATE:
                 self.truncate(of, change.seq)
             case Ddl.DROP | Ddl.RENAME:
@@ -49,18 +61,43 @@ class Acts:
                     hint="change the target by hand and go on, or resync the table",
                 )
 
-    def add_columns(self, of: Layout, change: SchemaChange) -> None:
-        """Every column of the target that the table has not, at its place; rows that are there get the default."""
+    def alter(self, of: Layout, change: SchemaChange) -> None:
+        """What the table still lacks of the change. Indexes go first, since a column may go only without them."""
         present = describe(self._connection, of.target)
         if present is None:
             return
-        missing = [c for c in of.columns if present.column(c.name) is None]
-        if missing:
-            parts = ", ".join(self._add(of, column) for column in missing)
-            self.run(f"ALTER TABLE {full_name(of.target)} {parts}", of.target)
-        known = {c.name for c in change.before.columns} if change.before else None
-        added = missing if known is None else [c for c in of.columns if c.name not in known]
+        self._drop(of, present, _other_indexes(change))
+        was = layout(replace(of.target, schema=change.before), of.limits) if change.before else of
+        parts = [*self._gone(was, change, present), *self._changed(of, was, change, present)]
+        # OceanBase does not take every pair of such parts in one statement.
+        for one in [[part] for part in parts] if of.limits.oceanbase else filter(None, [parts]):
+            self.run(f"ALTER TABLE {full_name(of.target)} {', '.join(one)}", of.target)
+        added = [c for c in of.columns if change.former(c.name) is None]
         self._fill(of, [c for c in added if ddl.filled_later(c)], change.seq)
+        self._index(of)
+
+    def _gone(self, was: Layout, change: SchemaChange, present: Present) -> Iterator[str]:
+        """Of columns that are kept, only that a row may have no value in them."""
+        for column in was.columns:
+            there = present.column(column.name)
+            if there is None:
+                continue
+            if column.name in change.gone:
+                yield f"DROP COLUMN {quoted(column.name)}"
+            elif column.name in change.kept and not there.nullable and column.name not in was.generated:
+                yield f"MODIFY COLUMN {ddl.column_line(was, replace(column, nullable=True))}"
+
+    def _changed(self, of: Layout, was: Layout, change: SchemaChange, present: Present) -> Iterator[str]:
+        """Of those that are done already, only what does no harm again."""
+        for column in of.columns:
+            old = change.former(column.name)
+            line = ddl.column_line(of, column)
+            if present.column(column.name) is None and old is not None and present.column(old.name) is not None:
+                yield f"CHANGE COLUMN {quoted(old.name)} {line}"
+            elif present.column(column.name) is None:
+                yield self._add(of, column)
+            elif old in was.columns and _body(line, column) != _body(ddl.column_line(was, old), old):
+                yield f"MODIFY COLUMN {line}"
 
     def _add(self, of: Layout, column: Column) -> str:
         names = [c.name for c in of.columns]
@@ -77,22 +114,26 @@ class Acts:
         self.run(f"UPDATE {full_name(target)} SET {values}", target)
         self._book.do(target.database, act, seq)
 
-    def index(self, of: Layout, gone: frozenset[str]) -> None:
-        """The table has the target's indexes, of which those over columns that are still to come are left out, and none
-        of those that are `gone`. One statement, so that the rows are read once."""
+    def _drop(self, of: Layout, present: Present, names: frozenset[str]) -> None:
+        there = {index.name.lower() for index in present.indexes}
+        drops = [f"DROP INDEX {quoted(name)}" for name in sorted(names) if name.lower() in there]
+        if drops:
+            self.run(f"ALTER TABLE {full_name(of.target)} {', '.join(drops)}", of.target)
+
+    def _index(self, of: Layout) -> None:
+        """The table has the target's indexes, of which those over columns that are still to come are left out. One
+        statement, so that the rows are read once."""
         present = describe(self._connection, of.target)
         if present is None:
             return
         there = {index.name.lower() for index in present.indexes}
-        drops = [f"DROP INDEX {quoted(name)}" for name in sorted(gone) if name.lower() in there]
-        there -= {name.lower() for name in gone}
         adds = [
             ddl.create_index(of, index)
             for index in of.indexes
             if index.name.lower() not in there and all(not p.column or present.column(p.column) for p in index.parts)
         ]
-        for parts in filter(None, (drops, adds)):
-            self.run(f"ALTER TABLE {full_name(of.target)} {', '.join(parts)}", of.target)
+        if adds:
+            self.run(f"ALTER TABLE {full_name(of.target)} {', '.join(adds)}", of.target)
 
     def truncate(self, of: Layout, seq: int) -> None:
         """All rows go, or are marked as deleted, or stay: as the target's policy treats any delete. Once only: rows

@@ -12,20 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from syncd.errors import FatalError, Unsupported
-from syncd.model import Ddl, SchemaChange, Target
+from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.parquet import defaults
 from syncd.sinks.parquet.entrance import Entrance
 from syncd.sinks.parquet.merge import merge, rewrite, store
 from syncd.sinks.parquet.pages import merged, opened
 from syncd.sinks.parquet.rows import live
 from syncd.sinks.parquet.table import DELETED, VERSION, WRITTEN, State, Table, raised
+from syncd.sinks.parquet.types import stored
 
 
 def act(table: Table, entrance: Entrance, target: Target, change: SchemaChange, rows: int) -> None:
     """The acts that need no new table. DROP and RENAME keep the files: a person decides."""
     match change.kind:
-        case Ddl.ALTER if _only_adds(change):
-            _add_columns(table, target, change.seq, rows)
+        case Ddl.ALTER:
+            _alter(table, entrance, target, change, rows)
             table.fitting(target)
         case Ddl.TRUNCATE:
             _truncate(table, entrance, target, change.seq, rows)
@@ -39,45 +40,76 @@ def act(table: Table, entrance: Entrance, target: Target, change: SchemaChange, 
             )
 
 
-def _only_adds(change: SchemaChange) -> bool:
-    """No column is gone or has another name; one with another type no longer fits."""
-    there = {column.name for column in change.schema.columns}
-    return not change.renamed and (change.before is None or there >= {column.name for column in change.before.columns})
+def _alter(table: Table, entrance: Entrance, target: Target, change: SchemaChange, rows: int) -> None:
+    """The table gets the target's columns; the columns that only it has, and that are not gone, stay.
 
-
-def _add_columns(table: Table, target: Target, seq: int, rows: int) -> None:
-    """Every column of `target` that `_schema` has not, at its place.
-
-    A file that lacks it counts as holding its default; where that is not NULL it is rewritten, for readers that do not
-    know of defaults.
+    Files that have other names or types, a column that is gone, or not the default of a new one where that is not NULL,
+    are rewritten. Until all are, `former` tells what they have. Where more is done than to add columns, the table takes
+    no rows older than the change any more: whoever still had such would not know the columns (7).
     """
     with table.locked():
         state = table.known()
-        columns = [*state.schema.columns]
-        there = {c.name for c in columns}
-        for place, column in enumerate(target.schema.columns):
-            if column.name in there:
-                continue
-            if not defaults.is_known(column) and _oldest(table, state) < seq:
-                raise FatalError(
-                    f"{target.schema.table}.{column.name}: the value of the new column in the rows that are there is "
-                    "not known",
-                    table=table.source,
-                    hint="give the column a constant DEFAULT at the source, or resync the table",
-                )
-            defaults.fill(target.schema.table, column)
-            columns.insert(place, column)
-        if len(columns) > len(there):
-            state = replace(state, schema=replace(state.schema, columns=tuple(columns)))
+        if state.altered < change.seq:
+            _refuse_keys(target, change)
+            if change.gone or any(_is_other(change, column) for column in target.schema.columns):
+                state = close(table, entrance, change.seq)
+            state = _altered(table, state, target, change)
             table.save(state)
         for file in table.files():
-            if _lacks_values(file, state):
+            if _is_old(file, state):
                 rewrite(table, state, file, lambda page: page, rows)
+        if state.former:
+            table.save(replace(state, former={}))
 
 
-def _lacks_values(file: Path, state: State) -> bool:
+def _refuse_keys(target: Target, change: SchemaChange) -> None:
+    for name in () if target.append else target.schema.identity:
+        if _is_other(change, target.schema.column(name)):
+            raise Unsupported(
+                f"{change.table}: the key column {name} is another one, by which files are not sorted",
+                table=str(change.table),
+                hint="resync the table",
+                code="E155",
+            )
+
+
+def _is_other(change: SchemaChange, column: Column) -> bool:
+    """It was there, under another name or of another type."""
+    old = change.former(column.name)
+    return old is not None and (old.name, stored(old.type)) != (column.name, stored(column.type))
+
+
+def _altered(table: Table, state: State, target: Target, change: SchemaChange) -> State:
+    names, here = dict(change.renamed), {column.name for column in target.schema.columns}
+    there = {names.get(column.name, column.name) for column in state.schema.columns}
+    for column in target.schema.columns:
+        if column.name in there:
+            continue
+        if not defaults.is_known(column) and _oldest(table, state) < change.seq:
+            raise FatalError(
+                f"{target.schema.table}.{column.name}: the value of the new column in the rows that are there is "
+                "not known",
+                table=table.source,
+                hint="give the column a constant DEFAULT at the source, or resync the table",
+            )
+        defaults.fill(target.schema.table, column)
+    own = [
+        replace(column, nullable=True, default=None)
+        for column in state.schema.columns
+        if names.get(column.name, column.name) not in here and column.name not in change.gone
+    ]
+    others = [column for column in target.schema.columns if _is_other(change, column)]
+    former = {column.name: old.name for column in others if (old := change.former(column.name)) is not None}
+    schema = replace(state.schema, columns=(*target.schema.columns, *own))
+    return replace(state, schema=schema, altered=change.seq, former=former)
+
+
+def _is_old(file: Path, state: State) -> bool:
     with ExitStack() as stack:
         (part,) = opened(stack, [file], state)
+        columns = state.columns
+        if any(f.name not in columns.names or columns.field(f.name).type != f.type for f in part.schema):
+            return True
         missing = [c for c in state.schema.columns if c.name not in part.schema.names]
         return any(defaults.fill(state.schema.table, column).is_valid for column in missing)
 

@@ -52,7 +52,7 @@ class Part:
         wrong = [
             f"column {f.name} is {f.type}, {wanted.field(f.name).type} is wanted"
             for f in self.schema
-            if f.name in wanted.names and wanted.field(f.name).type != f.type
+            if f.name in wanted.names and wanted.field(f.name).type != f.type and f.name not in self._state.former
         ]
         lacks = {*self._state.key, *wanted.names[-2:]} - {*self.schema.names}
         wrong += [f"column {name} is missing" for name in sorted(lacks)]
@@ -93,8 +93,10 @@ class Part:
         arrays = []
         for field in columns:
             at = batch.schema.get_field_index(field.name)
+            if at < 0:
+                at = batch.schema.get_field_index(self._state.former.get(field.name, field.name))
             if at >= 0:
-                arrays.append(batch.column(at))
+                arrays.append(batch.column(at).cast(field.type))
             else:
                 value = fill(self._state.schema.table, self._state.schema.column(field.name))
                 arrays.append(pa.repeat(value, batch.num_rows))

@@ -12,11 +12,12 @@ Writers take no lock: see `entrance`. Files never change; one that is rewritten 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,16 +31,22 @@ VERSION, DELETED = "_version", "_deleted"
 OWN = (pa.field(VERSION, pa.uint64(), nullable=False), pa.field(DELETED, pa.bool_(), nullable=False))
 LOCK_SECONDS = 5.0
 MERGED, WRITTEN = "m-", "w-"
-_FLOOR, _APPEND = b"syncd_floor", b"syncd_append"
+_FLOOR, _APPEND, _ALTERED, _FORMER = b"syncd_floor", b"syncd_append", b"syncd_altered", b"syncd_former"
 
 
 @dataclass(frozen=True)
 class State:
-    """What `_schema` says. No row with a seq below `floor` becomes part of the table any more."""
+    """What `_schema` says. No row with a seq below `floor` becomes part of the table any more.
+
+    `altered`: the seq of the last schema change that the table follows; `former`: column -> the name that it had before
+    that one, until every file has the new one.
+    """
 
     schema: TableSchema
     append: bool
     floor: int = 0
+    altered: int = 0
+    former: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> pa.Schema:
@@ -56,13 +63,15 @@ class State:
     def dump(self) -> bytes:
         schema = self.schema.arrow()
         own = {_FLOOR: str(self.floor).encode(), _APPEND: str(int(self.append)).encode()}
+        own |= {_ALTERED: str(self.altered).encode(), _FORMER: json.dumps(dict(self.former)).encode()}
         return bytes(schema.with_metadata({**schema.metadata, **own}).serialize())
 
     @classmethod
     def load(cls, data: bytes) -> State:
         schema = pa.ipc.read_schema(pa.py_buffer(data))
         append, floor = int(schema.metadata[_APPEND]), int(schema.metadata[_FLOOR])
-        return cls(TableSchema.from_arrow(schema), bool(append), floor)
+        altered, former = int(schema.metadata[_ALTERED]), json.loads(schema.metadata[_FORMER])
+        return cls(TableSchema.from_arrow(schema), bool(append), floor, altered, former)
 
 
 @dataclass(frozen=True)

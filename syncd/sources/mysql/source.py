@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from syncd.model import ChangeBatch, Chunk, Finding, Head, Position, TableId, TableSchema
+from syncd.model import ChangeBatch, Chunk, Column, Finding, Head, Position, TableId, TableSchema
 from syncd.sources.mysql import head as heads
 from syncd.sources.mysql import schema as tables_
 from syncd.sources.mysql import stream as log
@@ -24,6 +24,7 @@ from syncd.sources.mysql.snapshot.consistent import begin_at_a_place
 from syncd.sources.mysql.snapshot.decode import Rules
 from syncd.sources.mysql.snapshot.read import Reader
 from syncd.sources.mysql.snapshot.throttle import Throttle
+from syncd.sources.mysql.wider import holds_all
 from syncd.spi import Context, Event, Found
 
 
@@ -110,6 +111,9 @@ class MySQLSource:
             tool_tables=self._options.tool_tables,
         )
         return log.stream(self._connect, position, epoch, schemas, wanted, options)
+
+    def holds_all(self, wide: Column, narrow: Column) -> bool:
+        return holds_all(wide, narrow)
 
     def ack(self, position: Position) -> None:
         """Nothing to do: a replica of these servers holds nothing back at the source."""

@@ -135,6 +135,19 @@ def change(kind: Ddl, of: Target, seq: int) -> SchemaChange:
     return SchemaChange(kind, of.schema, seq, f"{kind.value} of the test")
 
 
+def altered(
+    before: Target, after: Target, seq: int, *renamed: tuple[str, str], kept: tuple[str, ...] = ()
+) -> SchemaChange:
+    """An ALTER from the one to the other."""
+    text = "alter of the test"
+    return SchemaChange(Ddl.ALTER, after.schema, seq, text, before=before.schema, renamed=renamed, kept=kept)
+
+
+def with_columns(schema: TableSchema, *columns: Column) -> TableSchema:
+    """The next version of the schema, with these columns."""
+    return replace(schema, version=schema.version + 1, columns=columns)
+
+
 def with_column(schema: TableSchema, column: Column, at: int) -> TableSchema:
     """The schema after `column` was added as the `at`-th."""
     columns: Iterable[Column] = (*schema.columns[:at], column, *schema.columns[at:])

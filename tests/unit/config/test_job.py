@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from syncd.config import Job, not_yet
+from syncd.config import DdlPolicy, Job, not_yet
 from syncd.errors import ConfigError
 from syncd.model import TableId
 from tests.unit.config.conftest import MINIMAL, Load
@@ -33,7 +33,7 @@ def test_defaults(load: Load) -> None:
     job = load()
     assert (job.queue.plugin, job.queue.queues) == ("embedded", 8)
     assert job.policy.model_dump() == {
-        "ddl": "apply",
+        "ddl": dict(DdlPolicy()),
         "position_lost": "fail",
         "lost_transactions": "fail",
         "zero_date": "fail",
@@ -67,7 +67,6 @@ def test_not_yet_names_every_part_with_its_place(full: Job) -> None:
     [
         ("mode: cdc\nstart: {timestamp: 2026-05-01T00:00:00Z}", "start.timestamp"),
         ("policy: {lost_transactions: refresh}", "policy.lost_transactions"),
-        ("policy: {ddl: ignore}", "policy.ddl"),
         ("queue: {kafka: {brokers: k}}", "queue.kafka"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config import parse_job, skeleton
+from syncd.config import DdlPolicy, parse_job, skeleton
 from syncd.errors import ConfigError
 from syncd.model import TableId
 from tests.unit.config.conftest import PLUGINS
@@ -57,4 +57,4 @@ def test_every_commented_line_is_right_too() -> None:
         line.replace("# ", "", 1) if line.lstrip().startswith("# ") and ": {" in line else line
         for line in text.splitlines()
     ]
-    assert parse_job("\n".join(lines), str(Path("new.yaml")), [PLUGINS]).policy.ddl == "apply"
+    assert parse_job("\n".join(lines), str(Path("new.yaml")), [PLUGINS]).policy.ddl == DdlPolicy()

@@ -106,8 +106,29 @@ class Statement:
         elif self.what == "truncate":
             world.log.truncate(schema.table)
         elif self.what == "add":
-            number = len(here.columns)
-            world.log.add_column(schema.table, Column(f"n{number}", pa.int64(), False, "bigint", default=str(number)))
+            number = 1 + max((int(c.name[1:]) for c in here.columns if c.name[0] in "nm"), default=0)
+            world.log.add_column(schema.table, Column(f"n{number}", pa.int32(), False, "int", default=str(number)))
+        else:
+            self._reshape(world, here)
+
+    def _reshape(self, world: World, here: TableSchema) -> None:
+        """Of the oldest of the columns that were added; while the table is read, its columns must be there."""
+        added = [column for column in here.columns if column.name[0] in "nm"]
+        if not added or not world.is_read_no_more(here.table):
+            return
+        one = added[0]
+        others = [column for column in here.columns if column is not one]
+        match self.what:
+            case "drop":
+                world.log.alter(here.table, others)
+            case "rename":
+                name = ("m" if one.name[0] == "n" else "n") + one.name[1:]
+                now = replace(one, name=name)
+                world.log.alter(here.table, [now if c is one else c for c in here.columns], {one.name: name})
+            case "retype":
+                kind = pa.int64() if one.type == pa.int32() else pa.int32()
+                now = replace(one, type=kind, source_type=str(kind))
+                world.log.alter(here.table, [now if c is one else c for c in here.columns])
 
 
 @dataclass(frozen=True)
@@ -224,7 +245,8 @@ _changes = st.builds(
     st.integers(0, VALUES - 1),
 )
 _transactions = st.lists(_changes, min_size=1, max_size=5).map(tuple).map(Tx)
-_statements = st.builds(Statement, st.sampled_from(["truncate", "add"]), _tables)
+_early_statements = st.builds(Statement, st.sampled_from(["truncate", "add"]), _tables)
+_statements = st.builds(Statement, st.sampled_from(["truncate", "add", "add", "drop", "rename", "retype"]), _tables)
 
 
 def _acts(point: str) -> st.SearchStrategy[Order]:
@@ -236,18 +258,21 @@ _work = st.one_of(
     st.builds(Work, st.just(""), st.integers(1, 3)),
     st.builds(Work, st.sampled_from(["run", "planner", "reader", "capture", "deliver"]), st.integers(1, 3)),
 )
-_other = st.one_of(st.just(Kill()), st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))), _statements)
+_other = st.one_of(
+    st.just(Kill()), st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))), _early_statements
+)
 
 
 def scripts(*groups: str) -> st.SearchStrategy[Script]:
     """Scripts whose accidents happen at the points of these groups; at all without one. "load" begins with it."""
     points = [point for group in groups or POINTS for point in POINTS[group]]
     orders = st.sampled_from(points).flatmap(_acts)
+    statements = _early_statements if "load" in groups else _statements  # a load bears no others
     steps = st.one_of(
         st.tuples(orders, _transactions, _work),
         st.tuples(orders, _transactions, st.just(Work("", 2))),
         st.tuples(_transactions, orders, st.just(Work("", 2))),
-        st.tuples(orders, _statements, _transactions, st.just(Work("", 2))),
+        st.tuples(orders, statements, _transactions, st.just(Work("", 2))),
         st.tuples(_other, _transactions, _work),
     )
     parts = st.lists(steps, min_size=3, max_size=10).map(lambda found: tuple(chain(*found)))

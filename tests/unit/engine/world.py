@@ -34,7 +34,7 @@ from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
 from syncd.model import ChangeBatch, Position, TableId, Target
 from syncd.mq.embedded import EmbeddedQueue
 from syncd.spi import Context, Event, Queue, Sink, Source, Ticket
-from syncd.state import Phase, State, TableRecord
+from syncd.state import DELIVERED, Phase, State, TableRecord
 from syncd.testing.source_log import Log
 from syncd.testing.sources import LogOptions, LogSource
 from tests import plugins
@@ -475,6 +475,12 @@ class World:
                     again = TableRecord(record.table, record.sink, record.resume, record.head, record.epoch)
                     self.queue.put(lease, self.state.table_item(again))
         self.queue.release(lease)
+
+    def is_read_no_more(self, table: TableId) -> bool:
+        """It is loaded at both sinks, also where one has halted since."""
+        with self.calm():
+            done = {r.sink for r in self.records() if r.table == table and (r.resume or r.phase) in DELIVERED}
+        return done == {*SINKS}
 
     @contextmanager
     def calm(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ from syncd.sources.mysql.binlog.defaults import valued
 from syncd.sources.mysql.binlog.keys import same_key
 from syncd.sources.mysql.binlog.server import Server, Unclear
 from syncd.sources.mysql.types import base_type
+from syncd.sources.mysql.wider import may_change
 
 _Named = TypeVar("_Named", Changed, Renamed, Defaulted)
 
@@ -86,6 +87,7 @@ class _Table:
         if converts:
             self.columns = [converted(column, collation, self.server) for column in self.columns]
         self._refuse_broken(steps)
+        self._look_at_values(old)
         indexes = self._indexes(steps)
         partitioned = [step for step in steps if isinstance(step, Repartitioned)]
         found = replace(
@@ -186,6 +188,13 @@ class _Table:
             column = replace(column, default=step.defined.implicit)
         self.fresh.add(column.name)
         self._place(column, step.after)
+
+    def _look_at_values(self, old: Sequence[Column]) -> None:
+        now = {column.name: column for column in self.columns}
+        for column in old:
+            new = now.get(self.renamed.get(column.name, ""))
+            if new is not None and not new.generated and may_change(column, new, strict=self.server.strict):
+                self.unsure.append(f"values of {new.name} may have changed with its type")
 
     def _place(self, column: Column, after: str | None) -> None:
         names = [other.name.lower() for other in self.columns]

@@ -198,7 +198,7 @@ class _Definition:
     def _sized(self, base: str) -> tuple[str, str]:
         args = self._parentheses() if self._peek() == "(" else []
         if base in {"enum", "set"}:
-            if not all(word.kind is Kind.TEXT or word.word == "," for word in args):
+            if not args or not all(word.kind is Kind.TEXT or word.word == "," for word in args):
                 raise Unclear("members that are no plain texts")
             names = [word.text.rstrip(" ") for word in args if word.kind is Kind.TEXT]
             return base, ",".join(chr(39) + name.replace(chr(39), chr(39) * 2) + chr(39) for name in names)

@@ -60,7 +60,8 @@ def checksum_of(event: bytes) -> bool:
 class Query:
     """A statement. `charset`: number of the client's collation, 0 where unknown; `zone`: the session's time zone, ""
     where the statement's effect does not depend on it; `empty_is_null`: an empty literal is NULL (MariaDB).
-    `utf8mb4`: number of the collation that the session gives to utf8mb4 where none is said (MySQL), else 0."""
+    `utf8mb4`: number of the collation that the session gives to utf8mb4 where none is said (MySQL), else 0. `strict`:
+    the session refuses values that do not fit."""
 
     database: str
     text: bytes
@@ -70,8 +71,10 @@ class Query:
     zone: str = ""
     empty_is_null: bool = False
     utf8mb4: int = 0
+    strict: bool = False
 
 
+_STRICT = 1 << 21 | 1 << 22
 _ANSI_QUOTES, _NO_BACKSLASH_ESCAPES, _EMPTY_STRING_IS_NULL = 1 << 2, 1 << 20, 1 << 32
 """The last is MariaDB's; MySQL's TIME_TRUNCATE_FRACTIONAL has the same bit, and is taken for it to be safe."""
 _SIZES = {0: 4, 3: 4, 7: 2, 9: 8, 10: 4, 13: 3, 16: 1, 17: 8, 19: 1, 20: 1, 128: 3, 129: 8}
@@ -115,7 +118,9 @@ def query(body: bytes, *, load: bool = False) -> Query:
         elif not _skip_status(status, kind):
             break
     empty_is_null = bool(mode & _EMPTY_STRING_IS_NULL)
-    return Query(database, reader.rest(), charset, database_charset, quoting, zone, empty_is_null, utf8mb4)
+    return Query(
+        database, reader.rest(), charset, database_charset, quoting, zone, empty_is_null, utf8mb4, bool(mode & _STRICT)
+    )
 
 
 def _skip_status(status: Reader, kind: int) -> bool:

@@ -119,7 +119,7 @@ class Follower:
         collations = dict(asking.collations)
         if query.utf8mb4 in _UTF8MB4:
             collations["utf8mb4"] = _UTF8MB4[query.utf8mb4]
-        return Server(query.database, asking.mariadb, asking.fold, asking.version, collations)
+        return Server(query.database, asking.mariadb, asking.fold, asking.version, collations, query.strict)
 
     def _given(self, change: Change, seq: int, shown: str, time: int) -> SchemaChange | None:
         """What comes out of the stream; None for a shadow, of which only the schema is kept."""

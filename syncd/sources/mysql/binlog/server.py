@@ -18,7 +18,8 @@ class Unclear(Exception):
 
 class Server(NamedTuple):
     """`database`: the session's. `fold`: tables have lower-case names. `version`: as in version comments (80015).
-    `collations`: the default of each character set, as the session has it.
+    `collations`: the default of each character set, as the session has it. `strict`: the session refuses values that do
+    not fit.
     """
 
     database: str = ""
@@ -26,6 +27,7 @@ class Server(NamedTuple):
     fold: bool = False
     version: int = 80030
     collations: Mapping[str, str] = _NONE
+    strict: bool = False
 
     def table(self, name: str, database: str | None = None) -> TableId:
         found = TableId(self.database if database is None else database, name)

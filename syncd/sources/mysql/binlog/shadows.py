@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from syncd.model import Column, TableId, TableSchema
 from syncd.sources.mysql.binlog.keys import same_keys
 from syncd.sources.mysql.types import base_type
+from syncd.sources.mysql.wider import may_change
 
 _GHOST = re.compile(r"/\*[^*]*gh-ost[^*]*\*/")
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
@@ -121,12 +122,19 @@ def swapped(before: TableSchema, shadow: Shadow, real: TableId, *, in_step: bool
         for index in after.indexes
         if index.kind == "unique" and index.name not in indexes
     ]
-    unsure += [f"{name} is computed, or no longer" for name in new if name in old and _computed(old[name], new[name])]
+    kept = [(old[name], column) for name, column in new.items() if name in old]
+    unsure += [f"{now.name} is computed, or no longer" for was, now in kept if _computed(was, now)]
+    # the tools copy by INSERT IGNORE, which makes values fit as a session does that is not strict
+    unsure += [f"values of {now.name} may have changed with its type" for was, now in kept if _altered(was, now)]
     return replace(after, table=real), "; ".join(unsure)
 
 
 def _computed(old: Column, new: Column) -> bool:
     return bool(old.generated) != bool(new.generated)
+
+
+def _altered(was: Column, now: Column) -> bool:
+    return not now.generated and may_change(was, now, strict=False)
 
 
 def _is_filled(column: Column, shadow: Shadow) -> bool:
