@@ -63,6 +63,7 @@ def standing(record: TableRecord, lanes: Collection[Lane], waiting: Mapping[Lane
             hint="resync the table",
             code="E157",
         )
-    # A TRUNCATE in front of the head was seen by the read; its rows, which may have a smaller seq, stay.
-    old = change.kind is Ddl.TRUNCATE and change.seq <= record.head.seq
+    # What is in front of the head was seen by the read: after a TRUNCATE its rows, which may have a smaller seq, stay.
+    last = record.head.seq if change.kind is Ddl.TRUNCATE else record.head.seq - 1
+    old = change.seq <= last
     return Standing(change, {lane: fronts[lane].offset + 1 for lane in here}, old)
