@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
+from syncd.config.document import Key
 from syncd.engine import apply as engine_apply
 from syncd.engine import queue_used
 from syncd.engine import trace as engine_trace
@@ -25,7 +26,7 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
 from syncd.engine.diff import Change, diff, effect_of
 from syncd.engine.job import JobRunner
-from syncd.errors import ConfigError, FatalError, StateError, TransientError
+from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops import status as ops_status
@@ -191,9 +192,44 @@ def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish
 
 
 def changes(service: Service, job: Job) -> list[Change]:
-    """What the file says that the saved job does not, and what each change asks for."""
+    """What the file says that the saved job does not, and what each change asks for.
+
+    An end that it is about is tried: one that refuses us would halt the job.
+    """
+    parts = Parts(job, service)
     with opened_queue(service) as queue:
-        return diff(Parts(job, service), _known_state(service, queue, job.name))
+        found = diff(parts, _known_state(service, queue, job.name))
+    tried: dict[Key, SyncdError | None] = {}
+    return [_tried(parts, each, tried) for each in found]
+
+
+def _tried(parts: Parts, change: Change, tried: dict[Key, SyncdError | None]) -> Change:
+    end = change.key[:2] if change.key[0] == "sinks" else change.key[:1]
+    if change.effect != "restart" or not change.after or end[0] not in {"source", "sinks"}:
+        return change
+    if end not in tried:
+        tried[end] = _reached(parts, "" if end == ("source",) else str(end[1]))
+    match tried[end]:
+        case None:
+            return change
+        case TransientError() as error:
+            return replace(change, why=f"{change.why}; it is waited for: {error}".removeprefix("; "))
+        case error:
+            return replace(change, effect="refused", why=str(error))
+
+
+def _reached(parts: Parts, sink: str) -> SyncdError | None:
+    """What the sink ("": the source) says to us now. Not asked of one that a process of the daemon has to itself."""
+    if sink and parts.make_sink(sink).traits().scope == "one process":
+        return None
+    end: Source | Sink = parts.make_sink(sink) if sink else parts.make_source()
+    try:
+        end.open()
+    except SyncdError as error:
+        return error
+    finally:
+        end.close()
+    return None
 
 
 def apply(service: Service, job: Job) -> int:

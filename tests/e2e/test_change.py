@@ -87,6 +87,7 @@ def test_a_job_is_changed_by_apply(mariadb_database: Database, tmp_path: Path) -
             (many.replace("queues: 4", "queues: 5"), "new.yaml:6:9 queue.queues: 4 -> 5: refused, the saved state was"),
             (many.replace('.*": {}', '.*": {mask: {note: hash}}'), "under these it needs a resync"),
             (many.replace("readers: 2", "readers: none"), "new.yaml:7:"),
+            (many.replace("heartbeat: 0.5", "heartbeat: 0.5, password: no"), "the server refused the log-in"),
         ):
             assert wrong != many
             code, says, fault = run.apply(wrong, "--yes")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from syncd.config import parse_job
-from syncd.engine import change
+from syncd.engine import apply, change
+from syncd.engine.daemon import Daemon
 from syncd.errors import ConfigError
 from syncd.model import Index, IndexPart
-from syncd.state import Leaving, Phase, Wish, paused_part
+from syncd.state import Answer, Items, Leaving, Phase, Wish, paused_part
 from tests import plugins
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, VISITS, WORDS
@@ -27,7 +28,23 @@ def edit(world: World, text: str) -> None:
     """The daemon ends, and finds another job file when it starts."""
     world.kill()
     job = parse_job(text.format(folder=world.folder), str(world.folder / "job.yaml"), [plugins.FOLDER])
-    world.parts = ModelParts(job, world.parts.service, world)
+    service = world.parts.service.model_copy(update={"plugin_paths": [plugins.FOLDER]})
+    world.parts = ModelParts(job, service, world)
+
+
+def wish(world: World, change: Callable[[Wish], Wish], items: Items | None = None) -> None:
+    """As a command saves it."""
+    lease = world.queue.acquire("job/model/wish", "someone", 10.0)
+    assert lease is not None
+    world.queue.put(lease, world.state.wish_item(change(world.state.wish())) | (items or {}))
+    world.queue.release(lease)
+
+
+def give(world: World, text: str, at: int) -> None:
+    """As `syncd apply` saves it."""
+    text = text.format(folder=world.folder)
+    applied = apply.following(world.state, text, str(world.folder / "new.yaml"), at)
+    wish(world, lambda before: replace(before, applied=at), world.state.applied_item(applied))
 
 
 def write(world: World, times: int, start: int = 0) -> None:
@@ -123,11 +140,8 @@ def test_what_has_left_is_forgotten_and_what_comes_back_is_loaded_anew(
     edit(few, WHOLE)
     few.restart()
     few.settle()
-    lease = few.queue.acquire("job/model/wish", "someone", 10.0)
-    assert lease is not None
     parts = ("", paused_part("", "versioned"), paused_part("shop.words", ""), paused_part("shop.numbers", "arrival"))
-    few.queue.put(lease, few.state.wish_item(Wish(parts)))
-    few.queue.release(lease)
+    wish(few, lambda _: Wish(parts))
     write(few, 4, 50)
     few.work("capture")  # what stands in the lanes of those that leave goes, too
     edit(few, FEW)
@@ -142,10 +156,7 @@ def test_what_has_left_is_forgotten_and_what_comes_back_is_loaded_anew(
     assert few.queue.lanes("model/versioned") == {}
     assert {lane.tag for lane in few.queue.lanes("model/arrival")} == {"shop.numbers"}
     assert few.state.wish().paused == ("", "table at arrival:shop.numbers")
-    lease = few.queue.acquire("job/model/wish", "someone", 10.0)
-    assert lease is not None
-    few.queue.put(lease, few.state.wish_item(Wish()))
-    few.queue.release(lease)
+    wish(few, lambda _: Wish())
     write(few, 4, 60)
     few.log.truncate(WORDS.table)
     until(few, 1)
@@ -241,3 +252,47 @@ def test_a_sink_gets_the_columns_of_its_own_head(few: World) -> None:
     until(few, 2)
     rows = few.log.rows(NUMBERS.table)
     assert [few.copy(sink, NUMBERS.table) for sink in SINKS] == [rows, rows]
+
+
+def test_the_daemon_takes_over_what_is_applied_or_says_why_not(few: World) -> None:
+    """Refused: it goes on as before. Live: one worker starts anew. Else it ends, and another one follows it."""
+    runner, text = few.runner, few.parts.job.text
+    give(few, FEW.replace("arrival.db", "other.db"), 7)
+    runner.step()
+    answer = few.state.answer()
+    assert answer is not None
+    assert "sinks.arrival.sqlite_arrival: the saved state was made with" in answer.text
+    assert (answer.at, runner.parts.job.text, runner.next) == (7, text, None)
+    before = {worker.name: worker for worker in few.workers}
+    give(few, FEW.replace("rows: 2", "rows: 3"), 8)
+    few.supervise()
+    few.supervise()
+    after = {worker.name: worker for worker in few.workers if worker.alive}
+    assert few.state.answer() == Answer(8, "")
+    assert (few.state.meta() or {})["text"] == runner.parts.job.text
+    assert runner.parts.job.sinks["arrival"].batch.rows == 3
+    assert {name for name in after if after[name] is not before.get(name)} == {"deliver/arrival model"}
+    write(few, 3, 40)
+    until(few, 1)
+    give(few, WHOLE, 9)
+    runner.step()
+    assert runner.next is not None
+    assert ([*runner.next.job.sinks], runner.ended) == ([*SINKS], False)
+
+
+def test_a_job_that_has_failed_begins_anew_with_what_is_applied(few: World) -> None:
+    daemon, runner = Daemon([few.parts]), few.runner
+    runner.failed = ConfigError("its file is wrong")
+    assert daemon._follower(runner) is None
+    few.kill()
+    runner.stop()
+    runner.step()
+    give(few, "job: [", 3)
+    assert daemon._follower(runner) is None
+    answer = few.state.answer()
+    assert answer is not None
+    assert (answer.at, "new.yaml:1:" in answer.text) == (3, True)
+    give(few, WHOLE, 4)
+    follower = daemon._follower(runner)
+    assert follower is not None
+    assert ([*follower.parts.job.sinks], follower.applied) == ([*SINKS], 4)
