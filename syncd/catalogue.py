@@ -217,7 +217,7 @@ _ENTRIES: Final = (
         "C140",
         "The file contradicts the saved state",
         "A job's state was made under other settings than the file now has.",
-        "Put the setting back, or load the job anew.",
+        "Put the setting back, or load the job anew. docs/changing.md says what may be changed.",
     ),
     Entry("E100", "An error", "Something went wrong in a way that has no code of its own.", "Read the message."),
     Entry(

@@ -24,6 +24,7 @@ from syncd import __version__, control, logs, plugins
 from syncd import config as configuration
 from syncd.catalogue import explain as explain_code
 from syncd.config import Faults, Job, Service
+from syncd.engine.diff import effect_of
 from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.ops import look
@@ -297,6 +298,8 @@ def _print_status(job: ops_status.JobStatus) -> None:
     age = "never" if job.source_age is None else f"{job.source_age:.1f} s ago"
     lag = "unknown" if job.lag is None else f"{job.lag:.1f} s"
     out.print(Text.assemble((job.job, "bold"), f" {job.state}"))
+    if job.paused:
+        out.print(f"  PAUSED: {'; '.join(job.paused)}")
     if job.failed is not None:
         out.print(f"  halted {ops_status.ago(job.failed.since)}: {job.failed.reason}")
     out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}")
@@ -326,7 +329,7 @@ def _print_status(job: ops_status.JobStatus) -> None:
         out.print(f"  {record.table} {record.phase} at {record.sink} {ops_status.ago(record.since)}: {record.reason}")
 
 
-def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str) -> T:
+def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str | bool) -> T:
     answer = change(_service(service, data), job, **part)
     out.print("saved; a running daemon follows within a second")
     return answer
@@ -334,22 +337,33 @@ def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job
 
 TableOption = Annotated[str, typer.Option("--table", help="database.table")]
 SinkOption = Annotated[str, typer.Option("--sink", help="A sink's name.")]
+SourceOption = Annotated[bool, typer.Option("--source", help="The source: nothing is read, the sinks go on.")]
 
 
 @jobs_app.command()
 def pause(
-    job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
+    job: JobName,
+    table: TableOption = "",
+    sink: SinkOption = "",
+    source: SourceOption = False,
+    service: ServicePath = None,
+    data: DataPath = None,
 ) -> None:
-    """Let a job, a table or a sink stand still; the queue keeps what comes."""
-    _wish(control.pause, service, data, job, table=table, sink=sink)
+    """Let a job, a table, a sink or the source stand still; the queue keeps what comes."""
+    _wish(control.pause, service, data, job, table=table, sink=sink, source=source)
 
 
 @jobs_app.command()
 def resume(
-    job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
+    job: JobName,
+    table: TableOption = "",
+    sink: SinkOption = "",
+    source: SourceOption = False,
+    service: ServicePath = None,
+    data: DataPath = None,
 ) -> None:
-    """Go on, also with tables that halted; without --table and --sink every pause ends, and a stop."""
-    stuck = _wish(control.resume, service, data, job, table=table, sink=sink)
+    """Go on, also with tables that halted; without a part every pause ends, and a stop."""
+    stuck = _wish(control.resume, service, data, job, table=table, sink=sink, source=source)
     for name, reason in stuck.items():
         out.print(f"{name} cannot go on, and must be loaded anew: {reason}")
     if table and stuck:
@@ -369,6 +383,50 @@ def stop(
 ) -> None:
     """Drain a job and keep it stopped until it is resumed; a table or a sink alone is paused."""
     _wish(control.stop, service, data, job, table=table, sink=sink)
+
+
+@app.command()
+def apply(
+    path: JobFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    service: ServicePath = None,
+    data: DataPath = None,
+) -> None:
+    """Show what a job file changes in the job that runs, and make it so."""
+    loaded = _service(service, data)
+    job = _job(path, loaded)
+    changes = control.changes(loaded, job)
+    for change in changes:
+        out.print(str(change), style=_EFFECTS[change.effect])
+    effect = effect_of(changes)
+    if effect == "refused":
+        err.print("refused: nothing is changed")
+        raise typer.Exit(CONFIG)
+    if not changes:
+        out.print(f"{job.path} says what job {job.name} does already")
+    if dry_run:
+        raise typer.Exit(RIGHT)
+    if changes and not yes and not _agreed():
+        raise typer.Exit(RIGHT)
+    at = control.apply(loaded, job)
+    answer = control.answered(loaded, job.name, at)
+    if answer is None:
+        out.print("saved; the job follows with its next start")
+    elif answer.text:
+        err.print(f"refused by the daemon, which goes on as before: {answer.text}")
+        raise typer.Exit(CONFIG)
+    else:
+        out.print("the job starts anew" if effect == "restart" else "the job follows")
+
+
+_EFFECTS = {"live": "green", "restart": "yellow", "refused": "red"}
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("nobody can be asked here", hint="give --yes, or --dry-run to look only", code="C109")
+    return typer.confirm("Apply this?")
 
 
 # -- proof

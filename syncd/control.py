@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import cast
 
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
+from syncd.config.document import Key
+from syncd.engine import apply as engine_apply
 from syncd.engine import queue_used
 from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
+from syncd.engine.diff import Change, diff, effect_of
 from syncd.engine.job import JobRunner
-from syncd.errors import ConfigError, FatalError, StateError, TransientError
+from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops import status as ops_status
@@ -31,7 +34,7 @@ from syncd.ops.reconcile import Result
 from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
-from syncd.state import Phase, State, Wish, paused_part
+from syncd.state import SOURCE, Answer, Phase, State, Wish, paused_part
 
 # -- files
 
@@ -145,27 +148,29 @@ def _changing(service: Service, job: str) -> Iterator[tuple[Queue, State, Lease]
             yield queue, state, lease
 
 
-def pause(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
-    """A write that is under way is finished."""
+def pause(service: Service, job: str, *, table: str = "", sink: str = "", source: bool = False) -> Wish:
+    """A write that is under way is finished. `source`: nothing is read there; what is in the queue is delivered."""
     table = _named(table)
     with _changing(service, job) as (queue, state, lease):
-        part, before = _known_part(state, job, table, sink), state.wish()
+        part, before = _known_part(state, job, table, sink, source=source), state.wish()
         after = replace(before, paused=tuple(sorted({*before.paused, part})))
         queue.put(lease, state.wish_item(after))
         return after
 
 
-def resume(service: Service, job: str, *, table: str = "", sink: str = "") -> dict[str, str]:
+def resume(service: Service, job: str, *, table: str = "", sink: str = "", source: bool = False) -> dict[str, str]:
     """Takes the pause of the part back, without one every pause and the stop of the job; tables that halted go on from
-    where they stopped.
+    where they stopped, but for a pause of the source.
 
     Answers what it cannot help: tables that halted at capture or are NEEDS_RESYNC, with their reasons.
     """
     table = _named(table)
     with _changing(service, job) as (queue, state, lease):
-        part, before = _known_part(state, job, table, sink), state.wish()
-        after = Wish(tuple(p for p in before.paused if part and p != part), bool(part) and before.stopped)
-        queue.put(lease, state.wish_item(after))
+        part, before = _known_part(state, job, table, sink, source=source), state.wish()
+        paused = tuple(p for p in before.paused if part and p != part)
+        queue.put(lease, state.wish_item(replace(before, paused=paused, stopped=bool(part) and before.stopped)))
+        if source:
+            return {}
         stuck = {str(name): halt.reason for name, halt in state.halts().items()}
         for record in state.tables(sink):
             if record.phase is Phase.NEEDS_RESYNC:
@@ -186,13 +191,84 @@ def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish
         return after
 
 
+def changes(service: Service, job: Job) -> list[Change]:
+    """What the file says that the saved job does not, and what each change asks for.
+
+    An end that it is about is tried: one that refuses us would halt the job.
+    """
+    parts = Parts(job, service)
+    with opened_queue(service) as queue:
+        found = diff(parts, _known_state(service, queue, job.name))
+    tried: dict[Key, SyncdError | None] = {}
+    return [_tried(parts, each, tried) for each in found]
+
+
+def _tried(parts: Parts, change: Change, tried: dict[Key, SyncdError | None]) -> Change:
+    end = change.key[:2] if change.key[0] == "sinks" else change.key[:1]
+    if change.effect != "restart" or not change.after or end[0] not in {"source", "sinks"}:
+        return change
+    if end not in tried:
+        tried[end] = _reached(parts, "" if end == ("source",) else str(end[1]))
+    match tried[end]:
+        case None:
+            return change
+        case TransientError() as error:
+            return replace(change, why=f"{change.why}; it is waited for: {error}".removeprefix("; "))
+        case error:
+            return replace(change, effect="refused", why=str(error))
+
+
+def _reached(parts: Parts, sink: str) -> SyncdError | None:
+    """What the sink ("": the source) says to us now. Not asked of one that a process of the daemon has to itself."""
+    if sink and parts.make_sink(sink).traits().scope == "one process":
+        return None
+    end: Source | Sink = parts.make_sink(sink) if sink else parts.make_source()
+    try:
+        end.open()
+    except SyncdError as error:
+        return error
+    finally:
+        end.close()
+    return None
+
+
+def apply(service: Service, job: Job) -> int:
+    """The file is what the job is from now on: the daemon takes it over, or its next start does. When that was saved.
+
+    ConfigError: something of it is refused; then nothing is saved.
+    """
+    with _changing(service, job.name) as (queue, state, lease):
+        found = diff(Parts(job, service), state)
+        if effect_of(found) == "refused":
+            what = "; ".join(str(each) for each in found if each.effect == "refused")
+            raise ConfigError(what, hint="nothing was changed", code="C140")
+        at = clock()
+        applied = engine_apply.following(state, job.text, str(Path(job.path).absolute()), at)
+        queue.put(lease, state.applied_item(applied) | state.wish_item(replace(state.wish(), applied=at)))
+        return at
+
+
+def answered(service: Service, job: str, at: int, seconds: float = 30.0) -> Answer | None:
+    """What the daemon says of the file applied `at`; None: no daemon runs the job, or it says nothing in time."""
+    end = time.monotonic() + seconds
+    with opened_queue(service) as queue:
+        state = State(queue, job)
+        while daemon_runs(queue, job) and time.monotonic() < end:
+            answer = state.answer()
+            if answer is not None and answer.at >= at:
+                return answer
+            time.sleep(0.1)
+        answer = state.answer()
+        return answer if answer is not None and answer.at >= at else None
+
+
 def forget(service: Service, job: str) -> None:
     """Delete all saved state of a job, its groups and with them its queued changes."""
     with opened_queue(service) as queue:
         if daemon_runs(queue, job):
             raise StateError(f"job {job} is running", hint="stop the daemon first", code="E161")
         state = _known_state(service, queue, job)
-        for sink in cast("dict[str, object]", (state.meta() or {}).get("sinks", {})):
+        for sink in (*cast("dict[str, object]", (state.meta() or {}).get("sinks", {})), *state.leaving().sinks):
             queue.unsubscribe(f"{job}/{sink}")
         with _held(queue, f"job/{job}/wish") as lease:
             queue.put(lease, state.forget_items())
@@ -205,12 +281,14 @@ def _known_state(service: Service, queue: Queue, job: str) -> State:
     return state
 
 
-def _known_part(state: State, job: str, table: str, sink: str) -> str:
+def _known_part(state: State, job: str, table: str, sink: str, *, source: bool = False) -> str:
+    if source and (table or sink):
+        raise ConfigError("--source goes with no table and no sink", hint="pause them one by one", code="C109")
     _know_tables(state, job, [table] if table else [])
     known = cast("dict[str, object]", (state.meta() or {}).get("sinks", {}))
     if sink and sink not in known:
         raise _unknown(f"job {job} has no sink '{sink}'", known)
-    return paused_part(table, sink)
+    return SOURCE if source else paused_part(table, sink)
 
 
 def _named(table: str) -> str:

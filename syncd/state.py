@@ -7,7 +7,7 @@ stored together (docs/architecture.md says who writes which key).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -38,6 +38,8 @@ class Phase(StrEnum):
 
 LAST_EPOCH = 255
 DELIVERED = {Phase.CATCH_UP, Phase.LIVE}
+_AT_SINKS = ("table", "chunk", "done", "append", "given-up")
+"""What is kept for a table at a sink."""
 STANDING = {Phase.HALTED, Phase.NEEDS_RESYNC}
 """A person must act."""
 
@@ -167,6 +169,35 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """A job file that a command has given to the daemon, `at` (microseconds since 1970).
+
+    `instead`: digests of the texts that it goes before. `path`: absolute.
+    """
+
+    text: str
+    path: str
+    at: int
+    instead: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of the file applied `at`. `text`: why it was not taken over, or ""."""
+
+    at: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Sinks and tables that the job file has no more."""
+
+    sinks: tuple[str, ...] = ()
+    tables: tuple[TableId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """Why the whole job stands still, and since when."""
 
@@ -176,10 +207,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What people asked of a job: parts that stand still (see `paused_part`), and whether to end."""
+    """What people asked of a job: parts that stand still (see `paused_part`), and whether to end.
+
+    `applied`: when a job file was applied last, microseconds since 1970 (`State.applied` has it); 0: never.
+    """
 
     paused: tuple[str, ...] = ()
     stopped: bool = False
+    applied: int = 0
 
     def pauses(self, sink: str, table: TableId) -> bool:
         """Whether the table is to stand still at the sink."""
@@ -187,9 +222,18 @@ class Wish:
         parts = {paused_part("", ""), paused_part(name, ""), paused_part("", sink), paused_part(name, sink)}
         return not parts.isdisjoint(self.paused)
 
+    @property
+    def pauses_source(self) -> bool:
+        """Whether nothing is to be read from the source."""
+        return SOURCE in self.paused
+
+
+SOURCE = "source"
+"""The part that reads the source: capture, and the readers of a load."""
+
 
 def paused_part(table: str, sink: str) -> str:
-    """The name of a part: "" the job, "table:db.t", "sink:s", "table at s:db.t"."""
+    """The name of a part: "" the job, "table:db.t", "sink:s", "table at s:db.t"; also `SOURCE`."""
     if table:
         return f"table at {sink}:{table}" if sink else f"table:{table}"
     return f"sink:{sink}" if sink else ""
@@ -296,6 +340,30 @@ class State:
     def wish(self) -> Wish:
         return self._one("wish", _wish) or Wish()
 
+    def added(self) -> list[str]:
+        """What the job file has anew, for which the source is still to be looked at."""
+        return self._one("added", lambda data: [*map(str, json.loads(data))]) or []
+
+    def joins(self) -> dict[TableId, Head]:
+        """Tables of which capture is to publish the changes from these places on, and does not yet."""
+        return dict(self._all("join/", _join).values())
+
+    def applied(self) -> Applied | None:
+        """The job file that was applied last."""
+        return self._one("applied", _applied)
+
+    def answer(self) -> Answer | None:
+        """What became of it."""
+        return self._one("answer", lambda data: Answer(*json.loads(data)))
+
+    def respread(self) -> bool:
+        """Whether tables with a unique index go through other lanes from now on, and their old ones end first."""
+        return self._one("respread", bool) or False
+
+    def leaving(self) -> Leaving:
+        """What has no saved state any more, and may still be known to the queue."""
+        return self._one("leaving", _leaving) or Leaving()
+
     def _one(self, key: str, load: Callable[[bytes], T]) -> T | None:
         data = self._queue.get(self._root + key)
         if data is None:
@@ -375,8 +443,50 @@ class State:
         tables = max([past.tables, *(record.epoch for record in self.tables())])
         return {**dict.fromkeys(self._queue.scan(self._root)), self._forgotten: json.dumps([seqs, tables]).encode()}
 
+    def added_item(self, names: Collection[str]) -> Items:
+        return {self._root + "added": json.dumps(sorted(names)).encode() if names else None}
+
+    def join_item(self, table: TableId, head: Head | None) -> Items:
+        value = None if head is None else json.dumps([*table, *head]).encode()
+        return {f"{self._root}join/{_part(table)}": value}
+
+    def applied_item(self, applied: Applied | None) -> Items:
+        values = None if applied is None else [applied.text, applied.path, applied.at, applied.instead]
+        return {self._root + "applied": None if values is None else json.dumps(values).encode()}
+
+    def answer_item(self, answer: Answer) -> Items:
+        return {self._root + "answer": json.dumps([answer.at, answer.text]).encode()}
+
+    def respread_item(self, *, wanted: bool) -> Items:
+        return {self._root + "respread": b"1" if wanted else None}
+
+    def left_item(self) -> Items:
+        """What was leaving is out of the queue, too."""
+        return {self._root + "leaving": None}
+
+    def leave_items(self, leaving: Leaving) -> Items:
+        """Forgets these sinks and tables; and remembers that the queue is to forget them, too.
+
+        A table that comes back begins above the epochs that its target has seen (7).
+        """
+        prefixes = [f"{kind}/{sink}/" for kind in _AT_SINKS for sink in leaving.sinks]
+        sinks = {record.sink for record in self.tables()}
+        for part in map(_part, leaving.tables):
+            prefixes += [f"{kind}/{sink}/{part}/" for kind in _AT_SINKS for sink in sinks]
+            prefixes += [f"schema/{part}/", f"halted/{part}/", f"join/{part}/"]
+        wanted = tuple(self._root + prefix for prefix in prefixes)
+        keys = [key for key in self._queue.scan(self._root) if f"{key}/".startswith(wanted)]
+        gone = [r.epoch for r in self.tables() if r.sink in leaving.sinks or r.table in leaving.tables]
+        past, before = self.forgotten(), self.leaving()
+        both = Leaving((*before.sinks, *leaving.sinks), (*before.tables, *leaving.tables))
+        return {
+            **dict.fromkeys(keys),
+            self._root + "leaving": json.dumps([both.sinks, both.tables]).encode(),
+            self._forgotten: json.dumps([past.seqs, max([past.tables, *gone])]).encode(),
+        }
+
     def wish_item(self, wish: Wish) -> Items:
-        return {self._root + "wish": json.dumps([wish.paused, wish.stopped]).encode()}
+        return {self._root + "wish": json.dumps([wish.paused, wish.stopped, wish.applied]).encode()}
 
 
 def _with(record: TableRecord, given_up: Mapping[tuple[str, TableId], Halt]) -> TableRecord:
@@ -410,9 +520,24 @@ def _waits(data: bytes) -> dict[str, Wait]:
     return {name: Wait(*value) for name, value in json.loads(data).items()}
 
 
+def _applied(data: bytes) -> Applied:
+    text, path, at, instead = json.loads(data)
+    return Applied(text, path, at, tuple(instead))
+
+
+def _join(data: bytes) -> tuple[TableId, Head]:
+    database, name, position, seq = json.loads(data)
+    return TableId(database, name), Head(Position(position), seq)
+
+
+def _leaving(data: bytes) -> Leaving:
+    sinks, tables = json.loads(data)
+    return Leaving(tuple(sinks), tuple(TableId(*table) for table in tables))
+
+
 def _wish(data: bytes) -> Wish:
-    paused, stopped = json.loads(data)
-    return Wish(tuple(paused), stopped)
+    paused, stopped, *applied = json.loads(data)
+    return Wish(tuple(paused), stopped, *applied)
 
 
 @contextmanager

@@ -11,13 +11,14 @@ The loaders raise `Faults`: every fault of the file or files at once, each a `Co
 `python -m syncd.config.docs` writes docs/configuration.md, docs/errors.md and docs/schema/.
 """
 
+from syncd.config.document import parse as parse_document
 from syncd.config.faults import Faults
 from syncd.config.job import Job, QueueUse, SinkUse, load_directory, load_job, not_yet, parse_job
 from syncd.config.schema import json_schema
 from syncd.config.service import Service, load_service
 from syncd.config.skeleton import skeleton
 from syncd.config.spec import DdlPolicy, JobSpec
-from syncd.config.tables import TableRule
+from syncd.config.tables import TableMap, TableRule
 from syncd.config.uses import PluginUse
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
     "QueueUse",
     "Service",
     "SinkUse",
+    "TableMap",
     "TableRule",
     "json_schema",
     "load_directory",
     "load_job",
     "load_service",
     "not_yet",
+    "parse_document",
     "parse_job",
     "skeleton",
 ]

@@ -16,16 +16,18 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from syncd.config.document import Document, Key
-from syncd.config.spec import TableSpec
+from syncd.config.secrets import Resolver
+from syncd.config.spec import Tables, TableSpec
 from syncd.errors import ConfigError
 from syncd.model import TableId
 
 _REGEX = re.compile(r"[\\()\[\]{}|+^]")
 _QUOTED = re.compile(r"(`(?:[^`]|``)+`|[^.`]+)\.(`(?:[^`]|``)+`|[^.`]+)", re.DOTALL)
 _GROUP = re.compile(r"\\(\d+)")
+_SPECS: TypeAdapter[dict[str, TableSpec]] = TypeAdapter(Tables)
 _NOT_LITERAL = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|\(\?[^)]*\)|[^\w]")
 
 
@@ -123,6 +125,13 @@ class TableMap:
         self._salt = salt
         self._rules = [(Pattern(text), spec) for text, spec in specs.items()]
 
+    @classmethod
+    def of(cls, data: Mapping[str, Any], path: str) -> TableMap:
+        """From the `tables` of a job file, with references as they are written. ValueError: this version cannot."""
+        document = Document(path, "", {"tables": dict(data)})
+        specs = _SPECS.validate_python(Resolver(document).resolve()["tables"])
+        return cls(specs, document)
+
     def match(self, table: TableId) -> TableRule | None:
         """The rule for a table, None for a table that the job does not want. ConfigError: two patterns fit alike."""
         found = [(p, s, m) for p, s in self._rules if (m := p.match(table))]
@@ -137,10 +146,6 @@ class TableMap:
     def unmatched(self, tables: Collection[TableId]) -> list[Pattern]:
         """The patterns that fit none of the tables: most likely misspelt."""
         return [pattern for pattern, _ in self._rules if not any(pattern.match(table) for table in tables)]
-
-    def skipped(self) -> dict[str, TableId]:
-        """Pattern -> table, of the rules that leave out one table by its name."""
-        return {p.text: TableId.parse(p.text) for p, spec in self._rules if p.kind == "exact" and spec.skip}
 
     def _tie(self, table: TableId, one: Pattern, other: Pattern) -> ConfigError:
         return self._document.fault(

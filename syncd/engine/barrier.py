@@ -63,7 +63,7 @@ def standing(record: TableRecord, lanes: Collection[Lane], waiting: Mapping[Lane
             hint="resync the table",
             code="E157",
         )
-    # In front of the head, the read has seen it: rows that it has read have a smaller seq, columns are as behind it.
-    # Where the table began with its own CREATE, nothing was read.
-    old = change.kind not in {Ddl.CREATE, Ddl.INDEX} and change.seq <= record.head.seq
+    # In front of the head, the read has seen it: after a TRUNCATE its rows, which may have a smaller seq, stay. A table
+    # that began with its own CREATE has its head there, and nothing was read.
+    old = change.seq < record.head.seq + (change.kind is not Ddl.CREATE)
     return Standing(change, {lane: fronts[lane].offset + 1 for lane in here}, old)

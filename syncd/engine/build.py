@@ -196,13 +196,16 @@ class Parts:
             faults = faults or [error]
         return (*reasons, *map(self.job.placed, faults))
 
-    def refused(self, found: Sequence[Found]) -> dict[TableId, tuple[str | ConfigError, ...]]:
-        """Every table that was found -> why it is not copied; () for those that are."""
+    def refused(
+        self, found: Sequence[Found], before: Collection[TableId] = ()
+    ) -> dict[TableId, tuple[str | ConfigError, ...]]:
+        """Every table that was found -> why it is not copied; () for those that are. `before`: tables with a place."""
         reasons: dict[TableId, tuple[str | ConfigError, ...]] = {
             each.schema.table: each.refusals if each.aside else (*each.refusals, *self.refusals(each.schema))
             for each in found
         }
-        crowded = self.crowded_out([table for table, why in reasons.items() if not why])
+        mine = [table for table in before if self.wants(table)]
+        crowded = self.crowded_out([table for table, why in reasons.items() if not why and table not in mine], mine)
         return reasons | {table: (why,) for table, why in crowded.items()}
 
     def crowded_out(self, tables: Iterable[TableId], before: Iterable[TableId] = ()) -> dict[TableId, ConfigError]:
@@ -248,11 +251,15 @@ class Parts:
 
     def queues_of(self, published: TableSchema) -> int:
         """Into how many queues the rows of the table are spread, under this version of it."""
-        unique = any(index.kind == "unique" for index in published.indexes)
-        if not unique or self.rule(published.table).unique != "in-order":
+        if not self.in_order(published):
             return self.queues
         refuse_disorder = any(self.make_sink(sink).traits().unique for sink in self.sinks_of(published.table))
         return 1 if refuse_disorder else self.queues
+
+    def in_order(self, published: TableSchema) -> bool:
+        """Whether sinks that have unique indexes get the table's rows in one queue."""
+        unique = any(index.kind == "unique" for index in published.indexes)
+        return unique and self.rule(published.table).unique == "in-order"
 
     def schema_at(self, state: State, record: TableRecord) -> SchemaPair:
         """The version of a table that its snapshot reads."""
@@ -300,13 +307,12 @@ class Parts:
     # -- judgements
 
     def caught_up(self, source: SourceRecord, record: TableRecord) -> bool:
-        """Capture has been near the source's end since the table was handed over.
+        """Capture has been near the source's end since the table was handed over, and has passed its head.
 
         A hand-over that lies ahead says that the clock was set back: then it tells nothing.
         """
-        return (
-            source.saved >= record.since or record.since > clock()
-        ) and source.saved - source.time < LIVE_SECONDS * 1e6
+        since = source.saved >= record.since or record.since > clock()
+        return since and source.seq >= record.head.seq and source.saved - source.time < LIVE_SECONDS * 1e6
 
     def start(self, source: Source, head: Head, epoch: int) -> Head:
         """Where capture begins: the head, or for mode cdc what the job file says."""
@@ -327,6 +333,7 @@ class Parts:
             "mode": self.job.mode,
             "mask_salt": "" if salt is None else _digest(salt.get_secret_value()),
             "heartbeat": self.heartbeat,
+            "unique": any(self.make_sink(sink).traits().unique for sink in self.job.sinks),
             "path": self.job.path,
             "text": self.job.text,
             "sinks": {name: self._sink_facts(sink) for name, sink in self.job.sinks.items()},
@@ -338,42 +345,11 @@ class Parts:
         target = self.make_sink(sink.name).traits().target
         return {sink.plugin: target, "tags": sink.tags, "deletes": sink.deletes}
 
-    def check_state(self, state: State) -> None:
-        """StateError, or ConfigError at its place: the job file says other than what the saved state was made with."""
-        meta = state.meta()
-        if meta is None:
-            return
-        mine = json.loads(json.dumps(self.facts()))
-        for key in (("queue", "queues"), ("source",), ("mode",)):
-            if meta[key[-1]] != mine[key[-1]]:
-                raise self.contradiction(key, f"the saved state was made with {meta[key[-1]]}")
-        if meta["mask_salt"] != mine["mask_salt"]:
-            raise self.contradiction(("mask_salt",), "the saved state, and rows at the sinks, were made with another")
-        at_sinks = {record.table for record in state.tables()}
-        # What was refused, and is at no sink, may be left out later.
-        free = {("tables", name) for name, table in self.job.tables.skipped().items() if table not in at_sinks}
-        for section in ("sinks", "tables"):
-            saved = meta[section]
-            assert isinstance(saved, dict)
-            for name, value in saved.items():
-                here = mine[section].get(name)
-                if section == "sinks" and here is not None and [*here] == [*value]:
-                    self._check_sink(name, value, here)
-                elif here != value and (section, name) not in free:
-                    raise self.contradiction((section, name), f"the saved state was made with {json.dumps(value)}")
-            for name in mine[section]:
-                if name not in saved and (section, name) not in free:
-                    raise self.contradiction((section, name), "adding to a job that has run is not there yet")
-
-    def _check_sink(self, name: str, saved: dict[str, str], here: dict[str, str]) -> None:
-        for key, value in saved.items():
-            if here[key] != value:
-                raise self.contradiction(("sinks", name, key), f"the saved state was made with {value!r}")
-
-    def contradiction(self, key: tuple[str, ...], what: str) -> ConfigError:
+    def contradiction(self, key: tuple[str, ...], what: str, *, of_key: bool = False) -> ConfigError:
         return self.job.fault(
             key,
             what,
             code="C140",
             hint=f"put it back; or drop the targets, `syncd jobs forget {self.job.name}`, and load anew",
+            of_key=of_key,
         )

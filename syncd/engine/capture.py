@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from syncd.transforms import Transform
 PUBLISH_BYTES = 16 << 20
 LOOK_SECONDS = 5.0
 KEPT_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
+"""How often capture looks whether it is to stand still."""
 FOLLOWING = "following the source's log"
 
 log = structlog.get_logger()
@@ -67,13 +70,21 @@ class Capture:
         self._given_out: dict[TableId, int] = {}
         self._spread: dict[TableId, tuple[int, int]] = {}
         self._looked = self._asked = self._ask_kept = time.monotonic()
+        self._pause = False, -math.inf
+        self._joins: dict[TableId, Head] = {}
         self.beat: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         if self._given_up:  # a capture before this one may have died between the two steps
             self._parts.subscribe(self._queue, self._published(), self._given_up)
+        if self._state.respread():
+            self._respread()
         while not self._link.stop.is_set():
             try:
+                if self._paused():
+                    self._link.step("")
+                    self._sleep(PAUSE_SECONDS)
+                    continue
                 self._follow()
             except PositionLost:
                 raise
@@ -90,6 +101,21 @@ class Capture:
                 self._sleep(error.retry_after)
                 reach("source", self._source.open, self._link, self.beat)
 
+    def _respread(self) -> None:
+        """A sink that refuses disorder has come, or the last one has gone: a key's changes take another lane from here
+        on. A barrier, at which nothing is done, ends all lanes before (3)."""
+        record = self._state.source()
+        assert record is not None
+        self._load_schemas(record)
+        for pair in self._pairs.values():
+            table, schema = pair.published.table, pair.published
+            if not self._wanted(table) or not self._parts.in_order(schema):
+                continue
+            change = SchemaChange(Ddl.ALTER, schema, record.seq, "other lanes", clock(), before=schema)
+            self._to_all_lanes(change)
+        self._pending.items |= self._state.respread_item(wanted=False)
+        self._publish()
+
     def _follow(self) -> None:
         """Stream from the saved position until told to stop."""
         record = self._state.source()
@@ -101,11 +127,17 @@ class Capture:
         self._given_out = {}
         self._dropped = self._state.dropped()
         self._load_schemas(record)
+        self._joins = {table: head for table, head in self._state.joins().items() if table not in self._halted}
+        for table, head in self._joins.copy().items():
+            if record.seq >= head.seq:
+                self._join(table, head, record)
         schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
         for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
             self.beat()
             self._link.waits("")
             self._link.step(FOLLOWING, self._parts.heartbeat)
+            if self._paused():
+                return  # what was not published is read again
             match event:
                 case ChangeBatch():
                     self._rows(event)
@@ -121,6 +153,59 @@ class Capture:
                     self._look_at_queue()
                     if self._link.stop.is_set() or (stands and self._is_another(record)):
                         return
+                    if any(record.seq >= head.seq for head in self._joins.values()):
+                        return
+
+    def _join(self, table: TableId, head: Head, record: SourceRecord) -> None:
+        """Publish a new table's changes from its head up to where all others are; from there it goes with them.
+
+        Until then its changes are left out: how its rows looked in front of its head is not known. Dying on the way
+        it begins anew at the head, with the same changes (1, 2).
+        """
+        del self._joins[table]
+        done = self._state.join_item(table, None)
+        if record.seq > head.seq and not self._read_on(table, head, record, done):
+            return
+        if record.seq == head.seq:
+            self._pending.items |= done
+            self._publish()
+        failpoint("capture.joined")
+        log.info("table_joined", job=self._parts.job.name, table=str(table), position=str(record.position))
+        self._given_out.pop(table, None)
+        self._load_schemas(record)
+
+    def _read_on(self, table: TableId, head: Head, record: SourceRecord, done: Items) -> bool:
+        """Whether the table's changes up to `record` are published; not if told to stop before."""
+        version = max(version for version in self._state.schemas(table)[table] if version <= head.seq)
+        self._pairs[table] = self._state.schema(table, version)
+        schemas = {table: self._pairs[table].source}
+        stream = self._source.stream(head.position, record.epoch, schemas, table.__eq__, self._before)
+        for event in stream:
+            self.beat()
+            self._link.step(FOLLOWING, self._parts.heartbeat)
+            match event:
+                case ChangeBatch() if len(event) and event.seq[0] <= record.seq:
+                    self._rows(event.take(np.flatnonzero(event.seq <= record.seq)))
+                case SchemaChange() if event.seq <= record.seq:
+                    self._schema_change(event, record)
+                case Checkpoint():
+                    over = event.seq >= record.seq
+                    self._pending.items |= done if over else {}
+                    self._publish()
+                    if over:
+                        return True
+            if self._link.stop.is_set() or self._paused():
+                break
+        self._pending, self._joins[table] = Pending(), head
+        return False
+
+    def _paused(self) -> bool:
+        """Whether people want the source to be left alone. Known for a moment."""
+        paused, until = self._pause
+        if time.monotonic() >= until:
+            paused = self._state.wish().pauses_source
+            self._pause = paused, time.monotonic() + PAUSE_SECONDS
+        return paused
 
     def _is_another(self, record: SourceRecord) -> bool:
         """A log that stands still is asked for anew: a server goes on with one that was reset as if nothing came."""
@@ -165,7 +250,7 @@ class Capture:
                 self._pairs[table] = versions[max(known)]
 
     def _wanted(self, table: TableId) -> bool:
-        if table in self._halted or not self._parts.wants(table) or not self._is_read(table):
+        if table in self._halted or table in self._joins or not self._parts.wants(table) or not self._is_read(table):
             return False
         return table in self._pairs or self._parts.job.policy.ddl.create_table != "ignore"
 
@@ -237,11 +322,12 @@ class Capture:
                 published = self._altered(change)
             case Ddl.DROP:
                 published = replace(change, kind=Ddl.TRUNCATE)
-        table = change.table
-        published = replace(published, schema=self._pairs[table].published)
-        tag, captured = self._parts.tag(table), clock()
+        self._to_all_lanes(replace(published, schema=self._pairs[change.table].published))
+
+    def _to_all_lanes(self, change: SchemaChange) -> None:
+        tag, captured = self._parts.tag(change.table), clock()
         for queue in range(self._parts.queues):
-            self._pending.add(codec.encode_change(published, Lane(tag, queue), self._parts.source_name, captured))
+            self._pending.add(codec.encode_change(change, Lane(tag, queue), self._parts.source_name, captured))
 
     def _followed(self, change: SchemaChange) -> bool:
         """Whether the sinks hear of it. Unsupported: the table halts."""

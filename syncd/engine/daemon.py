@@ -15,7 +15,7 @@ from types import FrameType
 
 import structlog
 
-from syncd.engine import queue_used
+from syncd.engine import apply, queue_used
 from syncd.engine.build import Parts, data_directory
 from syncd.engine.counts import Sums
 from syncd.engine.job import JobRunner
@@ -108,13 +108,14 @@ class Daemon:
             self._drain()
 
     def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
-        self.runners += [JobRunner(parts, queue, self.sums) for parts in self.jobs]
+        self.runners += [self._runner(parts, queue) for parts in self.jobs]
         trimmed = watched = time.monotonic()
         while not self._stop:
             for place, runner in enumerate(self.runners):
                 self._step(runner)
-                if runner.stopped and runner.stopped_by_wish and self._resumed(runner):
-                    self.runners[place] = JobRunner(runner.parts, queue, self.sums)
+                if runner.stopped and (follower := self._follower(runner)) is not None:
+                    self._told.discard(runner.name)
+                    self.runners[place] = follower
             now = time.monotonic()
             if now - watched > WATCH_SECONDS:
                 watched = now
@@ -138,14 +139,38 @@ class Daemon:
             log.warning("watch_waits", error=str(error))
             return False
 
-    def _resumed(self, runner: JobRunner) -> bool:
+    def _runner(self, parts: Parts, queue: Queue) -> JobRunner:
+        """Of a job as its file says, or as one says that was applied since."""
+        state = State(queue, parts.job.name)
+        at = state.wish().applied
+        return JobRunner(apply.at_start(parts, state), queue, self.sums, at)
+
+    def _follower(self, runner: JobRunner) -> JobRunner | None:
+        """Who goes on with a job that has ended: it was resumed, or another file was applied to it."""
+        state = State(runner.queue, runner.name)
         try:
-            state = State(runner.queue, runner.name)
-            # A job that was forgotten begins anew with the next daemon, not with this one.
-            return state.meta() is not None and not state.wish().stopped
+            return self._next(runner, state)
         except TransientError as error:
             log.warning("job_waits", job=runner.name, error=str(error))
-            return False
+        except SyncdError as error:
+            runner.applied = state.wish().applied
+            lease = runner.queue.acquire(f"job/{runner.name}/run", runner.parts.owner(), runner.parts.service.lease)
+            if lease is not None:
+                runner.queue.put(lease, apply.refused(runner.parts, state, runner.applied, error))
+                runner.queue.release(lease)
+        return None
+
+    def _next(self, runner: JobRunner, state: State) -> JobRunner | None:
+        wish, parts = state.wish(), runner.next or runner.parts
+        # A job that was forgotten begins anew with the next daemon, not with this one.
+        if wish.stopped or state.meta() is None:
+            return None
+        applied = state.applied() if wish.applied > runner.applied else None
+        if applied is not None:
+            parts = apply.made(parts, applied)
+        elif runner.next is None and not runner.stopped_by_wish:
+            return None
+        return JobRunner(parts, runner.queue, self.sums, max(wish.applied, runner.applied))
 
     def _step(self, runner: JobRunner) -> None:
         """A job's failure is its own: the others go on (8)."""
@@ -161,7 +186,7 @@ class Daemon:
         if runner.failed is not None and runner.name not in self._told:
             self._told.add(runner.name)
             log.error("job_halted", job=runner.name, error=str(runner.failed))
-        if runner.failed is not None or runner.stopped_by_wish:
+        if runner.failed is not None or runner.stopped_by_wish or runner.next is not None:
             runner.stop()
 
     def _drain(self) -> None:

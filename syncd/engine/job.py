@@ -18,9 +18,10 @@ from typing import Any
 
 import structlog
 
-from syncd.engine import capture, deliver_process, snapshot
+from syncd.engine import apply, capture, change, deliver_process, snapshot
 from syncd.engine.build import Parts, clock
 from syncd.engine.counts import Sums
+from syncd.engine.diff import diff, effect_of, started_anew
 from syncd.engine.lease import Keeper
 from syncd.engine.load import Loader
 from syncd.engine.process import Worker
@@ -29,7 +30,7 @@ from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.spi import Lease, Queue
-from syncd.state import STANDING, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
+from syncd.state import STANDING, Answer, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
 
 log = structlog.get_logger()
 
@@ -56,12 +57,15 @@ class Picture:
 class JobRunner:
     """Call `step` again and again; to end it `stop`, and `step` on until `stopped`.
 
-    `failed` says why the job stands still; `halted`, once it is `stopped`, which tables do and why.
+    `failed` says why the job stands still; `halted`, once it is `stopped`, which tables do and why. `next`: another job
+    file was applied, and this one ends for it. `applied`: when the one that this runs was (`Wish.applied`).
     """
 
-    def __init__(self, parts: Parts, queue: Queue, sums: Sums | None = None) -> None:
+    def __init__(self, parts: Parts, queue: Queue, sums: Sums | None = None, applied: int = 0) -> None:
         """`sums`: where what the workers count is added up."""
         self.parts = parts
+        self.applied = applied
+        self.next: Parts | None = None
         self.queue = queue
         self.failed: SyncdError | None = None
         self.stopped_by_wish = False
@@ -92,6 +96,8 @@ class JobRunner:
     @property
     def ended(self) -> bool:
         """Nothing is left to do: the job failed, was stopped, or only loads and every table is loaded or halted."""
+        if self.next is not None:
+            return False
         if self.failed is not None or self.stopped_by_wish:
             return True
         over = {Phase.DONE, *STANDING}
@@ -150,13 +156,9 @@ class JobRunner:
             if state.live and state.lease.name != f"job/{self.name}/wish":
                 self.queue.release(state.lease)
         self._run_lease = self._take(f"job/{self.name}/run")
-        self.parts.check_state(self._state)
-        items = self._state.meta_item(**self.parts.facts(), started=clock()) | self._state.failure_item(None)
-        for table in self._state.halts().keys() & {*self.parts.job.tables.skipped().values()}:
-            items |= self._state.halt_item(table, None)  # it was refused, and is not asked for any more
-        self._put(items)
+        change.take_over(self.parts, self.queue, self._state, self._put)
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
-        if self._state.source() is None:
+        if self._state.source() is None or self._state.added():
             self._add("planner", snapshot.plan, self._snapshot_lease)
         else:
             self._tables_known()
@@ -177,7 +179,10 @@ class JobRunner:
         self.queue.put(self._run_lease, items)
 
     def _add(self, name: str, work: Any, *args: object) -> None:
-        self._supervisor.add(name, partial(Worker, f"{name} {self.name}", self.parts, work, *args))
+        self._supervisor.add(name, partial(self._worker, name, work, *args))
+
+    def _worker(self, name: str, work: Any, *args: object, careful: bool = False) -> Worker:
+        return Worker(f"{name} {self.name}", self.parts, work, *args, careful=careful)
 
     def stop(self) -> None:
         """Drain: every worker finishes what is in flight, for the service's `drain` at most. Once is enough."""
@@ -224,15 +229,18 @@ class JobRunner:
         if self._stopping:
             self._drain()
             return
-        if self.failed is not None or self.stopped_by_wish:
+        if self.failed is not None or self.stopped_by_wish or self.next is not None:
             return
         if not self._begun:
             self.start()
         if self._taken_over.is_set():
             self.failed = FencedError(f"job {self.name} was taken over by another process", code="E161")
             return
-        if self._state.wish().stopped:
+        wish = self._state.wish()
+        if wish.stopped:
             self.stopped_by_wish = True
+            return
+        if wish.applied > self.applied and self._take_over(wish.applied):
             return
         self._supervisor.step()
         self._save_halts()  # before anything of such a table could be dealt out again
@@ -245,6 +253,52 @@ class JobRunner:
         self._deal_out()
         self._save_readers()
         self._save_waits()
+
+    # -- another job file
+
+    def _take_over(self, at: int) -> bool:
+        """A file was applied: what it changes starts anew, or all of the job; a wrong one changes nothing.
+
+        Whether the job is to end for it.
+        """
+        applied = self._state.applied()
+        try:
+            if applied is None:
+                raise StateError("what was applied is not in the saved state", hint="apply it again")
+            parts = apply.made(self.parts, applied)
+            changes = diff(parts, self._state)
+            for fault in change.contradictions(parts, self._state):
+                raise fault
+        except TransientError:
+            raise
+        except SyncdError as error:
+            self._put(apply.refused(self.parts, self._state, at, error))
+            self.applied = at
+            return False
+        live = effect_of(changes) == "live"
+        started = {"started": (self._state.meta() or {}).get("started", 0)}
+        items = self._state.meta_item(**parts.facts(), **started) if live else {}
+        self._put(items | self._state.answer_item(Answer(at, "")))
+        log.info("job_applied", job=self.name, changes=[*map(str, changes)])
+        self.applied = at
+        if live:
+            self._replace(parts, started_anew(changes, [*self._supervisor.slots]))
+            return False
+        self.next = parts
+        return True
+
+    def _replace(self, parts: Parts, workers: list[str]) -> None:
+        """Others take the places of these workers, which drain meanwhile; those that load come as they are needed."""
+        self.parts = self._supervisor.parts = self._loader.parts = parts
+        self._supervisor.end(workers)
+        for name in workers:
+            kind, _, sink = name.partition("/")
+            if kind == "deliver":
+                self._add(name, deliver_process.work, sink)
+            elif kind == "reader":
+                self._loader.reader_lost(name, "", crash=False)
+            else:
+                self._loader.planner_lost("", crash=False)
 
     def _staff(self, *, loading: bool) -> None:
         """While tables are loaded a planner, and as many readers as there are chunks, up to what the job wants.

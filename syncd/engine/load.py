@@ -51,7 +51,10 @@ class Load:
 
 
 class Loader:
-    """All loads of one job. `put` saves items; `halt` is called with a table that cannot go on."""
+    """All loads of one job. `put` saves items; `halt` is called with a table that cannot go on.
+
+    `parts` may be others from one step to the next.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Loader:
         put: Callable[[Items], None],
         halt: Callable[[TableRecord, SyncdError], None],
     ) -> None:
-        self._parts = parts
+        self.parts = parts
         self._put = put
         self._halt = halt
         self._state = State(queue, parts.job.name)
@@ -110,20 +113,20 @@ class Loader:
         """All chunks are written: from this commit on the lanes run, and no late chunk writer is heard (3, 7)."""
         # Its head and epoch may have grown since the load began.
         record = self._state.table(load.record.sink, load.record.table) or load.record
-        phase = Phase.CATCH_UP if self._parts.captures else Phase.DONE
+        phase = Phase.CATCH_UP if self.parts.captures else Phase.DONE
         after = replace(record, phase=phase, epoch=record.epoch + 1, since=clock())
         failpoint("snapshot.all_marked")
         self._put(self._state.table_item(after))
         failpoint("snapshot.handed_over")
         self._loaded[record.sink, record.table] = load.rows
         del self.loads[record.sink, record.table]
-        log.info("table_loaded", job=self._parts.job.name, table=str(record.table), sink=record.sink, rows=load.rows)
+        log.info("table_loaded", job=self.parts.job.name, table=str(record.table), sink=record.sink, rows=load.rows)
 
     # -- planning: one table at a time
 
     def next_plan(self) -> Plan | None:
         """What the idle planner is to do next."""
-        if self._planning is not None:
+        if self._planning is not None or self._state.wish().pauses_source:
             return None
         for key, load in self.loads.items():
             if not load.planned:
@@ -161,6 +164,8 @@ class Loader:
     def next_chunk(self, reader: str) -> Copy | None:
         """What the idle reader is to do next."""
         wish = self._state.wish()
+        if wish.pauses_source:
+            return None
         for load in self.loads.values():
             if time.monotonic() < load.not_before:
                 continue

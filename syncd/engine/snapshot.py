@@ -11,7 +11,7 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,13 +22,13 @@ import structlog
 from syncd.engine import queue_used
 from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
-from syncd.engine.found import Tables, no_table, tables
+from syncd.engine.discover import discover
 from syncd.engine.process import Link, reach
-from syncd.errors import BatchError, ConfigError, FatalError, FencedError, SyncdError, TransientError, Unsupported
+from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Chunk, Ddl, Head, SchemaChange, TableId, TableSchema, Target
+from syncd.model import ChangeBatch, Chunk, Ddl, SchemaChange, TableSchema, Target
 from syncd.spi import Lease, Queue, Sink, Source, Ticket
-from syncd.state import LAST_EPOCH, Done, Halt, Phase, SchemaPair, SourceRecord, State, TableRecord
+from syncd.state import Done, Phase, SchemaPair, State, TableRecord
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -138,70 +138,6 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
                             link.send(Refused(task.record, error))
         finally:
             source.close()
-
-
-def discover(parts: Parts, queue: Queue, source: Source, lease: Lease) -> int:
-    """First start: save where the log is to be read from and what the tables are; about how many chunks they have."""
-    state = State(queue, parts.job.name)
-    if state.source() is not None:
-        return 0
-    past = state.forgotten()
-    epoch = past.seqs + 1
-    if epoch > LAST_EPOCH:
-        hint = "use a new data directory, and drop the target tables"
-        raise FatalError(f"job {parts.job.name} has used all {LAST_EPOCH} epochs", hint=hint, code="E154")
-    for finding in source.check():
-        if finding.level == "error":  # said, not refused: the job may never meet it
-            log.error("source_check", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
-    found, head = _tables_at_head(parts, source, epoch)
-    for finding in found.findings:
-        log.warning("job_tables", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
-    refused = {table: _refusal(why) for table, why in parts.refused(found.taken).items() if why}
-    sizes = {table.schema: table.bytes for table in found.taken if table.schema.table not in refused}
-    if not sizes:
-        raise no_table(parts, refused)
-    start = parts.start(source, head, epoch)
-    log_now = source.identity(start.position)
-    items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
-    for schema in sizes:
-        schema = replace(schema, version=min(schema.version, start.seq))
-        transform = parts.transform(schema)
-        items |= state.schema_item(SchemaPair(transform.saved, transform.schema))
-        for sink in parts.sinks_of(schema.table):
-            fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
-            items |= state.table_item(fresh)
-    for table, why in refused.items():
-        log.error("table_refused", job=parts.job.name, table=str(table), reason=why)
-        items |= state.halt_item(table, Halt(why, start.position, clock()))
-    parts.subscribe(queue, [schema.table for schema in sizes])
-    queue.put(lease, items)
-    failpoint("snapshot.head_saved")
-    return sum(1 + size // parts.job.snapshot.chunk_bytes for size in sizes.values())
-
-
-def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Tables, Head]:
-    """The tables as they are at the head: read before and after it, until nothing has changed between."""
-    while True:
-        before = tables(parts, source)
-        head = source.head(epoch)
-        failpoint("snapshot.head_taken")
-        if _columns(before) == _columns(tables(parts, source)):
-            return before, head
-        log.info("schema_changed_while_read", job=parts.job.name)
-
-
-def _refusal(reasons: Sequence[str | ConfigError]) -> str:
-    hint = (
-        "leave the table out by its name (`skip: true`), or change it and load the job anew; until then it stands "
-        "still and holds up no other"
-    )
-    if all(isinstance(reason, ConfigError) for reason in reasons):
-        hint = "mend the job file, and load anew"
-    return str(Unsupported(f"not copied: {'; '.join(map(str, reasons))}", hint=hint))
-
-
-def _columns(found: Tables) -> dict[TableId, object]:
-    return {each.schema.table: (each.schema.columns, each.schema.key, each.refusals) for each in found.taken}
 
 
 def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: Lease, task: Plan) -> None:

@@ -61,7 +61,7 @@ class Supervisor:
     """The slots of one job. `hear` gets every word that is not about life and death.
 
     `lost` gets a slot whose worker died, and answers whether it lays that to a table. `fatal` gets an error that a
-    person must look at, with its table where that is known.
+    person must look at, with its table where that is known. `parts` may be others from one step to the next.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Supervisor:
         fatal: Callable[[Slot, SyncdError], None],
         sums: Sums,
     ) -> None:
-        self._parts = parts
+        self.parts = parts
         self._queue = queue
         self._hear = hear
         self._lost = lost
@@ -116,7 +116,7 @@ class Supervisor:
         """Who has not ended in time is killed."""
         for worker in workers:
             worker.stop()
-            self._ending.append((worker, time.monotonic() + self._parts.service.drain))
+            self._ending.append((worker, time.monotonic() + self.parts.service.drain))
 
     def pipes(self) -> list[Connection]:
         """To wait on: one of them is readable when a worker has said something."""
@@ -142,7 +142,7 @@ class Supervisor:
         """Nobody waits for its words any more, but what it has done counts, and a full pipe would hold it up."""
         for word in worker.words():
             if isinstance(word, Counted):
-                self._sums.add(self._parts.job.name, word)
+                self._sums.add(self.parts.job.name, word)
 
     def _end(self, worker: Worker, deadline: float) -> None:
         """One that was told to drain is closed when it has, and killed when it has not in time."""
@@ -157,10 +157,10 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         if slot.died:
-            self._sums.count("worker_restarts", self._parts.job.name, slot.name)
+            self._sums.count("worker_restarts", self.parts.job.name, slot.name)
         slot.worker, slot.passing = slot.start(careful=slot.deaths > 0), False
         slot.born, slot.heard = time.monotonic(), None
-        log.info("worker_started", job=self._parts.job.name, worker=slot.name, pid=slot.worker.pid)
+        log.info("worker_started", job=self.parts.job.name, worker=slot.name, pid=slot.worker.pid)
 
     def _tend(self, slot: Slot, worker: Worker) -> None:
         alive = worker.alive  # asked before the words are read, so that the last ones are not missed
@@ -170,13 +170,13 @@ class Supervisor:
         if not alive:
             self._bury(slot, worker)
         elif now - (slot.heard or slot.born) > (FIRST_SIGN if slot.heard is None else SILENT):
-            log.error("worker_frozen", job=self._parts.job.name, worker=slot.name, pid=worker.pid)
+            log.error("worker_frozen", job=self.parts.job.name, worker=slot.name, pid=worker.pid)
             worker.kill()
 
     def _listen(self, slot: Slot) -> None:
         """Who is not heard, frozen or dead, is named before a third heartbeat has passed."""
         quiet = time.monotonic() - slot.sign
-        if quiet <= PATIENCE * self._parts.service.heartbeat:
+        if quiet <= PATIENCE * self.parts.service.heartbeat:
             slot.silence = None
             return
         if slot.worker is not None:
@@ -192,7 +192,7 @@ class Supervisor:
             case Alive():
                 slot.heard = slot.sign = time.monotonic()
             case Counted():
-                self._sums.add(self._parts.job.name, word)
+                self._sums.add(self.parts.job.name, word)
             case InHand(table):
                 slot.in_hand = table
             case Waiting(what, ""):
@@ -200,7 +200,7 @@ class Supervisor:
             case Waiting(what, reason, seconds):
                 known = self._waits.get((slot.name, what))
                 if known is None:
-                    self._sums.count("waits", self._parts.job.name, slot.name)
+                    self._sums.count("waits", self.parts.job.name, slot.name)
                 since = known.since if known else clock() - int(seconds * 1e6)
                 self._waits[slot.name, what] = Wait(reason, since)
             case Failed(FencedError() | TransientError() as error):
@@ -226,7 +226,7 @@ class Supervisor:
         slot.not_before = time.monotonic() + pause
         log.warning(
             "worker_died",
-            job=self._parts.job.name,
+            job=self.parts.job.name,
             worker=slot.name,
             exitcode=worker.exitcode,
             deaths=slot.deaths,
@@ -243,7 +243,7 @@ class Supervisor:
         if table is not None and not slot.passing:
             slot.blamed[table] += 1
         why = f": {slot.last_error}" if slot.last_error else ""
-        died = f"{slot.name} of job {self._parts.job.name} died"
+        died = f"{slot.name} of job {self.parts.job.name} died"
         if slot.unknown >= DEATHS:
             self._fatal(slot, FatalError(f"{died} {slot.unknown} times in a row{why}", hint="see the log", code="E162"))
         elif slot.deaths >= DEATHS and max(slot.blamed.values(), default=0) >= BLAMED:
@@ -267,8 +267,8 @@ class Supervisor:
 
     def _free_leases(self, pid: int) -> None:
         """Of a child that is dead for certain: the next one need not wait until they have run out."""
-        for state in self._queue.leases(f"job/{self._parts.job.name}/"):
-            if state.live and state.lease.owner == self._parts.owner(pid):
+        for state in self._queue.leases(f"job/{self.parts.job.name}/"):
+            if state.live and state.lease.owner == self.parts.owner(pid):
                 self._queue.release(state.lease)
 
 

@@ -11,7 +11,7 @@ from typing import cast
 from syncd.engine.build import clock
 from syncd.engine.job import DRAINS
 from syncd.spi import LeaseState, Queue
-from syncd.state import Failure, Halt, Phase, SourceRecord, State, TableRecord, Wait, Wish, left_by_capture
+from syncd.state import SOURCE, Failure, Halt, Phase, SourceRecord, State, TableRecord, Wait, Wish, left_by_capture
 from syncd.tags import tag_of
 
 STATES = ("RUNNING", "WAITING", "STALLED", "PAUSED", "STOPPED", "DRAINING", "DOWN", "HALTED")
@@ -65,7 +65,8 @@ class TableStatus:
 class JobStatus:
     """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then.
 
-    `halted`: tables that capture has left, with their reasons. `failed`: why the whole job is HALTED.
+    `halted`: tables that capture has left, with their reasons. `failed`: why the whole job is HALTED. `paused`: the
+    parts that people want to stand still.
     """
 
     job: str
@@ -80,6 +81,7 @@ class JobStatus:
     waits: dict[str, Wait]
     queue_bytes: int
     queue_limit: int
+    paused: tuple[str, ...] = ()
 
 
 def of(queue: Queue, job: str, heartbeat: float) -> JobStatus:
@@ -116,7 +118,16 @@ def in_short(queue: Queue, job: str, heartbeat: float) -> JobStatus:
         waits,
         used,
         limit,
+        tuple(map(_part, state.wish().paused)),
     )
+
+
+def _part(name: str) -> str:
+    """A part of `Wish.paused`, for people."""
+    kind, _, rest = name.partition(":")
+    if kind.startswith("table at "):
+        return f"table {rest} at sink {kind.removeprefix('table at ')}"
+    return {"": "the job", SOURCE: "the source"}.get(name, f"{kind} {rest}")
 
 
 def purged_in(source: SourceRecord | None, kept: float | None, now: int) -> float | None:
@@ -173,7 +184,7 @@ def _job_state(workers: Sequence[WorkerStatus], state: State, age: float | None,
     if any(clock() - wait.since > heard * 1e6 for wait in waits):
         return "WAITING"
     idle = max(heard, HEARTBEATS * float(str(meta.get("heartbeat", 0.0))))
-    if not captures or (age or 0.0) <= idle:
+    if not captures or (age or 0.0) <= idle or SOURCE in wish.paused:
         return "RUNNING"
     return "WAITING" if begun <= idle else "STALLED"
 

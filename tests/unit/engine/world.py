@@ -26,7 +26,20 @@ import pytest
 import structlog
 
 from syncd.config import Job, Service, parse_job
-from syncd.engine import barrier, capture, deliver, deliver_process, job, load, process, queue_used, snapshot, supervise
+from syncd.engine import (
+    barrier,
+    capture,
+    change,
+    deliver,
+    deliver_process,
+    discover,
+    job,
+    load,
+    process,
+    queue_used,
+    snapshot,
+    supervise,
+)
 from syncd.engine.build import Parts
 from syncd.engine.counts import Tally
 from syncd.engine.process import Alive, Failed, Waiting
@@ -536,7 +549,7 @@ def engine_in(folder: Path) -> Iterator[World]:
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         clock_and_points: list[World] = []
-        for module in (load, capture, deliver, snapshot, barrier):
+        for module in (load, capture, change, deliver, discover, snapshot, barrier):
             patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
         patch.setattr(job, "Worker", ModelWorker)
         patch.setattr(snapshot, "ThreadPoolExecutor", Inline)

@@ -1,0 +1,186 @@
+"""What a job file means for a job that has run: what of it contradicts the saved state, what goes and what comes.
+
+Judged by tables, not by patterns: another pattern that says the same of a table changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import structlog
+
+from syncd.config import TableMap, TableRule
+from syncd.engine.build import Parts, clock
+from syncd.errors import ConfigError
+from syncd.failpoints import failpoint
+from syncd.model import TableId
+from syncd.spi import Queue
+from syncd.state import Items, Leaving, State, Wish
+
+log = structlog.get_logger()
+
+_FREE = {"table", "pattern", "exact", "to_given", "options", "salt"}
+"""Of a rule: what its copies do not depend on, or what is compared by itself."""
+
+
+def contradictions(parts: Parts, state: State) -> Iterator[ConfigError]:
+    """The faults of the job file, each at its place: it says other than what the saved state was made with (C140)."""
+    meta = state.meta()
+    if meta is None:
+        return
+    mine = json.loads(json.dumps(parts.facts()))
+    for key in (("queue", "queues"), ("source",), ("mode",)):
+        if meta[key[-1]] != mine[key[-1]]:
+            yield parts.contradiction(key, f"the saved state was made with {meta[key[-1]]}")
+    if meta["mask_salt"] != mine["mask_salt"]:
+        yield parts.contradiction(("mask_salt",), "the saved state, and rows at the sinks, were made with another")
+    yield from _other_sinks(parts, _section(meta, "sinks"), mine["sinks"])
+    if meta["tables"] != mine["tables"]:
+        yield from _other_rules(parts, state, meta)
+
+
+def _other_sinks(
+    parts: Parts, saved: Mapping[str, Mapping[str, str]], mine: Mapping[str, Mapping[str, str]]
+) -> Iterator[ConfigError]:
+    for name in saved.keys() & mine.keys():
+        before, here = saved[name], mine[name]
+        if [*before] != [*here]:
+            yield parts.contradiction(("sinks", name), f"the saved state was made with {json.dumps(before)}")
+            continue
+        for key, value in before.items():
+            if here[key] != value:
+                yield parts.contradiction(("sinks", name, key), f"the saved state was made with {value!r}")
+
+
+def _other_rules(parts: Parts, state: State, meta: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Tables that were loaded under other settings. With a resync of one table they will be loaded anew instead."""
+    before = _saved_tables(parts, meta)
+    sinks: dict[TableId, set[str]] = {table: set() for table in state.schemas()}
+    for record in state.tables():
+        sinks.setdefault(record.table, set()).add(record.sink)
+    for table in sorted(sinks):
+        old, new = before.match(table), parts.job.match(table)
+        names = _differ(old, new, sinks[table] & parts.job.sinks.keys()) if old and new else []
+        if new and names:
+            yield parts.contradiction(
+                ("tables", new.pattern),
+                f"{table} was loaded under other settings ({', '.join(names)}); under these it needs a resync",
+                of_key=True,
+            )
+
+
+def _differ(old: TableRule, new: TableRule, sinks: Collection[str]) -> list[str]:
+    """The settings of a table that are others now. `sinks`: those that have it, and keep it."""
+    names = [f.name for f in fields(TableRule) if f.name not in _FREE and getattr(old, f.name) != getattr(new, f.name)]
+    return names + [f"sinks.{name}" for name in sorted(sinks) if old.options.get(name) != new.options.get(name)]
+
+
+def _saved_tables(parts: Parts, meta: Mapping[str, Any]) -> TableMap:
+    try:
+        return TableMap.of(_section(meta, "tables"), parts.job.path)
+    except ValueError as error:
+        what = f"the saved state was made with tables that this version of syncd cannot read: {error}"
+        raise parts.contradiction(("tables",), what) from error
+
+
+def _section(meta: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = meta[name]
+    assert isinstance(section, dict)
+    return section
+
+
+# -- what goes, what comes
+
+
+def leaving(parts: Parts, state: State) -> Leaving:
+    """The sinks and tables with saved state that the job file has no more."""
+    meta = state.meta()
+    if meta is None:
+        return Leaving()
+    known = {record.table for record in state.tables()} | state.schemas().keys() | state.halts().keys()
+    tables = sorted(table for table in known if not parts.wants(table))
+    return Leaving(tuple(name for name in _section(meta, "sinks") if name not in parts.job.sinks), tuple(tables))
+
+
+def added(parts: Parts, state: State) -> list[str]:
+    """The sinks and patterns that the saved job did not have, or not so."""
+    meta = state.meta()
+    if meta is None:
+        return []
+    sinks, tables = _section(meta, "sinks"), _section(meta, "tables")
+    mine = json.loads(parts.job.fingerprint()["tables"])
+    return [
+        *(f"sinks.{name}" for name in parts.job.sinks if name not in sinks),
+        *(f"tables.{name}" for name, said in mine.items() if name not in tables or tables[name] != said),
+        *(f"tables.{name}" for name in tables if name not in mine),
+    ]
+
+
+def _lacks_sinks(parts: Parts, state: State) -> bool:
+    return any(name not in parts.job.sinks for name in _section(state.meta() or {"sinks": {}}, "sinks"))
+
+
+def looked_at_anew(parts: Parts, state: State) -> list[TableId]:
+    """Tables that were refused, and are at no sink, of which the job file says something else now."""
+    meta = state.meta()
+    halts = state.halts().keys() - {record.table for record in state.tables()} - state.schemas().keys()
+    if meta is None or not halts:
+        return []
+    before = _saved_tables(parts, meta)
+    found = []
+    for table in sorted(halts):
+        old, new = before.match(table), parts.job.match(table)
+        if old and new and _differ(old, new, parts.job.sinks):
+            found.append(table)
+    return found
+
+
+def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:
+    """The saved state follows the job file, in one step; then the queue does. Faults: see `contradictions`."""
+    for fault in contradictions(parts, state):
+        raise fault
+    new = added(parts, state)
+    mine = parts.facts()
+    items = state.meta_item(**mine, started=clock()) | state.failure_item(None)
+    if (state.meta() or mine).get("unique") != mine["unique"]:
+        items |= state.respread_item(wanted=True)
+    if new or _lacks_sinks(parts, state):
+        items |= state.added_item({*state.added(), *new})
+        for table in looked_at_anew(parts, state):
+            items |= state.halt_item(table, None)
+        gone = leaving(parts, state)
+        if gone != Leaving():
+            log.warning("job_left", job=parts.job.name, sinks=gone.sinks, tables=[*map(str, gone.tables)])
+            items |= state.leave_items(gone) | state.wish_item(_without(state.wish(), gone))
+    put(items)
+    failpoint("change.saved")
+    clear(parts, queue, state, put)
+
+
+def clear(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:
+    """The queue keeps nothing for sinks and tables that have left; done again by the next start if this one dies."""
+    gone = state.leaving()
+    if gone == Leaving():
+        return
+    for sink in gone.sinks:
+        queue.unsubscribe(parts.group(sink))
+    if gone.tables:
+        but = {*state.given_up(), *((sink, table) for sink in parts.job.sinks for table in gone.tables)}
+        parts.subscribe(queue, state.schemas(), but)
+    failpoint("change.cleared")
+    put(state.left_item())
+
+
+def _without(wish: Wish, gone: Leaving) -> Wish:
+    """Pauses of parts that are there no more end with them."""
+    tables = [*map(str, gone.tables)]
+
+    def left(part: str) -> bool:
+        kind, _, name = part.partition(":")
+        at = kind.removeprefix("table at ") if kind.startswith("table at ") else ""
+        return (kind == "sink" and name in gone.sinks) or at in gone.sinks or (kind != "sink" and name in tables)
+
+    return replace(wish, paused=tuple(part for part in wish.paused if not left(part)))
