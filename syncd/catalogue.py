@@ -418,6 +418,22 @@ _ENTRIES: Final = (
         "type); then resync the table.",
     ),
     Entry(
+        "E176",
+        "The source lacks transactions that were copied",
+        "Another server answers in the source's place, promoted before it had everything: transactions were copied "
+        "that it does not have, and the message names them. The copy holds what they did, and that server does not. "
+        "Nothing was published from it.",
+        "If the old server is still there, let the address lead to it; or bring the transactions to the new one, and "
+        "start the job again. If they are given up, load anew.",
+    ),
+    Entry(
+        "E177",
+        "Another server",
+        "The source's address leads to a server that has nothing to do with the one that was copied: another kind, or "
+        "no transaction in common. Nothing was published from it.",
+        "Mend the address, and start the job again. If the job is to copy that server from now on, load anew.",
+    ),
+    Entry(
         "E180",
         "TLS was refused",
         "The server and the source's `tls` settings do not agree.",

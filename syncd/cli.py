@@ -287,14 +287,15 @@ def run(
 @app.command()
 def status(service: ServicePath = None, data: DataPath = None, as_json: Json = False) -> None:
     """Say where every job stands, how that is known and how old it is."""
-    for job in control.status(_service(service, data)):
+    settings = _service(service, data)
+    for job in control.status(settings):
         if as_json:
             print(control.as_json(ops_status.facts(job)))  # noqa: T201
             continue
-        _print_status(job)
+        _print_status(job, settings)
 
 
-def _print_status(job: ops_status.JobStatus) -> None:
+def _print_status(job: ops_status.JobStatus, service: Service) -> None:
     age = "never" if job.source_age is None else f"{job.source_age:.1f} s ago"
     lag = "unknown" if job.lag is None else f"{job.lag:.1f} s"
     out.print(Text.assemble((job.job, "bold"), f" {job.state}"))
@@ -304,6 +305,8 @@ def _print_status(job: ops_status.JobStatus) -> None:
         out.print(f"  halted {ops_status.ago(job.failed.since)}: {job.failed.reason}")
     out.print(f"  capture: {lag} behind the source, as saved {age}, at {job.position}")
     out.print(f"  queue: {job.queue_bytes:,} of {job.queue_limit:,} bytes")
+    for line in ops_status.coming_lines(job, service.purge_warning, service.queue_warning):
+        out.print(f"  {line}")
     for worker in job.workers:
         state = "running" if worker.running else "SILENT"
         out.print(f"  {worker.name} {state}, heard {worker.heard:.1f} s ago ({worker.owner})")

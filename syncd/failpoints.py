@@ -32,6 +32,7 @@ ALL = (
     "capture.epoch_raised",
     "capture.share_given_up",
     "deliver.intended",
+    "refresh.read",
     "deliver.merged",
     "deliver.refused",
     "deliver.written",

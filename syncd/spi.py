@@ -119,8 +119,10 @@ class Source(Protocol):
     def identity(self, position: Position) -> str:
         """The name of the log that answers now. With another log seqs begin anew: the engine raises the epoch first.
 
-        FatalError: this log lacks changes before `position` (a failed-over or restored server). PositionLost. Asked
-        before a stream, and again from time to time while one of the same instance stands still at its position.
+        FatalError: this log lacks changes before `position` (a failed-over or restored server). PositionLost.
+        TransientError: they are still on their way there; or another log answers than when the instance was opened:
+        from `open` to `close` it reads one log only. Asked before a stream, and again from time to time while one of
+        the same instance stands still at its position.
         """
 
     def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:

@@ -7,7 +7,7 @@ stored together (docs/architecture.md says who writes which key).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -107,6 +107,17 @@ class SourceRecord:
     def load(cls, data: bytes) -> SourceRecord:
         epoch, position, seq, time, saved, log = json.loads(data)
         return cls(epoch, Position(position), seq, time, saved, log)
+
+
+class Sample(NamedTuple):
+    """How it stood at `at`: the source's time up to which capture had read (0: unknown), and the queue's bytes.
+
+    Times are microseconds since 1970 UTC.
+    """
+
+    at: int
+    time: int
+    used: int
 
 
 class Epochs(NamedTuple):
@@ -270,6 +281,10 @@ class State:
         """Seconds for which the source keeps its log, as last asked; None: not known, or until somebody purges it."""
         return self._one("log-kept", lambda data: None if (kept := json.loads(data)) is None else float(kept))
 
+    def samples(self) -> tuple[Sample, ...]:
+        """Of the last minutes in which a daemon ran, oldest first: what forecasts are made from."""
+        return self._one("samples", lambda data: tuple(Sample(*one) for one in json.loads(data))) or ()
+
     def tables(self, sink: str = "") -> list[TableRecord]:
         """Tables that gave up their share of the queue are NEEDS_RESYNC, whatever else was saved of them since."""
         given_up = self.given_up()
@@ -389,6 +404,9 @@ class State:
 
     def log_kept_item(self, seconds: float | None) -> Items:
         return {self._root + "log-kept": json.dumps(seconds).encode()}
+
+    def samples_item(self, samples: Iterable[Sample]) -> Items:
+        return {self._root + "samples": json.dumps([*samples]).encode()}
 
     def table_item(self, record: TableRecord) -> Items:
         return {f"{self._root}table/{record.sink}/{_part(record.table)}": record.dump()}

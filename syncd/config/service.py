@@ -86,6 +86,11 @@ class Service(Section):
     """After this long without a sign of life another process may take over."""
     drain: Seconds = 30.0
     """How long a stop waits for what is in flight."""
+    purge_warning: Seconds = 6 * 3600.0
+    """A warning comes, in the log and in `syncd status`, when less than this is left until the source may purge its log
+    at a job's saved position; or less than half of the time for which it keeps its log, where that is shorter."""
+    queue_warning: Seconds = 3600.0
+    """The same when less than this is left until the queue is full, at the pace of the last minutes."""
 
 
 def load_service(path: Path | None) -> Service:

@@ -234,11 +234,17 @@ class Capture:
             return record
         if record.epoch == LAST_EPOCH:
             raise FatalError(f"job {self._parts.job.name} has seen {LAST_EPOCH} logs", hint="load anew", code="E154")
-        log.warning("log_changed", job=self._parts.job.name, before=record.log, now=log_now, epoch=record.epoch + 1)
+        facts = {"before": record.log, "now": log_now, "epoch": record.epoch + 1, "to_compare": self._half_loaded()}
+        log.warning("log_changed", job=self._parts.job.name, **facts)
         record = replace(record, epoch=record.epoch + 1, log=log_now)
         self._queue.put(self._lease, self._state.source_item(record))
         failpoint("capture.epoch_raised")
         return record
+
+    def _half_loaded(self) -> list[str]:
+        """Tables of which rows were read beyond the saved position: whether another log has these is not known."""
+        loading = {Phase.SNAPSHOT, Phase.CATCH_UP}
+        return sorted({str(table.table) for table in self._state.tables() if table.phase in loading})
 
     def _load_schemas(self, record: SourceRecord) -> None:
         """The version of each table that holds at the saved position."""

@@ -18,6 +18,7 @@ import structlog
 from syncd.engine import apply, queue_used
 from syncd.engine.build import Parts, data_directory
 from syncd.engine.counts import Sums
+from syncd.engine.forecast import QueueWatch
 from syncd.engine.job import JobRunner
 from syncd.errors import StateError, SyncdError, TransientError
 from syncd.spi import Queue
@@ -109,6 +110,7 @@ class Daemon:
 
     def _run(self, queue: Queue, until: Callable[[Sequence[JobRunner]], bool]) -> None:
         self.runners += [self._runner(parts, queue) for parts in self.jobs]
+        full = QueueWatch(queue, self.jobs[0].service.queue_warning)
         trimmed = watched = time.monotonic()
         while not self._stop:
             for place, runner in enumerate(self.runners):
@@ -123,7 +125,7 @@ class Daemon:
                     return
             if now - trimmed > TRIM_SECONDS:
                 trimmed = now
-                _trim(queue)
+                _tend(queue, full)
             pipes = [pipe for runner in self.runners for pipe in runner.pipes()]
             if pipes:
                 wait(pipes, 0.1)
@@ -203,9 +205,10 @@ class Daemon:
             time.sleep(DRAIN_SECONDS)
 
 
-def _trim(queue: Queue) -> None:
+def _tend(queue: Queue, full: QueueWatch) -> None:
     try:
         queue.trim()
+        full.look()
     except TransientError as error:
         log.warning("trim_waits", error=str(error))
 

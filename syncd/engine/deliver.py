@@ -21,6 +21,7 @@ from syncd import codec, partition
 from syncd.engine import barrier, counts
 from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
+from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
 from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
@@ -127,6 +128,7 @@ class Deliverer:
         self._doing = doing
         self._in_hand = in_hand
         self._writers = writers or Inline(sink)
+        self._refresher = Refresher(parts, queue)
         self._count = count
         self._targets: dict[tuple[TableId, int], Target] = {}
         self._worker = parts.owner()
@@ -165,6 +167,7 @@ class Deliverer:
                     due = min(due, self._guarded(unit, record, partial(self._go_live, unit, record)))
                 elif record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
                     due = min(due, self._guarded(unit, record, partial(self._expire, unit, record, source.seq)))
+        self._refresher.rest()
         return max(0.0, due - time.monotonic())
 
     def idle(self, seconds: float) -> None:
@@ -180,6 +183,10 @@ class Deliverer:
         for unit in self._units.values():
             wait([future for _, future in unit.flying])
             self._settle(unit)
+
+    def close(self) -> None:
+        """Give back what was opened here."""
+        self._refresher.close()
 
     def _guarded(self, unit: Unit, record: TableRecord, do: Callable[[], bool]) -> float:
         """Do it when it is due, and answer every error for this table alone (8). When to look again: monotonic.
@@ -392,6 +399,9 @@ class Deliverer:
             polled[lane] = _first_rows(self._queue.poll(self._parts.topic, lane, start, share), rows_share)
         waiting = {lane: stored for lane, stored in polled.items() if stored}
         rows = {lane: front for lane, stored in waiting.items() if (front := _rows_in_front(stored))}
+        fresh = [self._refreshed(lane, one[0]) for lane, one in waiting.items() if one[0].message.kind is Kind.REFRESH]
+        if fresh and not rows:
+            return [*fresh]
         if not rows:  # while an act is under way, no lane is idle
             return [self._barrier(record, lanes, waiting)] if waiting and not unit.flying else []
         version = min(front[0].message.schema_version for front in rows.values())
@@ -405,7 +415,18 @@ class Deliverer:
         groups: Iterable[dict[Lane, list[Stored]]] = (
             [same] if self._traits.versioned else [{lane: stored} for lane, stored in same.items()]
         )
-        return [self._ready(record, version, group) for group in groups]
+        return [*fresh, *(self._ready(record, version, group) for group in groups)]
+
+    def _refreshed(self, lane: Lane, item: Stored) -> Write:
+        """What a REFRESH asks for, read when the lane is there; it is exempt from what was applied before."""
+        message = item.message
+        self._doing(f"reading rows of {message.table} at the source")
+        batch = self._refresher.rows(message)
+        known = self._marks.get(lane)
+        mark = Mark(item.offset + 1, self._incarnation, known.seqs if known is not None else {})
+        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), {lane: mark})
+        target = self._target(message.table, message.schema_version)
+        return Write(target, batch, ticket, {lane: mark.offset}, ((message.trace, lane, item.offset),), len(batch))
 
     def _barrier(self, record: TableRecord, lanes: set[Lane], waiting: Mapping[Lane, Sequence[Stored]]) -> Act:
         standing = barrier.standing(record, lanes, waiting)

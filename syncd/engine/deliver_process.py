@@ -149,6 +149,7 @@ class DeliverProcess:
                 link.count,
                 writers,
             )
+            ends.callback(deliverer.close)
             while not link.stop.is_set():
                 seconds = deliverer.step()
                 self._doing("")

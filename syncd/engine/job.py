@@ -22,6 +22,7 @@ from syncd.engine import apply, capture, change, deliver_process, snapshot
 from syncd.engine.build import Parts, clock
 from syncd.engine.counts import Sums
 from syncd.engine.diff import diff, effect_of, started_anew
+from syncd.engine.forecast import PurgeWatch
 from syncd.engine.lease import Keeper
 from syncd.engine.load import Loader
 from syncd.engine.process import Worker
@@ -81,6 +82,7 @@ class JobRunner:
         self._sums = Sums() if sums is None else sums
         self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal, self._sums)
         self._loader = Loader(parts, queue, self._put, self._halt)
+        self._purge = PurgeWatch(queue, parts.job.name, parts.service.purge_warning)
         self._run_lease: Lease | None = None
         self._leases = ExitStack()
         self._taken_over = threading.Event()
@@ -253,6 +255,8 @@ class JobRunner:
         self._deal_out()
         self._save_readers()
         self._save_waits()
+        if samples := self._purge.look():
+            self._put(samples)
 
     # -- another job file
 

@@ -214,6 +214,7 @@ class Reader:
         self._writer = writer
         self._state = State(queue, parts.job.name)
         self._sinks: dict[str, Sink] = {}
+        self._log_known = False
 
     def copy(self, task: Copy) -> None:
         """One chunk, whole; then its mark; then the word to the supervisor."""
@@ -248,11 +249,33 @@ class Reader:
         """A chunk of a keyed table, from its beginning while the source is in trouble."""
 
         def copy() -> tuple[int, int]:
+            self._in_this_log()
             pair = self._parts.schema_at(self._state, task.record)
             batches = self._source.scan(pair.source, task.chunk, task.record.head.seq)
             return self._copy(task.record, pair, task.chunk, batches, task.chunk.number << 20)
 
-        return _patiently(self._link, self._source, copy)
+        def copy_here() -> tuple[int, int]:
+            try:
+                return copy()
+            except TransientError:
+                self._log_known = False  # the source is opened anew
+                raise
+
+        return _patiently(self._link, self._source, copy_here)
+
+    def _in_this_log(self) -> None:
+        """TransientError: capture does not follow the log that the source reads now. Another server may be behind the
+        heads, so that what is read there would lack changes that no lane holds (3)."""
+        source = self._state.source()
+        if self._log_known or not self._parts.captures or source is None:
+            return
+        try:
+            log_now = self._source.identity(source.position)
+        except FatalError as error:  # of the whole job, and for capture to settle
+            raise TransientError(error.what, hint=error.hint, code=error.code, retry_after=5.0) from error
+        if log_now != source.log:
+            raise TransientError(f"{log_now} answers now, and capture has not seen it yet: it follows {source.log}")
+        self._log_known = True
 
     def _copy(
         self, record: TableRecord, pair: SchemaPair, chunk: Chunk, batches: Iterator[ChangeBatch], number: int
@@ -297,6 +320,7 @@ class Reader:
         except TransientError as error:
             log.warning("table_waits", job=self._parts.job.name, table=str(task.record.table), error=str(error))
             self._writer.submit(lambda: None).result()  # what is being written comes to its end
+            self._log_known = False
             self._source.close()
             reach("source", self._source.open, self._link)
             self._link.waits("")

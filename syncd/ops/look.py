@@ -17,6 +17,7 @@ from syncd.engine.build import Parts
 from syncd.engine.found import Tables, no_table, tables
 from syncd.errors import SyncdError, TransientError
 from syncd.model import Finding, TargetPlan
+from syncd.ops.status import duration
 from syncd.spi import Found, Sink, Source
 
 ASSUMED_BYTES_PER_S = 20e6
@@ -133,21 +134,13 @@ def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> 
     limit = parts.job.throttle.rows_per_s
     if limit and rows / limit > seconds:
         seconds, why = rows / limit, f"{limit:g} rows/s, the throttle"
-    takes = f"about {_long(seconds)}" if seconds >= 1 else "less than a second"
+    takes = f"about {duration(seconds)}" if seconds >= 1 else "less than a second"
     text = f"the load takes {takes}: {rows:,} rows, {size / 1e6:,.0f} MB, at {why}"
     if parts.captures and kept is not None and seconds > kept / LOG_MARGIN:
         text += (
-            f"; the source keeps its log for {_long(kept)}: if capture stands still meanwhile (a full queue, a stop of "
-            "the daemon) its place in the log is lost, and the load begins anew"
+            f"; the source keeps its log for {duration(kept)}: if capture stands still meanwhile (a full queue, a stop "
+            "of the daemon) its place in the log is lost, and the load begins anew"
         )
         yield Finding("warning", "load time", text, "let the source keep its log for longer, or load faster")
     else:
         yield Finding("ok", "load time", text)
-
-
-def _long(seconds: float) -> str:
-    """A time for people."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} seconds"

@@ -33,6 +33,7 @@ GAUGES = {
     "state_age_seconds": Kind("Age of what is read from the queue's files: it is looked up at most once a second.", ()),
     "queue_bytes": Kind("Disk that the queue takes.", ()),
     "queue_limit_bytes": Kind("`max_bytes` of the queue: there capture waits.", ()),
+    "queue_full_seconds": Kind("Until then at the pace of the last minutes; absent: never, or not known.", ()),
     "disk_free_bytes": Kind("Free on the file system of the data directory.", ()),
     "disk_size_bytes": Kind("Size of the file system of the data directory.", ()),
     "job_state": Kind("1 for the state that the job is in, 0 for all others.", ("job", "state")),
@@ -43,6 +44,7 @@ GAUGES = {
     "capture_saved_age_seconds": Kind("Since capture saved its position, which it does each heartbeat.", _JOB),
     "log_kept_seconds": Kind("How long the source keeps its log; absent: until it is told, or not known.", _JOB),
     "log_purge_seconds": Kind("Until the source may purge its log at the saved position; below 0: it may have.", _JOB),
+    "log_purge_forecast_seconds": Kind("The same at the pace of the last minutes; absent: never, or not known.", _JOB),
     "tables": Kind("Tables in each state.", ("job", "sink", "state")),
     "table_state": Kind("1, with the state as a label; no sink: it was refused for all.", (*_AT_SINK, "state")),
     "table_lag_rows": Kind("Published row changes that wait in the table's lanes.", _AT_SINK),
@@ -60,15 +62,13 @@ PREFIX = "syncd_"
 
 @dataclass(frozen=True, slots=True)
 class JobLook:
-    """One job. `state`: in short; `lanes`: sink -> its lanes; `kept`, `purged_in`: of the source's log, in seconds."""
+    """One job. `state`: in short; `lanes`: sink -> its lanes."""
 
     state: JobStatus
     tables: Mapping[tuple[str, TableId], Phase]
     lanes: Mapping[str, Sequence[Lane]]
     held: Mapping[str, Mapping[Lane, Held]]
     source_lag: float | None
-    kept: float | None
-    purged_in: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def look(queue: Queue, data: Path, jobs: Sequence[str], heartbeat: float) -> Loo
 
 def _job(queue: Queue, job: str, heartbeat: float, held: Mapping[str, Mapping[Lane, Held]]) -> JobLook:
     state = State(queue, job)
-    records, halts, source, kept, now = state.tables(), state.halts(), state.source(), state.log_kept(), clock()
+    records, halts, source, now = state.tables(), state.halts(), state.source(), clock()
     tables = {(record.sink, record.table): _phase(record, left_by_capture(record, halts)) for record in records}
     at_sinks = {table for _, table in tables}
     tables |= {("", table): Phase.HALTED for table in halts.keys() - at_sinks}
@@ -112,8 +112,6 @@ def _job(queue: Queue, job: str, heartbeat: float, held: Mapping[str, Mapping[La
         {sink: [*queue.lanes(f"{job}/{sink}")] for sink in sinks},
         {sink: held.get(f"{job}/{sink}", {}) for sink in sinks},
         None if source is None or not source.time else max(0.0, (now - source.time) / 1e6),
-        kept,
-        status.purged_in(source, kept, now),
     )
 
 
@@ -186,6 +184,8 @@ def _add_look(found: Families, seen: Look, live: Live, *, lanes: bool) -> None:
     found.add("state_age_seconds", value=max(0.0, (now - seen.at) / 1e6))
     for name, value in zip(("queue_bytes", "queue_limit_bytes"), seen.queue, strict=True):
         found.add(name, value=value)
+    full = [at.state.queue_full_in for at in seen.jobs if at.state.queue_full_in is not None]
+    found.add("queue_full_seconds", value=min(full, default=None))
     for name, value in zip(("disk_free_bytes", "disk_size_bytes"), seen.disk, strict=True):
         found.add(name, value=value)
     for at in seen.jobs:
@@ -205,8 +205,9 @@ def _add_job(found: Families, at: JobLook, now: int) -> None:
     found.add("job_wait_seconds", job, value=max(0.0, *waited, 0.0))
     found.add("capture_lag_seconds", job, value=at.source_lag)
     found.add("capture_saved_age_seconds", job, value=at.state.source_age)
-    found.add("log_kept_seconds", job, value=at.kept)
-    found.add("log_purge_seconds", job, value=at.purged_in)
+    found.add("log_kept_seconds", job, value=at.state.log_kept)
+    found.add("log_purge_seconds", job, value=at.state.purged_in)
+    found.add("log_purge_forecast_seconds", job, value=at.state.purge_forecast)
     states = Counter((sink, phase) for (sink, _), phase in at.tables.items())
     for sink in {sink for sink, _ in at.tables}:
         for phase in Phase:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import cast
 
 from syncd.engine.build import clock
+from syncd.engine.forecast import full_in, purge_forecast, purge_limit, purged_in
 from syncd.engine.job import DRAINS
 from syncd.spi import LeaseState, Queue
-from syncd.state import SOURCE, Failure, Halt, Phase, SourceRecord, State, TableRecord, Wait, Wish, left_by_capture
+from syncd.state import SOURCE, Failure, Halt, Phase, State, TableRecord, Wait, Wish, left_by_capture
 from syncd.tags import tag_of
 
 STATES = ("RUNNING", "WAITING", "STALLED", "PAUSED", "STOPPED", "DRAINING", "DOWN", "HALTED")
@@ -65,8 +66,10 @@ class TableStatus:
 class JobStatus:
     """`source_age`: seconds since capture last saved its progress; `lag`: how far that was behind the source then.
 
-    `halted`: tables that capture has left, with their reasons. `failed`: why the whole job is HALTED. `paused`: the
-    parts that people want to stand still.
+    `log_kept`: seconds for which the source keeps its log; `purged_in`: until it may purge it at the saved position, if
+    capture stood still; `purge_forecast`, `queue_full_in`: at the present pace; None: never, or not known.
+    `halted`: tables that capture has left, with their reasons. `failed`: why the whole job is HALTED.
+    `paused`: the parts that people want to stand still.
     """
 
     job: str
@@ -81,6 +84,10 @@ class JobStatus:
     waits: dict[str, Wait]
     queue_bytes: int
     queue_limit: int
+    log_kept: float | None = None
+    purged_in: float | None = None
+    purge_forecast: float | None = None
+    queue_full_in: float | None = None
     paused: tuple[str, ...] = ()
 
 
@@ -102,6 +109,7 @@ def in_short(queue: Queue, job: str, heartbeat: float) -> JobStatus:
     age = None if record is None else max(0.0, (clock() - record.saved) / 1e6)
     lag = None if record is None or not record.time else max(0.0, (record.saved - record.time) / 1e6)
     used, limit = queue.usage()
+    now, kept, samples = clock(), state.log_kept(), state.samples()
     word, waits = _job_state(workers, state, age, heard), state.waits()
     if word == "WAITING" and not waits:
         waits = {"run": Wait(STARTS, int(str((state.meta() or {}).get("started", 0))))}
@@ -118,6 +126,10 @@ def in_short(queue: Queue, job: str, heartbeat: float) -> JobStatus:
         waits,
         used,
         limit,
+        kept,
+        purged_in(record, kept, now),
+        purge_forecast(record, kept, samples, now),
+        full_in(used, limit, samples, now),
         tuple(map(_part, state.wish().paused)),
     )
 
@@ -130,15 +142,32 @@ def _part(name: str) -> str:
     return {"": "the job", SOURCE: "the source"}.get(name, f"{kind} {rest}")
 
 
-def purged_in(source: SourceRecord | None, kept: float | None, now: int) -> float | None:
-    """Seconds until the source may purge its log at the saved position (below 0: it may have), None while not known.
+def coming_lines(job: JobStatus, purge_warning: float, queue_warning: float) -> list[str]:
+    """How long the source keeps what was not read, and when the queue will be full; what is near is a WARNING."""
+    lines = []
+    if job.log_kept is not None and job.purged_in is not None:
+        near = job.purged_in < purge_limit(purge_warning, job.log_kept)
+        left = f"may be purged in {duration(job.purged_in)}" if job.purged_in > 0 else "may be purged already"
+        pace = "" if job.purge_forecast is None else f", at the present pace in {duration(job.purge_forecast)}"
+        kept = duration(job.log_kept)
+        lines.append(f"{_mark(near)}log: the source keeps it for {kept}; what capture has not read {left}{pace}")
+    if job.queue_full_in is not None:
+        near = job.queue_full_in < queue_warning
+        when_ = f"is full in {duration(job.queue_full_in)} at the present pace" if job.queue_full_in else "is full"
+        lines.append(f"{_mark(near)}queue: it {when_}")
+    return lines
 
-    `kept`: `State.log_kept`. It counts from when the position was current, so that it shrinks while capture stands
-    still; the server purges whole files, and so rather later.
-    """
-    if source is None or kept is None or not source.time:
-        return None
-    return kept - (now - source.time) / 1e6
+
+def _mark(near: bool) -> str:
+    return "WARNING " if near else ""
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
 
 
 def wait_lines(job: JobStatus) -> list[str]:

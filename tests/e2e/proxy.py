@@ -31,6 +31,11 @@ class Proxy:
             self._swallowed |= set(self._others)
             return len(self._others) // 2
 
+    def lead_to(self, target: int) -> None:
+        """Connections that come from now on go to the server at this port; those that are open stay where they are."""
+        with self._lock:
+            self._target = target
+
     def close(self) -> None:
         self._ended.set()
         self._thread.join()

@@ -45,9 +45,9 @@ GROUPS = {
 }
 
 # Reached only by a transaction of more than 16 MB, a chunk of more than one write, a refused row, a table that halts, a
-# full queue, another server or a table without a key: each has a test of its own.
+# full queue, another server, a REFRESH or a table without a key: each has a test of its own.
 ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", "capture.epoch_raised"}
-ELSEWHERE |= {"deliver.refused"}
+ELSEWHERE |= {"deliver.refused", "refresh.read"}
 ELSEWHERE |= {*LOADS, *CHANGES}
 
 LARGE = 1 << 18

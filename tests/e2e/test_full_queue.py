@@ -101,6 +101,8 @@ def test_a_paused_table_is_waited_for_by_name(tables: Database, tmp_path: Path) 
         fill(tables, "bad", 1, 1)
         fill(tables, "good", 10, 1)
         run.wait_for(waits_for(run, f"{tables.name}.good at copy (PAUSED)"), 60)
+        assert control.status(run.service)[0].queue_full_in == 0
+        run.wait_for(lambda: run.events("queue_full_near"), 20)
         assert phase(run, "bad") is Phase.HALTED
         order(tmp_path)
         control.resume(run.service, "chaos", table=f"{tables.name}.good")

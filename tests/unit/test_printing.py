@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from syncd import cli, control, plugins, printing
+from syncd.config import Service
 from syncd.engine.build import clock
 from syncd.engine.job import JobRunner
 from syncd.engine.trace import Change
@@ -86,7 +87,7 @@ def test_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
             monkeypatch.setenv("FORCE_COLOR", "1")
             monkeypatch.setenv("NO_COLOR", "1")
             monkeypatch.setenv("COLUMNS", "80")
-        cli._print_status(job)
+        cli._print_status(job, Service())
         lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
         for name in NAMES:
             (line,) = [line for line in lines if line.startswith(f"  shop.{name} HALTED at olap")]
@@ -96,6 +97,7 @@ def test_a_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         assert [line.split()[0] for line in lines[header + 1 : header + 4]] == [f"shop.{name}" for name in NAMES]
         assert all(len(line) <= 80 for line in lines[header : header + 4])
         assert "HALTED, paused" in lines[header + 1]
+        assert "  WARNING queue: it is full in 50 seconds at the present pace" in lines
 
 
 def status() -> JobStatus:
@@ -107,7 +109,7 @@ def status() -> JobStatus:
     halts = {str(table): Halt(REASON, Position("log:1"), now) for table in TABLES}
     waits = {"deliver/olap: shop.log[old]": Wait("[/w]", now)}
     failed = Failure("no [/f]", now)
-    return JobStatus("shop", "HALTED", "[/p]", 1.0, 1.0, (), rows, halts, failed, waits, 1, 2)
+    return JobStatus("shop", "HALTED", "[/p]", 1.0, 1.0, (), rows, halts, failed, waits, 1, 2, queue_full_in=50.0)
 
 
 def test_findings_and_plugins(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from syncd.errors import FatalError, PositionLost
+from syncd.errors import FatalError, PositionLost, TransientError
 from syncd.model import Head, Position
 from syncd.sources.mysql.binlog import gtid as gtids
 from syncd.sources.mysql.binlog import position as positions
 from syncd.sources.mysql.binlog.seq import file_number, make
-from syncd.sources.mysql.connect import Connection, dicts, rows, server
-from syncd.sources.mysql.head import executed, identity, owned
+from syncd.sources.mysql.connect import Connection, dicts, server
+from syncd.sources.mysql.head import identity
+from syncd.sources.mysql.lacking import coming, lacking
 from syncd.sources.mysql.place import log_end
 
 _WITHIN = re.compile(
@@ -20,11 +21,16 @@ _WITHIN = re.compile(
 )
 """How the names of events begin before which a GTID event stands (MySQL's also without GTIDs)."""
 
+_COMING_SECONDS = 5.0
+
 _FILE_AND_BYTE = re.compile(r"^([^:,/\s]+\.\d+):(\d+)$")
 
 
 def log_identity(connection: Connection, position: Position) -> str:
-    """The name of the log that answers now. PositionLost, FatalError: it cannot go on from `position`."""
+    """The name of the log that answers now. PositionLost, FatalError: it cannot go on from `position`.
+
+    TransientError: not yet, since what was copied from another server is still to come here.
+    """
     here, saved = identity(connection), positions.load(position)
     if saved.server in {"", here}:
         _still_there(connection, here, saved)
@@ -32,43 +38,51 @@ def log_identity(connection: Connection, position: Position) -> str:
         return here
     if saved.gtid is None:
         raise PositionLost(
-            f"the saved position is of the server {saved.server}, {here} answers, and no GTIDs are known",
-            hint="go back to the old server, or load anew",
+            f"the saved position {saved.file}:{saved.pos} is of the server {saved.server}, {here} answers, and no "
+            "GTIDs are known: a place in one server's log says nothing of another's",
+            hint="let the source's address lead to the old server, or load anew; a job that begins with GTIDs (MySQL: "
+            "gtid_mode ON) can change servers",
         )
-    mariadb = server(connection).mariadb
-    if mariadb != saved.server.startswith("mariadb:"):
-        raise FatalError(f"the saved position is of {saved.server}, the server is {here}", hint="load anew")
-    variable = "gtid_binlog_pos" if mariadb else "gtid_executed"
-    has = str(rows(connection, f"SELECT @@GLOBAL.{variable}")[0][0])
-    if not gtids.parse(has, mariadb=mariadb).covers(gtids.parse(saved.gtid, mariadb=mariadb)):
+    if server(connection).mariadb != saved.server.startswith("mariadb:"):
         raise FatalError(
-            f"{here} lacks transactions that were already copied from {saved.server}: "
-            f"it has {has or 'none'}, copied was {saved.gtid or 'none'}",
-            hint="go back to the old server, wait until the new one has them, or load anew",
+            f"the saved position is of {saved.server}, the server is {here}: their logs have nothing in common",
+            hint="let the source's address lead to a server of the same kind, or load anew",
+            code="E177",
         )
+    _has_all(connection, here, saved.server, saved.gtid)
     return here
+
+
+def _has_all(connection: Connection, here: str, before: str, copied: str) -> None:
+    """The transactions that were copied from `before` are `here`. TransientError: they are on their way."""
+    lost = lacking(connection, copied, itself=False)
+    if not lost.gtids:
+        return
+    if lost.kin == "no":
+        raise FatalError(
+            f"{here} has no transaction of those that were copied from {before}: it is another server altogether, "
+            f"with other data; it has {lost.has or 'none'}, copied was {copied or 'none'}",
+            hint="let the source's address lead to the old server or to a replica of it, or load anew",
+            code="E177",
+        )
+    what = f"{here} lacks {lost} that were already copied from {before}"
+    if coming(connection):
+        raise TransientError(f"{what}; it is a replica, and may still get them", retry_after=_COMING_SECONDS)
+    doubt = "" if lost.kin == "yes" else "; or it is another server altogether: it knows none of the server of these"
+    raise FatalError(
+        f"{what}: it has {lost.has or 'none'}, copied was {copied}{doubt}",
+        hint="let the source's address lead to a server that has them, bring them there and start again, or load anew",
+        code="E176",
+    )
 
 
 def _still_there(connection: Connection, here: str, saved: positions.Place) -> None:
     """PositionLost: the server of this name no longer knows a transaction that was copied: its log was reset, it was
     restored, or it is another one. Where new ones have the old names, the log file itself tells (`Place.made`)."""
-    if not saved.gtid:
-        return
-    if not server(connection).mariadb:
-        # A transaction is in the log, and may have been copied, while its commit still waits (for a replica, a disk).
-        committing = owned(connection)
-        has = ",".join([executed(connection), *sorted(committing)]).strip(",")
-        lost = not gtids.MySQLGtids(has).covers(gtids.MySQLGtids(saved.gtid))
-    else:
-        # The last of each server in each domain: sequences of one domain need not grow where several servers write it.
-        has = str(rows(connection, "SELECT @@GLOBAL.gtid_binlog_state")[0][0])
-        last = {(domain, by): int(at) for domain, by, at in (one.split("-") for one in has.split(",") if one)}
-        domains = {domain for domain, _ in last}  # one that is gone altogether may have been deleted by hand
-        copied = [one.split("-") for one in saved.gtid.split(",")]
-        lost = any(domain in domains and last.get((domain, by), -1) < int(at) for domain, by, at in copied)
-    if lost:
+    lost = lacking(connection, saved.gtid, itself=True) if saved.gtid else None
+    if lost is not None and lost.gtids:
         raise PositionLost(
-            f"{here} lacks transactions that were already copied from it: it has {has or 'none'}, "
+            f"{here} lacks transactions that were already copied from it, {lost}: it has {lost.has or 'none'}, "
             f"copied was {saved.gtid}; its log was reset, or it was restored",
             hint="load anew",
         )

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from syncd.errors import TransientError
 from syncd.model import ChangeBatch, Chunk, Column, Finding, Head, Position, TableId, TableSchema
 from syncd.sources.mysql import head as heads
 from syncd.sources.mysql import schema as tables_
@@ -29,7 +30,10 @@ from syncd.spi import Context, Event, Found
 
 
 class MySQLSource:
-    """MySQL 8.0 to 9.x, MariaDB from 10.5. One connection asks questions, one reads rows, one locks or finds heads."""
+    """MySQL 8.0 to 9.x, MariaDB from 10.5. One connection asks questions, one reads rows, one locks or finds heads.
+
+    All of them are to one server, from `open` to `close`: a name may lead to another one between two connections.
+    """
 
     Options: ClassVar[type[MySQLOptions]] = MySQLOptions
 
@@ -37,6 +41,7 @@ class MySQLSource:
         self._options = options
         self._context = context
         self._connections: dict[str, Connection] = {}
+        self._server = ""
         self._normalise = Normaliser(context.directory, self._connect)
         self._zero_date = "null" if context.policy.get("zero_date") == "null" else "fail"
         self._cascades = str(context.policy.get("cascades", "fail"))
@@ -53,6 +58,7 @@ class MySQLSource:
         for connection in self._connections.values():
             close(connection)
         self._connections.clear()
+        self._server = ""
 
     def check(self) -> Sequence[Finding]:
         return [*check(self._link("asking"), self._options, self._context.name), *self._throttle.findings()]
@@ -74,6 +80,8 @@ class MySQLSource:
         return written_place(self._link("asking"), text, epoch)
 
     def identity(self, position: Position) -> str:
+        """Asked over a new connection: the old server may still answer when the name leads to another one by now."""
+        close(self._connections.pop("asking", None))
         return log_identity(self._link("asking"), position)
 
     def chunks(self, schema: TableSchema, chunk_bytes: int, after: Chunk | None) -> Iterator[Chunk]:
@@ -130,7 +138,22 @@ class MySQLSource:
         return tables_.with_twins(schema, self._rules(lambda: 0))
 
     def _connect(self) -> Connection:
-        return connect(self._options)
+        """TransientError: it is to another server than the first one."""
+        connection = connect(self._options)
+        try:
+            self._same_server(heads.identity(connection))
+        except BaseException:
+            close(connection)
+            raise
+        return connection
+
+    def _same_server(self, here: str) -> None:
+        if self._server not in {"", here}:
+            raise TransientError(
+                f"the source's address led to {self._server}, and now it leads to {here}",
+                hint="it is gone on with there; where this comes again and again, name one server",
+            )
+        self._server = here
 
     def _link(self, purpose: str) -> Connection:
         """A connection of the instance's own, opened again after it was lost."""

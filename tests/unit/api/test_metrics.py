@@ -11,12 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from syncd.engine.build import clock
 from syncd.engine.counts import COUNTERS
-from syncd.model import Lane, Position, TableId
+from syncd.model import Lane, TableId
 from syncd.ops import health
 from syncd.ops.metrics import GAUGES, Families, JobLook, Live, Look, families
-from syncd.ops.status import STARTS, JobStatus, purged_in
+from syncd.ops.status import STARTS, JobStatus
 from syncd.spi import Held
-from syncd.state import Phase, SourceRecord, Wait
+from syncd.state import Phase, Wait
 
 ORDERS, LINES = TableId("shop", "orders"), TableId("shop", "lines.old")
 
@@ -28,13 +28,11 @@ def job_look(state: str = "RUNNING", waits: dict[str, float] | None = None, phas
     lanes = [Lane("shop.orders", 0), Lane("shop.orders", 1), Lane("shop.lines%2Eold", 0), Lane("shop.gone", 0)]
     held = {lanes[0]: Held(100, 7, now - 5_000_000), lanes[1]: Held(50, 3, now - 9_000_000), lanes[3]: Held(9, 9, 1)}
     return JobLook(
-        JobStatus("j", state, "pos", 0.5, 0.1, (), (), {}, None, said, 0, 0),
+        JobStatus("j", state, "pos", 0.5, 0.1, (), (), {}, None, said, 0, 0, 86400.0, 86398.5, 9e9, 60.0),
         {("olap", ORDERS): phase, ("olap", LINES): Phase.LIVE},
         {"olap": lanes},
         {"olap": held},
         1.5,
-        86400.0,
-        86398.5,
     )
 
 
@@ -89,13 +87,6 @@ def test_what_the_daemon_knows_itself_is_told_while_the_queue_does_not_answer() 
     assert {labels["worker"]: value for labels, value in found["syncd_worker_up"]} == {"capture": 1, "deliver/olap": 0}
     assert "syncd_table_state" not in found
     assert "syncd_queue_bytes" not in found
-
-
-def test_seconds_until_the_position_is_purged() -> None:
-    record = SourceRecord(1, Position("p"), 1, time=1_000_000_000, saved=2_000_000_000)
-    assert purged_in(record, 60.0, 1_000_000_000 + 45_000_000) == 15.0
-    assert purged_in(record, 60.0, 1_000_000_000 + 75_000_000) == -15.0
-    assert purged_in(record, None, 0) is purged_in(None, 60.0, 0) is purged_in(replace(record, time=0), 60.0, 0) is None
 
 
 READY: dict[str, tuple[dict[str, Any], str]] = {

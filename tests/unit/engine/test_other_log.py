@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from syncd.engine.capture import Capture
+from syncd.engine.process import Link
+from syncd.engine.snapshot import Reader
+from syncd.errors import TransientError
+from syncd.spi import Lease
 from syncd.state import Phase, State
 from tests.unit.engine.script import NUMBERS, VISITS
-from tests.unit.engine.world import World, engine_in
+from tests.unit.engine.world import ModelLink, World, engine_in
 
 
 def changes(world: World, text: str) -> None:
@@ -74,6 +80,24 @@ def test_without_a_larger_epoch_the_changes_of_another_log_are_lost(
         world.settle()
         with pytest.raises(AssertionError, match=r"shop\.numbers at"):
             world.assert_equal()
+
+
+def test_a_chunk_is_read_where_capture_reads(tmp_path: Path) -> None:
+    """Another server may be behind the table's head, and what is missing there would be in no lane."""
+    with engine_in(tmp_path / "world") as world:
+        begun(world)
+        gone_on(world)
+        link, source = ModelLink(world.clock), world.make_source()
+        source.open()
+        reader = Reader(
+            world.parts, world.queue, source, Lease("", "", 1, 1.0), cast(Link, link), ThreadPoolExecutor(1)
+        )
+        with pytest.raises(TransientError, match="log 1 answers now, and capture has not seen it yet"):
+            reader._in_this_log()
+        world.round()
+        reader._in_this_log()
+        source.close()
+        reader._in_this_log()  # until a fault: then the source is opened anew, and may lead elsewhere
 
 
 def test_a_sink_that_is_ahead_of_its_queue_halts_the_table(tmp_path: Path) -> None:

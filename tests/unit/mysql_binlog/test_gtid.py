@@ -12,6 +12,7 @@ from syncd.model import Position
 from syncd.sources.mysql.binlog.gtid import MariaGtids, MySQLGtids
 from syncd.sources.mysql.binlog.position import Order, Place, compare, describe, load
 from syncd.sources.mysql.binlog.tagged import parse_tagged
+from syncd.sources.mysql.lacking import of_mariadb
 
 U, V = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -43,6 +44,45 @@ def test_mysql_sets_as_sets(sources: dict[tuple[str, str], set[int]]) -> None:
     bigger.add((uuid.UUID(U).bytes, ""), 100, 101)
     assert bigger.covers(made)
     assert not made.covers(bigger)
+
+
+def test_what_one_set_has_and_another_lacks() -> None:
+    ours = MySQLGtids(f"{U}:1-10:20:ab:1-3,{V}:5")
+    lost = ours.without(MySQLGtids(f"{U}:2-4:6:9-30:ab:1-2"))
+    assert lost.text() == f"{U}:1:5:7-8,{U}:ab:3,{V}:5"
+    assert lost.count() == 6
+    assert ours.without(ours).text() == ""
+
+
+STATE = "0-1-100,0-2-110,5-1-7"
+
+
+@pytest.mark.parametrize(
+    ("state", "slave_pos", "copied", "itself", "lost", "many"),
+    [
+        (STATE, "", "0-1-100,5-1-7", False, "", 0),
+        (STATE, "", "0-2-110", False, "", 0),
+        # a newer one of another server does not stand for it
+        (STATE, "", "0-1-103", False, "0-1-101 to 0-1-103", 3),
+        (STATE, "", "0-2-111,5-1-8", False, "0-2-111, 5-1-8", 2),
+        # from a server that has never been known here
+        (STATE, "", "0-3-112", False, "0-3-111 to 0-3-112", 2),
+        (STATE, "", "0-3-105", False, "0-3-105", 1),
+        # made from a copy, before its own log began
+        ("0-2-110", "0-1-100", "0-1-100", False, "", 0),
+        ("0-2-110", "0-1-100", "0-1-102", False, "0-1-101 to 0-1-102", 2),
+        # a domain that is gone: from the same server, it may have been deleted by hand
+        ("0-1-9", "", "0-1-9,5-1-7", True, "", 0),
+        ("0-1-9", "", "0-1-9,5-1-7", False, "5-1-1 to 5-1-7", 7),
+    ],
+)
+def test_what_a_mariadb_server_lacks(
+    state: str, slave_pos: str, copied: str, itself: bool, lost: str, many: int
+) -> None:
+    found = of_mariadb(state, slave_pos, copied, itself=itself)
+    assert (found.gtids, found.many) == (lost, many)
+    assert found.kin == ("maybe" if copied.startswith("0-3-") else "yes")
+    assert of_mariadb(state, slave_pos, "9-1-1", itself=False).kin == "no"
 
 
 def test_the_encoding_without_and_with_tags() -> None:

@@ -84,6 +84,24 @@ class MySQLGtids:
             for first, after in intervals
         )
 
+    def without(self, other: MySQLGtids) -> MySQLGtids:
+        """The transactions that `other` does not have."""
+        left = MySQLGtids()
+        for source, intervals in self._sets.items():
+            for first, after in intervals:
+                for start, end in other._sets.get(source, ()):
+                    if first < start < after:
+                        left.add(source, first, start)
+                    if start < after:
+                        first = max(first, min(end, after))
+                if first < after:
+                    left.add(source, first, after)
+        return left
+
+    def count(self) -> int:
+        """How many transactions there are."""
+        return sum(after - first for intervals in self._sets.values() for first, after in intervals)
+
     def merge(self, other: MySQLGtids) -> None:
         for source, intervals in other._sets.items():
             for first, after in intervals:

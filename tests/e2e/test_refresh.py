@@ -1,0 +1,53 @@
+"""REFRESH at a real server: rows that changed without a line in the log are read when their lane comes to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from syncd.engine import refresh
+from syncd.model import TableId
+from syncd.state import State
+from tests.e2e.harness import Running, running
+from tests.e2e.test_bad_days import ROWS, fill, right
+from tests.services.database import Database
+
+
+def publish(run: Running, table: str, keys: list[int]) -> None:
+    """As capture would: behind all that it has published."""
+    assert run.queue is not None
+    state = State(run.queue, run.job.name)
+    source, versions = state.source(), state.schemas()[TableId(run.database, table)]
+    assert source is not None
+    asked = pa.RecordBatch.from_pydict({"id": pa.array(keys, pa.int32())})
+    messages = [*refresh.messages(run.parts, versions[max(versions)], asked, source.seq)]
+    lease = run.queue.acquire(f"job/{run.job.name}/refresh", "a test", 10.0)
+    assert lease is not None
+    run.queue.publish(lease, run.parts.topic, messages, {})
+    run.queue.release(lease)
+
+
+@pytest.mark.mariadb
+def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None:
+    """The process dies when it has read them; a row that is gone is deleted, as is one that does not match any more."""
+    fill(mariadb_database)
+    address = mariadb_database.port, mariadb_database.name
+    with running(tmp_path, *address, "arrival", rule="where: \"v <> 'hidden'\"") as run:
+        run.wait_live(2)
+        mariadb_database.execute(
+            "SET sql_log_bin = 0",
+            "DELETE FROM a WHERE id < 5",
+            "UPDATE a SET v = 'unseen' WHERE id BETWEEN 5 AND 9",
+            "UPDATE a SET v = 'hidden' WHERE id BETWEEN 10 AND 14",
+            f"INSERT INTO a VALUES ({ROWS + 7}, 'new')",
+        )
+        run.die_at({"refresh.read": 1})
+        mariadb_database.execute("UPDATE a SET v = 'seen' WHERE id = 9")
+        publish(run, "a", [*range(20), ROWS + 7, ROWS + 8])
+        mariadb_database.execute("UPDATE a SET v = 'last' WHERE id IN (8, 16)", "DELETE FROM a WHERE id = 17")
+        run.wait_for(lambda: not run.deaths_to_come(), 60)
+        right(run)
+        assert run.terminate() == 0
+        run.assert_equal()
