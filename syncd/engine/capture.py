@@ -31,6 +31,7 @@ KEPT_SECONDS = 60.0
 PAUSE_SECONDS = 0.2
 """How often capture looks whether it is to stand still."""
 FOLLOWING = "following the source's log"
+_RESYNC = "resync the table"
 
 log = structlog.get_logger()
 
@@ -236,6 +237,10 @@ class Capture:
             raise FatalError(f"job {self._parts.job.name} has seen {LAST_EPOCH} logs", hint="load anew", code="E154")
         facts = {"before": record.log, "now": log_now, "epoch": record.epoch + 1, "to_compare": self._half_loaded()}
         log.warning("log_changed", job=self._parts.job.name, **facts)
+        for table, head in self._state.joins().items():
+            if table not in self._halted and head.seq <= record.seq:
+                # Its changes up to `record` would now have larger seqs than that, as those behind it have.
+                self._halt_table(table, FatalError("the log became another one while the table joined", hint=_RESYNC))
         record = replace(record, epoch=record.epoch + 1, log=log_now)
         self._queue.put(self._lease, self._state.source_item(record))
         failpoint("capture.epoch_raised")
