@@ -191,6 +191,7 @@ class MySQLSink:
         connection, _, book = self._linked()
 
         def act() -> None:
+            book.look(target.database, ticket)
             Acts(connection, book).act(of, change)
             if ticket.marks:
                 book.mark(target, ticket)
