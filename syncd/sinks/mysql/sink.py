@@ -68,6 +68,9 @@ class MySQLSink:
         try:
             if connection.open:
                 book.leave()
+        except TransientError as error:
+            # Ended by a fence, as that of a reader is when its table is handed over: its rows are gone, too.
+            self._context.log("connection_was_ended", error=str(error))
         finally:
             close(connection)
 
