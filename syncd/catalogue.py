@@ -271,6 +271,13 @@ _ENTRIES: Final = (
         "Nothing: this is how two owners are kept apart. If it comes often, look for frozen or starved processes.",
     ),
     Entry(
+        "E141",
+        "The target was put back",
+        "The marks at the sink are not those that the last write left: its database was put back from a copy. Nothing "
+        "of this write was stored; the table goes on from the marks, or halts (E156).",
+        "Nothing. Pause the sink before you put its database back: `syncd jobs pause JOB --sink SINK`.",
+    ),
+    Entry(
         "E150",
         "A halt",
         "Something that only a person can mend. The table, or the job, stands at its checkpoint.",
@@ -314,8 +321,9 @@ _ENTRIES: Final = (
     ),
     Entry(
         "E156",
-        "A sink ahead of its queue",
-        "The sink remembers messages that the queue does not have: the queue was restored or replaced.",
+        "A sink and a queue that do not fit",
+        "The sink remembers messages that the queue does not have: the queue was restored or replaced. Or the target "
+        "was put back from a copy, and what it lacks is not in the queue any more, or was loaded after the copy.",
         "Resync the table.",
     ),
     Entry(

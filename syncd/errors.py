@@ -7,6 +7,7 @@
     │   └── QueueFull      wait for the readers: nothing of the call was stored
     ├── BatchError         some rows were refused, each with its reason; all other rows of the call are durable
     ├── FencedError        stop at once: another process owns this now; nothing of the call was stored
+    ├── MovedError         read the sink's marks anew, and go on from there; nothing of the call was stored
     └── FatalError         a person must act; the table (or the job) halts at its checkpoint
         ├── PositionLost   the source no longer has the log at the saved position
         ├── Unsupported    a type, event, collation or statement that syncd does not understand; never skipped
@@ -100,6 +101,10 @@ class BatchError(SyncdError):
 
 class FencedError(SyncdError):
     code = "E140"
+
+
+class MovedError(SyncdError):
+    code = "E141"
 
 
 class FatalError(SyncdError):

@@ -31,6 +31,8 @@ ALL = (
     "capture.halt_saved",
     "capture.epoch_raised",
     "capture.share_given_up",
+    "deliver.opened",
+    "deliver.set_back",
     "deliver.intended",
     "refresh.read",
     "deliver.merged",

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from syncd.errors import MovedError
 from syncd.model import (
     Bound,
     ChangeBatch,
@@ -215,12 +216,26 @@ class Ticket:
 
     `owner` is "job/sink" or, for chunks, "job/sink/chunk"; `epoch` is its lease's; `number` tells its writes apart.
     A transactional sink refuses (FencedError) an epoch below the largest that it has seen for the owner.
+    `behind`: lane -> the offset that its mark must have before the write (None: it must have none), or has already if
+    this is the same call again; a transactional sink looks in the write's transaction, and refuses with a MovedError
+    that stores nothing: it was put back from a copy. Lanes that are not named are not looked at.
     """
 
     owner: str
     epoch: int
     number: int
     marks: Mapping[Lane, Mark] = field(default_factory=dict)
+    behind: Mapping[Lane, int | None] = field(default_factory=dict)
+
+    def check_behind(self, there: Mapping[Lane, int]) -> None:
+        """MovedError: the marks that the sink has (`there`: lane -> offset) are not those that this goes on from."""
+        for lane, offset in self.behind.items():
+            found = there.get(lane)
+            if found != offset and not (lane in self.marks and found == self.marks[lane].offset):
+                raise MovedError(
+                    f"{self.owner}: lane {lane.tag}/{lane.queue} was written up to offset {offset}, and its mark at "
+                    f"the sink is {found}: the target was put back from a copy"
+                )
 
 
 class Sink(Protocol):
@@ -262,7 +277,7 @@ class Sink(Protocol):
         BatchError: those rows were refused, all others are durable, the marks have not moved: a mark passes a refused
         row only once the engine has stored it. Of an append target, where nothing would tell them from rows that are
         written again, none is written then; and rows older than a TRUNCATE that was applied are a FatalError, not left
-        out. FatalError: the table halts.
+        out. MovedError: see `Ticket.behind`. FatalError: the table halts.
         """
 
     def marks(self, owner: str) -> Mapping[Lane, Mark]:
@@ -272,7 +287,8 @@ class Sink(Protocol):
         """A barrier's act (CREATE, ALTER, TRUNCATE, DROP, INDEX); `target` is the table after it.
 
         Harmless when done twice or late: it touches only what is older than `change.seq`, or (where rows have no
-        versions) is refused (FencedError) when the ticket's epoch is over. The ticket's marks move after the act.
+        versions) is refused (FencedError) when the ticket's epoch is over. The ticket's marks move after the act, all
+        at once. MovedError: see `Ticket.behind`; nothing was done.
         """
 
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
@@ -366,6 +382,9 @@ class Queue(Protocol):
     def poll(self, topic: str, lane: Lane, offset: int, max_bytes: int) -> Sequence[Stored]:
         """The messages from `offset` on, in order, at least one if there is one."""
 
+    def kept(self, topic: str, lane: Lane) -> int:
+        """The first offset from which every message of the lane is still there; its end where none is."""
+
     def wait(self, topic: str, timeout: float) -> bool:
         """Sleep until something may have been published since this instance's last `poll` or `lanes`."""
 
@@ -377,7 +396,10 @@ class Queue(Protocol):
         state: Mapping[str, bytes | None],
         hops: Sequence[Hop],
     ) -> None:
-        """Offsets (of the next message to read), state and hops in one step; durable on return."""
+        """Offsets (of the next message to read), state and hops in one step; durable on return.
+
+        An offset may step back: from then on retention keeps what is behind it, as far as it is still there (`kept`).
+        """
 
     def hops(self, topic: str, trace: int) -> Sequence[Hop]:
         """The retained hops of the messages of one trace, oldest first."""

@@ -52,6 +52,7 @@ class TableRecord:
 
     `resume` is the phase to go back to from HALTED. Times are microseconds since 1970 UTC. `newest`: the end
     of the log when the table was found (where that is behind `head`): no row of the job can be newer before it is LIVE.
+    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes.
     """
 
     table: TableId
@@ -63,6 +64,7 @@ class TableRecord:
     reason: str = ""
     resume: Phase | None = None
     newest: int = 0
+    opened: int = 0
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from syncd import codec
+from syncd.engine.batches import join
 from syncd.errors import FatalError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import Ddl, Kind, Lane, SchemaChange, Stored, Target
@@ -29,7 +30,7 @@ class Standing:
     change: SchemaChange
     offsets: Mapping[Lane, int]
     old: bool
-    """The load has seen it: nothing is to be done."""
+    """The load has seen it: only the marks are to pass it."""
 
     def act(self, sink: Sink, target: Target, ticket: Ticket) -> None:
         """The sink's part; harmless when done twice or late."""
@@ -39,6 +40,8 @@ class Standing:
             except TransientError as error:
                 what = f"at the barrier of {self.change.kind.value}: {error.what}"
                 raise TransientError(what, retry_after=error.retry_after, hint=error.hint, code=error.code) from error
+        elif ticket.marks:
+            sink.write(target, join(target.schema, []), ticket)
         failpoint("barrier.acted")
 
 

@@ -7,63 +7,38 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 
-import numpy as np
 import structlog
 
-from syncd import codec, partition
 from syncd.engine import barrier, counts
-from syncd.engine.batches import join, refuse_rows, refused
+from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
+from syncd.engine.collect import Act, Collector, Work, Write
+from syncd.engine.opening import Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
-from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Ddl, Hop, Kind, Lane, Op, SchemaChange, Stored, TableId, Target
-from syncd.spi import Lease, Mark, Queue, Sink, Ticket
-from syncd.state import DELIVERED, Appending, Items, Phase, State, TableRecord
+from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
+from syncd.spi import Lease, Queue, Sink
+from syncd.state import DELIVERED, Items, Phase, State, TableRecord
 
 log = structlog.get_logger()
 
 EXPIRE_SECONDS = 3600.0
 """How often the tombstones of a table that stands still are purged."""
+LOOK_SECONDS = 60.0
+"""How often the marks of tables that stand still are compared with what is known of them."""
 FLYING_SECONDS = 0.05
 """While writes are under way, lanes that are idle are looked at this often."""
+MOVED_SECONDS = 1.0
+"""A target that is put back takes its time."""
 
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write, made ready: kept as it is while the sink is in trouble, so that a repeated call is the same call.
-
-    `changes`: how many row changes became the batch; `items`: what is saved with its offsets.
-    """
-
-    target: Target
-    batch: ChangeBatch
-    ticket: Ticket
-    offsets: Mapping[Lane, int]
-    traces: tuple[tuple[int, Lane, int], ...]
-    changes: int = 0
-    items: Items = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """A barrier's act, made ready, for which the whole table waits. `after`: what follows when it is done."""
-
-    standing: barrier.Standing
-    target: Target
-    ticket: Ticket
-    after: Callable[[], None] = lambda: None
-
-
-Work = Write | Act
 Took = tuple[int, int]
 """When a call began and how long it took, in microseconds."""
 
@@ -117,22 +92,21 @@ class Deliverer:
         self._mine = mine
         self._state = State(queue, parts.job.name)
         self._group = parts.group(sink_name)
-        self._owner = self._group
         self._traits = sink.traits()
         self._config = parts.job.sinks[sink_name]
-        self._incarnation = queue.incarnation()
-        self._marks: dict[Lane, Mark] = dict(sink.marks(self._owner)) if self._traits.transactional else {}
+        numbers = numbers or itertools.count(1)
+        self._opening = Opening(parts, sink_name, queue, sink, lease, numbers)
+        self._refresher = Refresher(parts, queue)
+        refresh = partial(self._refresh, doing)
+        self._collector = Collector(parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh)
+        self._look_at = time.monotonic() + LOOK_SECONDS
         self._units: dict[str, Unit] = {}
-        self._numbers = numbers or itertools.count(1)
         self._waits = waits
         self._doing = doing
         self._in_hand = in_hand
         self._writers = writers or Inline(sink)
-        self._refresher = Refresher(parts, queue)
         self._count = count
-        self._targets: dict[tuple[TableId, int], Target] = {}
         self._worker = parts.owner()
-        self._fenced: set[tuple[TableId, int]] = set()
         self._indexed: set[tuple[TableId, int]] = set()
 
     def step(self) -> float:
@@ -143,6 +117,7 @@ class Deliverer:
         for unit in self._units.values():
             if unit.flying:  # also of a table that was paused, or halted by another
                 self._settle(unit)
+        self._look()
         records = {record.table: record for record in self._state.tables(self._sink_name)}
         wish = self._state.wish()
         source = self._state.source()
@@ -161,7 +136,7 @@ class Deliverer:
             elif record.phase in DELIVERED:
                 lanes = by_tag.get(tag, {})
                 behind = any(start < end for start, end in lanes.values())
-                if behind or unit.pending or unit.flying:
+                if behind or unit.pending or unit.flying or self._to_open(record):
                     due = min(due, self._guarded(unit, record, partial(self._deliver, unit, record, lanes)))
                 elif record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record):
                     due = min(due, self._guarded(unit, record, partial(self._go_live, unit, record)))
@@ -214,6 +189,13 @@ class Deliverer:
             return unit.not_before
         except FencedError:
             raise
+        except MovedError as error:
+            log.warning("sink_moved", sink=self._group, tag=unit.tag, error=str(error))
+            unit.pending = []
+            unit.not_before = now + MOVED_SECONDS
+            self._opening.close(unit.tag)
+            self._look_at = now  # so may be the marks of others
+            return unit.not_before
         except SyncdError as error:
             self._halt(unit, record, str(error))
         except Exception as error:
@@ -236,7 +218,7 @@ class Deliverer:
         """Tombstones that nobody needs: the lanes are empty, so all before the saved position is applied; a capture
         that starts anew publishes nothing older."""
         versions = self._state.schemas(record.table)[record.table]
-        self._sink.expire(self._target(record.table, max(versions)), seq)
+        self._sink.expire(self._collector.target(record.table, max(versions)), seq)
         unit.expire_at = time.monotonic() + EXPIRE_SECONDS
         return False
 
@@ -266,7 +248,7 @@ class Deliverer:
         if record.phase is not Phase.CATCH_UP or loaded in self._indexed:
             return []
         published = self._parts.schema_at(self._state, record).published
-        target = self._target(record.table, published.version)
+        target = self._collector.target(record.table, published.version)
         if all(index.kind == "unique" and not target.relaxed for index in published.indexes):
             self._indexed.add(loaded)
             return []
@@ -280,31 +262,56 @@ class Deliverer:
             if now is not None and now.phase is Phase.CATCH_UP:
                 self._save(replace(now, phase=Phase.LIVE, since=clock()))
 
-        target = self._target(record.table, max(self._state.schemas(record.table)[record.table]))
+        target = self._collector.target(record.table, max(self._state.schemas(record.table)[record.table]))
         if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
             return []
         return [self._indexing(replace(target, settled=True), live)]
 
     def _indexing(self, target: Target, after: Callable[[], None]) -> Act:
         change = SchemaChange(Ddl.INDEX, target.schema, target.schema.version, "the load is over")
-        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers))
-        return Act(barrier.Standing(change, {}, old=False), target, ticket, after)
+        return Act(barrier.Standing(change, {}, old=False), target, self._collector.ticket(), after)
 
-    # -- collecting
+    # -- where the lanes are
+
+    def _look(self) -> None:
+        """Every now and then: whether the marks of tables that are at rest are still what they were."""
+        if not self._traits.transactional or time.monotonic() < self._look_at:
+            return
+        self._doing("looking at the sink's marks")
+        began = time.monotonic()
+        try:
+            self._opening.look({tag for tag, unit in self._units.items() if not unit.flying and not unit.pending})
+        except TransientError as error:
+            log.warning("sink_waits", sink=self._group, error=str(error))
+        now = time.monotonic()
+        self._look_at = now + max(LOOK_SECONDS, 100 * (now - began))
+
+    def _to_open(self, record: TableRecord) -> bool:
+        """Others are opened when they have something to write."""
+        return self._traits.transactional and not self._opening.is_open(record)
+
+    def _open(self, unit: Unit, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> None:
+        self._doing(f"opening the lanes of {record.table}")
+        unit.pending = []
+        self._indexed.discard((record.table, record.epoch))
+        self._opening.open(record, lanes)
+
+    # -- rounds
 
     def _deliver(self, unit: Unit, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> bool:
-        if (record.table, record.epoch) not in self._fenced:
-            # A chunk writer that was frozen over the hand-over can do nothing from here on (7).
-            self._sink.fence(self._parts.chunk_owner(record), record.epoch)
-            self._fenced.add((record.table, record.epoch))
         taken = self._settle(unit)
+        if unit.error is None and not self._opening.is_open(record):
+            if not unit.flying and not taken:
+                self._open(unit, record, lanes)
+            return True
         if unit.error is None:
             unit.pending = unit.pending or ([] if unit.flying else self._plain_indexes(record))
             self._launch(unit, record.table)
             taken |= self._settle(unit)
         if unit.error is None and not any(isinstance(work, Act) for work, _ in unit.flying):
             try:
-                unit.pending = self._collect(unit, record, _idle(unit, lanes, taken), set(lanes))
+                idle = _idle(unit, lanes, taken)
+                unit.pending = [*self._collector.collect(record, idle, set(lanes), flying=bool(unit.flying))]
             except SyncdError as refusal:
                 unit.error = refusal
             self._launch(unit, record.table)
@@ -345,7 +352,7 @@ class Deliverer:
             else:
                 offsets |= work.standing.offsets
             if self._traits.transactional:
-                self._marks |= work.ticket.marks
+                self._opening.marks |= work.ticket.marks
         if offsets:
             self._queue.commit(self._lease, self._group, offsets, items, hops)
             failpoint("deliver.committed")
@@ -386,134 +393,9 @@ class Deliverer:
         event = "indexes_made" if change.kind is Ddl.INDEX else "barrier_passed"
         log.info(event, sink=self._group, table=table, kind=kind, seq=change.seq)
 
-    def _collect(
-        self, unit: Unit, record: TableRecord, idle: Mapping[Lane, tuple[int, int]], lanes: set[Lane]
-    ) -> list[Work]:
-        """The next writes of a table's idle lanes, or its barrier's act, once nothing is in front of it any more."""
-        behind = {lane: start for lane, (start, end) in idle.items() if start < end}
-        share = max(self._config.batch.bytes // max(len(behind), 1), 1 << 16)
-        rows_share = max(self._config.batch.rows // max(len(behind), 1), 1)
-        polled = {}
-        for lane, start in behind.items():
-            self._check_mark(lane, idle[lane][1])
-            polled[lane] = _first_rows(self._queue.poll(self._parts.topic, lane, start, share), rows_share)
-        waiting = {lane: stored for lane, stored in polled.items() if stored}
-        rows = {lane: front for lane, stored in waiting.items() if (front := _rows_in_front(stored))}
-        fresh = [self._refreshed(lane, one[0]) for lane, one in waiting.items() if one[0].message.kind is Kind.REFRESH]
-        if fresh and not rows:
-            return [*fresh]
-        if not rows:  # while an act is under way, no lane is idle
-            return [self._barrier(record, lanes, waiting)] if waiting and not unit.flying else []
-        version = min(front[0].message.schema_version for front in rows.values())
-        same = {
-            lane: list(itertools.takewhile(lambda s: s.message.schema_version == version, front))
-            for lane, front in rows.items()
-            if front[0].message.schema_version == version
-        }
-        if self._target(record.table, version).append and not self._traits.transactional:
-            return [self._appended(record, version, lane, stored) for lane, stored in same.items()]
-        groups: Iterable[dict[Lane, list[Stored]]] = (
-            [same] if self._traits.versioned else [{lane: stored} for lane, stored in same.items()]
-        )
-        return [*fresh, *(self._ready(record, version, group) for group in groups)]
-
-    def _refreshed(self, lane: Lane, item: Stored) -> Write:
-        """What a REFRESH asks for, read when the lane is there; it is exempt from what was applied before."""
-        message = item.message
-        self._doing(f"reading rows of {message.table} at the source")
-        batch = self._refresher.rows(message)
-        known = self._marks.get(lane)
-        mark = Mark(item.offset + 1, self._incarnation, known.seqs if known is not None else {})
-        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), {lane: mark})
-        target = self._target(message.table, message.schema_version)
-        return Write(target, batch, ticket, {lane: mark.offset}, ((message.trace, lane, item.offset),), len(batch))
-
-    def _barrier(self, record: TableRecord, lanes: set[Lane], waiting: Mapping[Lane, Sequence[Stored]]) -> Act:
-        standing = barrier.standing(record, lanes, waiting)
-        marks = {}
-        for lane, offset in standing.offsets.items() if self._traits.transactional else ():
-            known = self._marks.get(lane)
-            marks[lane] = Mark(offset, self._incarnation, known.seqs if known is not None else {})
-        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), marks)
-        change = standing.change
-        target = self._target(change.table, change.schema.version)
-        return Act(standing, replace(target, settled=record.phase is Phase.LIVE), ticket)
-
-    def _appended(self, record: TableRecord, version: int, lane: Lane, stored: Sequence[Stored]) -> Write:
-        """The next rows of an append table whose sink keeps no marks; all of them are in one lane.
-
-        What is about to be written is saved before, so that after a death the same write is made again, from the same
-        messages: the sink knows it, and adds nothing. So is the last seq applied, for what was published twice (2).
-        """
-        known = self._state.appending(self._sink_name, record.table)
-        if known.offset == stored[0].offset and known.end > known.offset:
-            stored = self._up_to(lane, known.offset, known.end)
-        else:
-            known = Appending(known.seqs, stored[0].offset, stored[-1].offset + 1)
-            self._queue.put(self._lease, self._state.appending_item(self._sink_name, record.table, known))
-            failpoint("deliver.intended")
-        write = self._ready(record, version, {lane: stored}, known.seqs)
-        done = Appending(write.ticket.marks[lane].seqs)
-        return replace(write, items=self._state.appending_item(self._sink_name, record.table, done))
-
-    def _up_to(self, lane: Lane, offset: int, end: int) -> list[Stored]:
-        """The messages from `offset` to before `end`: they have been polled before, and are kept until committed."""
-        found: list[Stored] = []
-        while offset < end:
-            stored = self._queue.poll(self._parts.topic, lane, offset, self._config.batch.bytes)
-            found += [item for item in stored if item.offset < end]
-            offset = stored[-1].offset + 1
-        return found
-
-    def _ready(
-        self,
-        record: TableRecord,
-        version: int,
-        group: Mapping[Lane, Sequence[Stored]],
-        last: Mapping[str, int] = MappingProxyType({}),
-    ) -> Write:
-        """`last`: source -> last seq applied, where the sink keeps no marks that say so."""
-        target = self._target(record.table, version)
-        parts: list[ChangeBatch] = []
-        marks: dict[Lane, Mark] = {}
-        for lane, stored in group.items():
-            mark = self._marks.get(lane)
-            applied = dict(mark.seqs if mark is not None else last)
-            for item in stored:
-                batch = codec.decode(item.message, target.schema)
-                floor = max(record.head.seq, applied.get(item.message.source, 0))
-                if int(batch.seq[0]) <= floor:
-                    batch = batch.take(np.flatnonzero(batch.seq > floor))
-                if len(batch):
-                    parts.append(batch)
-                applied[item.message.source] = max(floor, item.message.last_seq)
-            marks[lane] = Mark(stored[-1].offset + 1, self._incarnation, applied)
-        batch = join(target.schema, parts)
-        changes = len(batch)
-        if target.append:
-            _only_added(target, batch)
-        elif len(batch):
-            batch = batch.take(partition.last_per_key(target.schema, batch))
-        ticket = Ticket(self._owner, self._lease.epoch, next(self._numbers), marks)
-        traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
-        return Write(target, batch, ticket, {lane: mark.offset for lane, mark in marks.items()}, traces, changes)
-
-    def _check_mark(self, lane: Lane, end: int) -> None:
-        """A sink that has written more than the queue holds belongs to another queue, or this one was restored."""
-        mark = self._marks.get(lane)
-        if mark is not None and (mark.incarnation != self._incarnation or mark.offset > end):
-            raise FatalError(
-                f"lane {lane.tag}/{lane.queue}: the sink was written up to offset {mark.offset} of queue "
-                f"{mark.incarnation}, this is {self._incarnation} with {end}; the queue was restored or replaced",
-                hint="resync the table",
-                code="E156",
-            )
-
-    def _target(self, table: TableId, version: int) -> Target:
-        key = (table, version)
-        if key not in self._targets:
-            self._targets[key] = self._parts.target(self._sink_name, self._state.schema(table, version).published)
-        return self._targets[key]
+    def _refresh(self, doing: Callable[[str], None], message: Message) -> ChangeBatch:
+        doing(f"reading rows of {message.table} at the source")
+        return self._refresher.rows(message)
 
     # -- in the writers' threads
 
@@ -537,36 +419,3 @@ def _idle(unit: Unit, lanes: Mapping[Lane, tuple[int, int]], taken: Mapping[Lane
     for work in [*unit.pending, *(work for work, _ in unit.flying)]:
         busy |= (work.offsets if isinstance(work, Write) else work.standing.offsets).keys()
     return {lane: (taken.get(lane, start), end) for lane, (start, end) in lanes.items() if lane not in busy}
-
-
-def _only_added(target: Target, batch: ChangeBatch) -> None:
-    """FatalError: a change of a row that nothing tells from others, before anything of the batch is written (6)."""
-    wrong = (batch.op == Op.UPDATE) | ((batch.op == Op.DELETE) & (target.deletes != "ignore"))
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        table, what = target.schema.table, Op(int(batch.op[at])).name
-        raise FatalError(
-            f"{table}: {what} at seq {int(batch.seq[at])} of a table without a key, whose rows can only be added",
-            table=str(table),
-            hint="give the table a primary key and load it anew; `syncd explain E191` says more",
-            code="E191",
-        )
-
-
-def _first_rows(stored: Sequence[Stored], rows: int) -> list[Stored]:
-    """Messages from the front that hold about `rows` rows; at least one, if there is one."""
-    taken: list[Stored] = []
-    for item in stored:
-        if taken and rows < item.message.rows:
-            break
-        rows -= item.message.rows
-        taken.append(item)
-    return taken
-
-
-def _rows_in_front(stored: Sequence[Stored]) -> list[Stored]:
-    """The messages before the first barrier."""
-    for place, item in enumerate(stored):
-        if item.message.kind is not Kind.ROWS:
-            return list(stored[:place])
-    return list(stored)

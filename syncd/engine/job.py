@@ -410,7 +410,7 @@ class JobRunner:
             record, reason = self._to_halt[0]
             # Its head and epoch may have grown since the worker was told of it.
             now = self._state.table(record.sink, record.table) or record
-            halted = replace(record, head=now.head, epoch=now.epoch).halted(reason, clock())
+            halted = replace(record, head=now.head, epoch=now.epoch, opened=now.opened).halted(reason, clock())
             self._put(self._state.table_item(halted))
             self._sums.count("table_halts", self.name, record.sink, str(record.table))
             del self._to_halt[0]

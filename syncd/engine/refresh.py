@@ -33,7 +33,7 @@ def messages(parts: Parts, pair: SchemaPair, keys: pa.RecordBatch, seq: int) -> 
     version of the table that holds there.
     """
     asked = _gone(pair.source, keys)
-    published = parts.transform(pair.source).apply(asked, refresh=True)
+    published = parts.transform_of(pair).apply(asked, refresh=True)
     tag, captured = parts.tag(pair.source.table), clock()
     for queue, part, hashes in split_by_queue(published, parts.queues_of(pair.published)):
         mine = keys.select(list(pair.source.key)).take(pa.array(part.seq.astype(np.int64)))
@@ -77,7 +77,7 @@ class Refresher:
         failpoint("refresh.read")
         seq = self._seq(record, message, int(found.seq[0]))
         found = replace(found, seq=np.full(len(found), seq, np.uint64))
-        batch = self._parts.transform(pair.source).apply(found, refresh=True)
+        batch = self._parts.transform_of(pair).apply(found, refresh=True)
         return batch.take(partition.last_per_key(pair.published, batch)) if len(batch) else batch
 
     def _in_log(self, record: SourceRecord) -> Source:

@@ -139,6 +139,7 @@ class SqliteSink:
         refused = faults.refused(batch)
         with self._transaction() as db:
             self._admit(db, ticket)
+            self._look(db, ticket)
             self._fits(db, target)
             if not (refused and target.append):
                 self._store(db, target, batch, ticket, refused)
@@ -147,6 +148,12 @@ class SqliteSink:
         faults.after(self._writes)
         if refused:
             raise BatchError(f"{_name(target)}: {len(refused)} of {len(batch)} rows refused", refused)
+
+    def _look(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        sql = "SELECT mark FROM marks WHERE owner = ? AND tag = ? AND queue = ?"
+        if not self.versioned:
+            found = {lane: db.execute(sql, (ticket.owner, *lane)).fetchone() for lane in ticket.behind}
+            ticket.check_behind({lane: load_mark(row[0]).offset for lane, row in found.items() if row})
 
     def _mark(self, db: sqlite3.Connection, ticket: Ticket) -> None:
         values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in ticket.marks.items())
@@ -198,6 +205,7 @@ class SqliteSink:
         with self._transaction() as db:
             if not self.versioned:
                 self._admit(db, ticket)
+                self._look(db, ticket)
                 self._mark(db, ticket)
             if change.kind is Ddl.ALTER:
                 self._alter(db, target, change)

@@ -106,6 +106,11 @@ class TrimsToTheFastest(EmbeddedQueue):
         return super().trim()
 
 
+class TellsOfWhatIsGone(EmbeddedQueue):
+    def kept(self, topic: str, lane: Lane) -> int:
+        return 0
+
+
 class CountsTheFinished(EmbeddedQueue):
     def held(self) -> Mapping[str, Mapping[Lane, Held]]:
         return {

@@ -135,6 +135,11 @@ class KnowsWritesByTheirOffsets(VersionedSink):
             self._had.update(ends)
 
 
+class GoesOnFromAnyMark(ArrivalSink):
+    def _look(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+        return
+
+
 class GivesSlowWritesUp(VersionedSink):
     """What takes long is taken for done."""
 
@@ -250,6 +255,7 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     LosesMarks: "test_marks_are_what_the_last_write_said",
     KeepsTheLargestOffset: "test_a_sink_that_is_ahead_of_its_queue",
     KnowsWritesByTheirOffsets: "test_a_sink_that_is_ahead_of_its_queue",
+    GoesOnFromAnyMark: "test_a_write_goes_on_from_the_marks_that_it_names_or_not_at_all",
     GivesSlowWritesUp: "test_a_slow_write_is_whole_when_it_returns",
     ForgetsVersions: "test_an_older_seq_never_replaces_a_newer_one",
     KeepsNoTombstones: "test_tombstones_stay_until_they_expire",

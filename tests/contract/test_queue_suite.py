@@ -31,6 +31,7 @@ CAUGHT_BY = [
     (wrong.PublishesInTwoSteps, "test_a_publish_that_fails_stores_nothing"),
     (wrong.SharesOffsetsBetweenGroups, "test_groups_have_their_own_offsets"),
     (wrong.TrimsToTheFastest, "test_retention_keeps_what_a_group_has_not_finished"),
+    (wrong.TellsOfWhatIsGone, "test_what_is_still_there_is_told_and_an_offset_may_step_back_to_it"),
     (wrong.CountsTheFinished, "test_what_each_group_has_not_finished_is_told"),
     (wrong.FullForCommitsToo, "test_a_full_queue_refuses_publish_and_nothing_else"),
     (wrong.IgnoresTags, "test_a_group_sees_the_lanes_of_its_tags"),

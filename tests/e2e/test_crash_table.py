@@ -14,6 +14,7 @@ from syncd.engine import capture, snapshot
 from syncd.state import Phase
 from tests.e2e.harness import Running, order, running
 from tests.e2e.test_append import CHANGES, LOADS, assert_copied
+from tests.e2e.test_put_back import DEATHS
 from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
 
@@ -45,10 +46,10 @@ GROUPS = {
 }
 
 # Reached only by a transaction of more than 16 MB, a chunk of more than one write, a refused row, a table that halts, a
-# full queue, another server, a REFRESH or a table without a key: each has a test of its own.
+# full queue, another server, a REFRESH, a table without a key, a target that was put back: each has a test of its own.
 ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", "capture.epoch_raised"}
 ELSEWHERE |= {"deliver.refused", "refresh.read"}
-ELSEWHERE |= {*LOADS, *CHANGES}
+ELSEWHERE |= {*LOADS, *CHANGES, *DEATHS}
 
 LARGE = 1 << 18
 

@@ -221,6 +221,10 @@ class EmbeddedQueue:
         except OSError as error:
             raise while_open(error, self._bodies) from error
 
+    def kept(self, topic: str, lane: Lane) -> int:
+        lane_id = self._known_lane(topic, lane)
+        return 0 if lane_id is None else subscriptions.kept(self._db, lane_id)
+
     def _known_lane(self, topic: str, lane: Lane) -> int | None:
         key = (topic, lane)
         if key not in self._lane_ids:

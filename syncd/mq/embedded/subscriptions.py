@@ -59,6 +59,12 @@ def lanes(db: Database, group: str) -> dict[Lane, tuple[int, int]]:
     return {Lane(tag, queue): (offset, tail) for tag, queue, offset, tail in rows}
 
 
+def kept(db: Database, lane: int) -> int:
+    """Messages go from the front: what follows the first one that is there is there, too."""
+    sql = "SELECT COALESCE((SELECT MIN(offset) FROM message WHERE lane = l.id), tail) FROM lane l WHERE id = ?"
+    return int(db.read(sql, (lane,))[0][0])
+
+
 _HELD = """
 SELECT p.name, l.tag, l.queue, l.bytes - m.bytes_before + (l.tail - p.offset) * ?, l.rows - m.rows_before,
        CASE m.time WHEN 0 THEN m.captured ELSE m.time END

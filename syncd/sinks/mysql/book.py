@@ -159,8 +159,21 @@ class Book:
         found: dict[Lane, Mark] = {}
         for database in self.databases():
             sql = f"SELECT part, number, value FROM {quoted(database, BOOK)} WHERE kind = 'mark' AND owner = %s"
-            found |= {_lane(part): _mark(number, value) for part, number, value in rows(self._connection, sql, [owner])}
+            for part, number, value in rows(self._connection, sql, [owner]):
+                # A copy of the database under another name has the marks of its own rows, not of those.
+                if str(json.loads(value).get("database", database)).lower() == database.lower():
+                    found[_lane(part)] = _mark(number, value)
         return found
+
+    def look(self, database: str, ticket: Ticket) -> None:
+        """MovedError: the marks are not those that the write goes on from. In its transaction, before its first row."""
+        if not ticket.behind:
+            return
+        parts = ", ".join(["%s"] * len(ticket.behind))
+        book = quoted(database, BOOK)
+        sql = f"SELECT part, number FROM {book} WHERE kind = 'mark' AND owner = %s AND part IN ({parts})"
+        found = rows(self._connection, sql, [ticket.owner, *map(_part, ticket.behind)])
+        ticket.check_behind({_lane(part): int(number) for part, number in found})
 
     def done_before(self, target: Target, ticket: Ticket) -> bool:
         """Whether this very write was done: asked for tables without a key, where a second one would add its rows."""
@@ -180,17 +193,24 @@ class Book:
         )
 
     def mark(self, target: Target, ticket: Ticket) -> None:
+        """The marks of all lanes in one statement: a copy of the database has all of them, or none."""
         book, table = quoted(target.database, BOOK), target.name
         if not ticket.marks and not target.schema.key:
             sql = f"INSERT INTO {book} (kind, owner, part, number) VALUES ('call', %s, %s, %s)"
             rows(self._connection, sql, [ticket.owner, _call(ticket, table), ticket.epoch])
-        for lane, mark in ticket.marks.items():
-            value = json.dumps({"table": table, "incarnation": mark.incarnation, "seqs": dict(mark.seqs)})
-            sql = (
-                f"INSERT INTO {book} (kind, owner, part, number, value) VALUES ('mark', %s, %s, %s, %s) "
-                "ON DUPLICATE KEY UPDATE number = VALUES(number), value = VALUES(value)"
-            )
-            rows(self._connection, sql, [ticket.owner, _part(lane), mark.offset, value])
+        if not ticket.marks:
+            return
+        args: list[object] = []
+        for lane, mark in sorted(ticket.marks.items()):
+            named = {"database": target.database, "table": table}
+            value = json.dumps({**named, "incarnation": mark.incarnation, "seqs": dict(mark.seqs)})
+            args += [ticket.owner, _part(lane), mark.offset, value]
+        values = ", ".join(["('mark', %s, %s, %s, %s)"] * len(ticket.marks))
+        sql = (
+            f"INSERT INTO {book} (kind, owner, part, number, value) VALUES {values} "
+            "ON DUPLICATE KEY UPDATE number = VALUES(number), value = VALUES(value)"
+        )
+        rows(self._connection, sql, args)
 
     # -- acts
 

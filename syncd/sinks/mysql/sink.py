@@ -68,6 +68,9 @@ class MySQLSink:
         try:
             if connection.open:
                 book.leave()
+        except TransientError as error:
+            # Ended by a fence, as that of a reader is when its table is handed over: its rows are gone, too.
+            self._context.log("connection_was_ended", error=str(error))
         finally:
             close(connection)
 
@@ -191,6 +194,7 @@ class MySQLSink:
         connection, _, book = self._linked()
 
         def act() -> None:
+            book.look(target.database, ticket)
             Acts(connection, book).act(of, change)
             if ticket.marks:
                 book.mark(target, ticket)

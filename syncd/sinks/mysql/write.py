@@ -117,6 +117,7 @@ class Writer:
         self._book.register(database, ticket)
         with self._begun() as commit:
             self._book.admit(database, ticket)
+            self._book.look(database, ticket)
             if not of.key and self._book.done_before(of.target, ticket):
                 return {}
             unique = fits()

@@ -122,6 +122,28 @@ class Limits:
             queue.trim()
             assert seqs(queue, A0, queue.lanes("slow")[A0][0]) == [3, 4, 5, 6, 7]
 
+    def test_what_is_still_there_is_told_and_an_offset_may_step_back_to_it(self, factory: Factory) -> None:
+        """A sink that was put back from a copy goes on from its own marks."""
+        with opened(factory, _SMALL) as queue:
+            queue.subscribe(GROUP, TOPIC, None)
+            assert queue.kept(TOPIC, A0) == 0
+            lease, consumer = leased(queue), leased(queue, "sink")
+            offsets: list[int] = []
+            for n in range(40):  # several times the limit
+                offsets += patiently(partial(queue.publish, lease, TOPIC, [message(n, body=_CHUNK)], {}))
+                queue.commit(consumer, GROUP, {A0: offsets[-1] + 1}, {}, [])
+            first = queue.kept(TOPIC, A0)
+            assert offsets[0] < first <= offsets[-1] + 1
+            there = [n for n, offset in enumerate(offsets) if offset >= first]
+            assert seqs(queue, A0, first) == there
+            offsets += queue.publish(lease, TOPIC, [message(n) for n in range(40, 44)], {})
+            queue.commit(consumer, GROUP, {A0: offsets[-1] + 1}, {}, [])
+            queue.commit(consumer, GROUP, {A0: offsets[41]}, {}, [])
+            assert queue.lanes(GROUP)[A0] == (offsets[41], offsets[-1] + 1)
+            queue.trim()
+            assert queue.kept(TOPIC, A0) <= offsets[41]
+            assert seqs(queue, A0, offsets[41]) == [41, 42, 43]
+
     def test_what_each_group_has_not_finished_is_told(self, queue: Queue) -> None:
         queue.subscribe("fast", TOPIC, None)
         queue.subscribe("slow", TOPIC, {"shop.a"})

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from syncd.errors import BatchError, FatalError, FencedError
+from syncd.errors import BatchError, FatalError, FencedError, MovedError
 from syncd.model import ChangeBatch, Ddl, Lane, Target
 from syncd.spi import Mark, Sink, Ticket
 from syncd.testing.contracts.sink_kit import (
@@ -171,6 +171,38 @@ class Delivery:
             assert again.marks("job/other") == {}
         finally:
             again.close()
+
+    def test_a_write_goes_on_from_the_marks_that_it_names_or_not_at_all(self, sink: Sink, items: Target) -> None:
+        """Guarantee 1: the target was put back from a copy between two writes, and its marks with it."""
+        if not sink.traits().transactional:
+            pytest.skip("the sink keeps no marks")
+        more = Lane("t", 1)
+        Writer(sink, items, number=3).write((INSERT, 10, (1, "a", 1)))
+
+        def ticket(offset: int, **behind: int | None) -> Ticket:
+            marks = {LANE: Mark(offset, "queue-1", {}), more: Mark(offset, "queue-1", {})}
+            return Ticket(OWNER, 1, offset, marks, {LANE: behind["first"], more: behind["second"]})
+
+        truncate = change(Ddl.TRUNCATE, items, 50)
+        for wrong in (
+            ticket(9, first=5, second=None),
+            ticket(9, first=4, second=1),
+            ticket(9, first=None, second=None),
+        ):
+            with pytest.raises(MovedError):
+                sink.write(items, batch(ITEMS, [(UPDATE, 20, (1, "lost", 1))]), wrong)
+            with pytest.raises(MovedError):
+                sink.apply(items, truncate, wrong)
+        assert live(sink, items) == {1: ("a", 1)}
+        assert sink.marks(OWNER) == {LANE: Mark(4, "queue-1", {"source": 10})}
+        right = ticket(9, first=4, second=None)
+        for _ in range(2):
+            sink.write(items, batch(ITEMS, [(UPDATE, 20, (1, "new", 1))]), right)
+        assert live(sink, items) == {1: ("new", 1)}
+        sink.write(items, batch(ITEMS, []), ticket(10, first=9, second=9))
+        sink.apply(items, truncate, ticket(11, first=10, second=10))
+        assert live(sink, items) == {}
+        assert {lane: mark.offset for lane, mark in sink.marks(OWNER).items()} == {LANE: 11, more: 11}
 
     def test_rows_are_there_for_others_when_write_returns(self, sink: Sink, factory: Factory, items: Target) -> None:
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))

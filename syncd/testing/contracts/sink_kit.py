@@ -63,7 +63,7 @@ def target(schema: TableSchema = ITEMS, **policies: Any) -> Target:
 
 def batch(schema: TableSchema, changes: Sequence[Change]) -> ChangeBatch:
     """A batch of these changes, in their order."""
-    columns = list(zip(*(values for _, _, values in changes), strict=True))
+    columns = list(zip(*(values for _, _, values in changes), strict=True)) or [()] * len(schema.columns)
     arrays = [_array(values, c.type) for values, c in zip(columns, schema.columns, strict=True)]
     rows = pa.RecordBatch.from_arrays(arrays, schema=schema.arrow())
     ops = np.array([op for op, _, _ in changes], dtype=np.uint8)

@@ -52,7 +52,8 @@ POINTS: dict[str, tuple[str, ...]] = {
         "queue.published",
     ),
     "deliver": (
-        *("deliver.intended", "deliver.merged", "deliver.written", "deliver.refused", "deliver.committed"),
+        *("deliver.opened", "deliver.intended", "deliver.merged", "deliver.written", "deliver.refused"),
+        *("deliver.committed", "deliver.set_back"),
         *("queue.commit", "queue.committed"),
     ),
     "barrier": ("barrier.reached", "barrier.acted", "barrier.passed", "sink.apply", "sink.applied"),
@@ -179,7 +180,17 @@ class Refuse:
         world.resume() if self.value is None else world.refuse(f"v{self.value}")
 
 
-Step = Tx | Statement | Work | Order | Kill | Refuse
+@dataclass(frozen=True)
+class Copy:
+    """Of the arrival sink, taken or put back."""
+
+    what: str
+
+    def run(self, world: World) -> None:
+        world.keep() if self.what == "take" else world.put_back()
+
+
+Step = Copy | Tx | Statement | Work | Order | Kill | Refuse
 
 
 @dataclass(frozen=True)
@@ -258,9 +269,9 @@ _work = st.one_of(
     st.builds(Work, st.just(""), st.integers(1, 3)),
     st.builds(Work, st.sampled_from(["run", "planner", "reader", "capture", "deliver"]), st.integers(1, 3)),
 )
-_other = st.one_of(
-    st.just(Kill()), st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1))), _early_statements
-)
+_copies = st.builds(Copy, st.sampled_from(["take", "put back"]))
+_refusals = st.builds(Refuse, st.one_of(st.none(), st.integers(0, VALUES - 1)))
+_other = st.one_of(st.just(Kill()), _copies, _refusals, _early_statements)
 
 
 def scripts(*groups: str) -> st.SearchStrategy[Script]:
@@ -274,6 +285,7 @@ def scripts(*groups: str) -> st.SearchStrategy[Script]:
         st.tuples(_transactions, orders, st.just(Work("", 2))),
         st.tuples(orders, statements, _transactions, st.just(Work("", 2))),
         st.tuples(_other, _transactions, _work),
+        st.tuples(_copies, _transactions, st.just(Work("", 2)), orders, _copies, _work),
     )
     parts = st.lists(steps, min_size=3, max_size=10).map(lambda found: tuple(chain(*found)))
     return st.builds(Script, st.just("load" not in groups) if groups else st.booleans(), parts)

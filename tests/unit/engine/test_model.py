@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from syncd.engine import capture, deliver
 from syncd.engine.capture import Capture
+from syncd.engine.collect import Collector, Write
 from syncd.engine.deliver import Deliverer
 from syncd.engine.load import Loader
 from syncd.engine.snapshot import Reader
@@ -53,7 +54,7 @@ def commits_before_it_writes(patch: pytest.MonkeyPatch) -> None:
 
     def launch(self: Deliverer, unit: deliver.Unit, table: TableId) -> None:
         for work in unit.pending:
-            if isinstance(work, deliver.Write):
+            if isinstance(work, Write):
                 self._queue.commit(self._lease, self._group, work.offsets, {}, [])
         whole(self, unit, table)
 
@@ -78,15 +79,7 @@ def leaves_key_changes_whole(patch: pytest.MonkeyPatch) -> None:
 
 
 def ignores_marks(patch: pytest.MonkeyPatch) -> None:
-    whole = Deliverer._ready
-
-    def ready(self: Deliverer, *args: Any) -> deliver.Write:
-        marks, self._marks = self._marks, {}
-        made = whole(self, *args)
-        self._marks = marks
-        return made
-
-    patch.setattr(Deliverer, "_ready", ready)
+    patch.setattr(Collector, "_applied", lambda self, lane, last: last)
 
 
 def hands_over_before_the_last_chunk(patch: pytest.MonkeyPatch) -> None:
@@ -142,7 +135,7 @@ def test_the_model_finds(mutant: Callable[[pytest.MonkeyPatch], None], tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         mutant(patch)
         with pytest.raises(AssertionError):
-            runs(tmp_path / "world", 40, MUTANTS[mutant], shrink=False)
+            runs(tmp_path / "world", 120, MUTANTS[mutant], shrink=False)
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -30,11 +31,13 @@ from syncd.engine import (
     barrier,
     capture,
     change,
+    collect,
     deliver,
     deliver_process,
     discover,
     job,
     load,
+    opening,
     process,
     queue_used,
     snapshot,
@@ -368,6 +371,8 @@ class World:
         self.workers: list[ModelWorker] = []
         self.frozen: list[ModelWorker] = []
         self.idle: Callable[[], None] = lambda: None
+        self.kept: dict[TableId, int] = {}
+        self.rest_until = 0.0
         self.log = Log(folder / "source.db")
         service = Service(data=folder / "data")
         self.parts = ModelParts(_job(folder), service, self)
@@ -476,6 +481,28 @@ class World:
         part.write_text(f'{{"refuse": {{"v": ["{text}"]}}}}')
         part.rename(self.folder / "faults")
 
+    def keep(self) -> None:
+        """A copy of the arrival sink as it is now."""
+        self.kept = self._opened()
+        self._copy("arrival.db", "kept.db")
+
+    def put_back(self) -> None:
+        """The copy takes the place of the sink, where all of its tables were handed over when it was taken."""
+        if self.kept and self.kept == self._opened():
+            self._copy("kept.db", "arrival.db")
+            self.writes.last.clear()
+            self.rest_until = self.clock.now + deliver.LOOK_SECONDS + 5.0
+
+    def _copy(self, of: str, to: str) -> None:
+        with closing(sqlite3.connect(self.folder / of)) as db, closing(sqlite3.connect(self.folder / to)) as copy:
+            db.backup(copy)
+
+    def _opened(self) -> dict[TableId, int]:
+        """Nothing while a table of the arrival sink is on its way to it."""
+        records = [record for record in self.records() if record.sink == "arrival"]
+        whole = len(records) == len(self.log.tables()) and all(record.opened == record.epoch for record in records)
+        return {record.table: record.opened for record in records} if whole else {}
+
     def resume(self) -> None:
         """As `syncd jobs resume` does it, the sinks accepting everything again."""
         (self.folder / "faults").unlink(missing_ok=True)
@@ -485,7 +512,7 @@ class World:
             for record in self.records():
                 if record.phase is Phase.HALTED and record.resume is not None:
                     assert "refused by order" in record.reason, record
-                    again = TableRecord(record.table, record.sink, record.resume, record.head, record.epoch)
+                    again = replace(record, phase=record.resume, resume=None, reason="", since=0)
                     self.queue.put(lease, self.state.table_item(again))
         self.queue.release(lease)
 
@@ -515,6 +542,8 @@ class World:
 
     def _still(self) -> bool:
         source, records = self.state.source(), self.records()
+        if self.clock.now < self.rest_until:
+            return False
         if source is None or source.position != f"log:{self.log.end()[0]}":
             return False
         ends = [b for sink in SINKS for b in self.queue.lanes(self.parts.group(sink)).values()]
@@ -549,7 +578,7 @@ def engine_in(folder: Path) -> Iterator[World]:
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         clock_and_points: list[World] = []
-        for module in (load, capture, change, deliver, discover, snapshot, barrier):
+        for module in (load, capture, change, deliver, collect, discover, opening, snapshot, barrier):
             patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
         patch.setattr(job, "Worker", ModelWorker)
         patch.setattr(snapshot, "ThreadPoolExecutor", Inline)
