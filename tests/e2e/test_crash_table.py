@@ -48,6 +48,8 @@ GROUPS = {
 # full queue, another server or a table without a key: each has a test of its own.
 ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", "capture.epoch_raised"}
 ELSEWHERE |= {"deliver.refused"}
+# Another job file: test_change.py.
+ELSEWHERE |= {"change.saved", "change.cleared", "snapshot.added", "capture.joined"}
 ELSEWHERE |= {*LOADS, *CHANGES}
 
 LARGE = 1 << 18
