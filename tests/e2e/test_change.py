@@ -8,7 +8,7 @@ import pytest
 
 from syncd import control
 from syncd.config import load_job
-from syncd.state import Phase, State
+from syncd.state import Leaving, Phase, State
 from tests.e2e.harness import Running
 from tests.e2e.test_daemon import syncd
 from tests.e2e.workload import TABLES, Workload
@@ -116,7 +116,7 @@ def test_a_job_is_changed_by_apply(mariadb_database: Database, tmp_path: Path) -
         run.die_at({"change.saved": 1, "change.cleared": 1})
         run.start()
         shop.execute("UPDATE items SET n = n + 1")
-        run.wait_for(lambda: len(run.copies()) == 2 and not run.deaths_to_come())
+        run.wait_for(lambda: not run.deaths_to_come() and run.state.leaving() == Leaving())
         run.assert_copies(gone, 2)
         assert run.events("job_file_is_old")
         assert run.terminate() == 0
