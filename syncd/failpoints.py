@@ -13,8 +13,11 @@ from collections import Counter
 from pathlib import Path
 
 ALL = (
+    "change.saved",
+    "change.cleared",
     "snapshot.head_taken",
     "snapshot.head_saved",
+    "snapshot.added",
     "snapshot.prepared",
     "snapshot.border_found",
     "snapshot.chunk_saved",
@@ -25,6 +28,7 @@ ALL = (
     "snapshot.chunk_marked",
     "snapshot.all_marked",
     "snapshot.handed_over",
+    "capture.joined",
     "capture.transformed",
     "capture.part_published",
     "capture.published",

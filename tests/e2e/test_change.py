@@ -8,7 +8,7 @@ import pytest
 
 from syncd import control
 from syncd.config import load_job
-from syncd.state import Phase, State
+from syncd.state import Leaving, Phase, State
 from tests.e2e.harness import Running
 from tests.e2e.test_daemon import syncd
 from tests.e2e.workload import TABLES, Workload
@@ -38,7 +38,7 @@ class Changed(Running):
         return {(record.sink, record.table.name): record.phase for record in self.state.tables()}
 
     def wait_copies(self, count: int) -> None:
-        self.wait_for(lambda: [*self.copies().values()] == [Phase.LIVE] * count, restart=False)
+        self.wait_for(lambda: [*self.copies().values()] == [Phase.LIVE] * count)
 
     def assert_copies(self, text: str, count: int) -> None:
         """So many copies are LIVE, and right."""
@@ -51,7 +51,8 @@ class Changed(Running):
 
 def test_a_job_is_changed_by_apply(mariadb_database: Database, tmp_path: Path) -> None:
     """Sinks and tables come and go while it runs; what is refused changes nothing; what is live starts one process
-    anew; applied while it is down, it is what the next start runs, though that was given the older file."""
+    anew; applied while it is down, it is what the next start runs, though that was given the older file. Who is killed
+    on the way is followed by one that ends it."""
     shop = mariadb_database
     Workload(shop, seed=5).create(rows=300)
     run = Changed(tmp_path, shop.port, shop.name, "arrival")
@@ -74,6 +75,7 @@ def test_a_job_is_changed_by_apply(mariadb_database: Database, tmp_path: Path) -
 
         control.pause(run.service, "chaos", source=True)  # capture is before the new heads, and comes behind them
         shop.execute("UPDATE items SET n = n + 1", "UPDATE words SET n = 6", "DELETE FROM pairs LIMIT 2")
+        run.die_at({"snapshot.added": 1, "capture.joined": 2})
         code, says, _ = run.apply(many, "--yes")
         assert (code, "the job starts anew" in says) == (0, True), says
         run.wait_for(lambda: len(run.copies()) == 2 * len(TABLES), restart=False)
@@ -82,6 +84,7 @@ def test_a_job_is_changed_by_apply(mariadb_database: Database, tmp_path: Path) -
         control.resume(run.service, "chaos", source=True)
         run.assert_copies(many, 2 * len(TABLES))
         assert run.workers()["run"] == before["run"]
+        assert run.deaths_to_come() == []
 
         for wrong, why in (
             (many.replace("queues: 4", "queues: 5"), "new.yaml:6:9 queue.queues: 4 -> 5: refused, the saved state was"),
@@ -110,9 +113,10 @@ def test_a_job_is_changed_by_apply(mariadb_database: Database, tmp_path: Path) -
         assert (code, "saved; the job follows with its next start" in says) == (0, True), says
         assert f"tables: {shop.name}.words -> nothing: restart, its saved state" in says
         assert run.path.read_text() == few
+        run.die_at({"change.saved": 1, "change.cleared": 1})
         run.start()
         shop.execute("UPDATE items SET n = n + 1")
-        run.wait_for(lambda: len(run.copies()) == 2, restart=False)
+        run.wait_for(lambda: not run.deaths_to_come() and run.state.leaving() == Leaving())
         run.assert_copies(gone, 2)
         assert run.events("job_file_is_old")
         assert run.terminate() == 0

@@ -49,6 +49,8 @@ GROUPS = {
 # full queue, another server, a REFRESH, a table without a key, a target that was put back: each has a test of its own.
 ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_given_up", "capture.epoch_raised"}
 ELSEWHERE |= {"deliver.refused", "refresh.read"}
+# Another job file: test_change.py.
+ELSEWHERE |= {"change.saved", "change.cleared", "snapshot.added", "capture.joined"}
 ELSEWHERE |= {*LOADS, *CHANGES, *DEATHS}
 
 LARGE = 1 << 18

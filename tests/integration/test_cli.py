@@ -355,4 +355,4 @@ def test_every_column_that_is_not_there_is_told_and_the_job_file_is_to_be_mended
     (last,) = [line for line in err.splitlines() if line.startswith("shop: ")]
     assert code == 4
     assert last.startswith(f"shop: {name}.users: not copied: job.yaml:3:")
-    assert last.endswith("[C124]; mend the job file, and load anew [E152]")
+    assert last.endswith("[C124]; mend the job file, and `syncd apply` it [E152]")
