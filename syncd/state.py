@@ -145,11 +145,13 @@ def left_by_capture(record: TableRecord, halts: Mapping[TableId, Halt]) -> Halt 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A chunk is written."""
+    """A chunk is written. `writes`: by how many, under which `attempt`, where the sink keeps marks of them; else 0."""
 
     rows: int
     bytes: int
     at: int
+    writes: int = 0
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,8 +436,12 @@ class State:
         return {f"{self._root}chunk/{sink}/{_part(chunk.table)}/{chunk.number:09d}": chunk.dump()}
 
     def done_item(self, sink: str, chunk: Chunk, done: Done) -> Items:
-        value = json.dumps([done.rows, done.bytes, done.at]).encode()
+        value = json.dumps([done.rows, done.bytes, done.at, done.writes, done.attempt]).encode()
         return {f"{self._root}done/{sink}/{_part(chunk.table)}/{chunk.number:09d}": value}
+
+    def undone_items(self, sink: str, table: TableId, numbers: Iterable[int]) -> Items:
+        """These chunks are to be written anew."""
+        return {f"{self._root}done/{sink}/{_part(table)}/{number:09d}": None for number in numbers}
 
     def appending_item(self, sink: str, table: TableId, appending: Appending) -> Items:
         value = json.dumps([dict(appending.seqs), appending.offset, appending.end]).encode()

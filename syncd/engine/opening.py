@@ -67,8 +67,8 @@ class Opening:
             self._read(self._parts.tag(record.table))
             if record.opened == record.epoch:
                 self._go_on(record, lanes)
-            else:
-                self._begin(record, lanes)
+            elif not self._begin(record, lanes):
+                return
         self._open[self._parts.tag(record.table)] = record.epoch
 
     def close(self, tag: str) -> None:
@@ -115,14 +115,22 @@ class Opening:
 
     # -- handed over
 
-    def _begin(self, record: TableRecord, lanes: Lanes) -> None:
+    def _begin(self, record: TableRecord, lanes: Lanes) -> bool:
         """The first time: the marks say where the lanes begin, whatever an earlier life of the job has left there.
+
+        False: the target was put back while it was loaded, and what it lacks is to be loaded again.
 
         Done again after a death, with the same end: nothing is delivered before it is saved.
         """
         target = self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published)
         self._sink.prepare(target)  # a table that was created while the job runs is not there yet
         self._sink.fence(self._parts.chunk_owner(record), record.epoch)
+        if lost := self._lost_chunks(record):
+            items = self._state.undone_items(self._sink_name, record.table, lost)
+            again = replace(record, phase=Phase.SNAPSHOT, since=clock())
+            self._queue.put(self._lease, items | self._state.table_item(again))
+            log.warning("sink_lost_chunks", sink=self._group, table=str(record.table), chunks=len(lost))
+            return False
         marks = {lane: self._first(lane, start) for lane, (start, _) in lanes.items()}
         marks[self._loaded(record)] = Mark(record.epoch, self.incarnation, {})
         ticket = Ticket(self._group, self._lease.epoch, next(self._numbers), marks)
@@ -130,6 +138,15 @@ class Opening:
         failpoint("deliver.opened")
         self.marks |= marks
         self._queue.put(self._lease, self._state.table_item(replace(record, opened=record.epoch)))
+        return True
+
+    def _lost_chunks(self, record: TableRecord) -> list[int]:
+        """Numbers of chunks that were written, and whose marks at the sink do not say so."""
+        done = {n: mark for n, mark in self._state.done(self._sink_name, record.table).items() if mark.writes}
+        there = self._sink.marks(self._parts.chunk_owner(record)) if done else {}
+        tag = self._parts.tag(record.table)
+        found = {lane.queue: (mark.offset, mark.incarnation) for lane, mark in there.items() if lane.tag == tag}
+        return [n for n, mark in done.items() if found.get(n) != (mark.writes, mark.attempt)]
 
     def _first(self, lane: Lane, start: int) -> Mark:
         known = self.marks.get(lane)

@@ -7,7 +7,6 @@ Words to the planner: `Discover`, then one `Plan` at a time, each answered by `P
 
 from __future__ import annotations
 
-import itertools
 import math
 import secrets
 import time
@@ -24,10 +23,10 @@ from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
 from syncd.engine.discover import discover
 from syncd.engine.process import Link, reach
-from syncd.errors import BatchError, FatalError, FencedError, SyncdError, TransientError
+from syncd.errors import BatchError, FatalError, FencedError, MovedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
-from syncd.model import ChangeBatch, Chunk, Ddl, SchemaChange, TableSchema, Target
-from syncd.spi import Lease, Queue, Sink, Source, Ticket
+from syncd.model import ChangeBatch, Chunk, Ddl, Lane, SchemaChange, TableSchema, Target
+from syncd.spi import Lease, Mark, Queue, Sink, Source, Ticket
 from syncd.state import Done, Phase, SchemaPair, State, TableRecord
 
 log = structlog.get_logger()
@@ -215,6 +214,7 @@ class Reader:
         self._state = State(queue, parts.job.name)
         self._sinks: dict[str, Sink] = {}
         self._log_known = False
+        self._transactional: dict[str, bool] = {}
 
     def copy(self, task: Copy) -> None:
         """One chunk, whole; then its mark; then the word to the supervisor."""
@@ -222,11 +222,10 @@ class Reader:
             appends = _patiently(self._link, self._source, partial(self._appends, task.record))
             if appends is None:
                 return
-            copied = self._once(task) if appends else self._again(task)
-            if copied is None or self._link.stop.is_set():
+            done = self._once(task) if appends else self._again(task)
+            if done is None or self._link.stop.is_set():
                 return
             failpoint("snapshot.chunk_written")
-            done = Done(*copied, clock())
             mark = self._state.done_item(task.record.sink, task.chunk, done)
             if _until_done(self._link, lambda: self._queue.put(self._lease, mark)):
                 failpoint("snapshot.chunk_marked")
@@ -245,10 +244,10 @@ class Reader:
         for sink in self._sinks.values():
             self._writer.submit(sink.close).result()
 
-    def _again(self, task: Copy) -> tuple[int, int] | None:
+    def _again(self, task: Copy) -> Done | None:
         """A chunk of a keyed table, from its beginning while the source is in trouble."""
 
-        def copy() -> tuple[int, int]:
+        def copy() -> Done:
             self._in_this_log()
             pair = self._parts.schema_at(self._state, task.record)
             batches = self._source.scan(pair.source, task.chunk, task.record.head.seq)
@@ -279,13 +278,11 @@ class Reader:
 
     def _copy(
         self, record: TableRecord, pair: SchemaPair, chunk: Chunk, batches: Iterator[ChangeBatch], number: int
-    ) -> tuple[int, int]:
-        """(rows, bytes). The next batch is read while the last one is written. `number`: of the first write."""
+    ) -> Done:
+        """The next batch is read while the last one is written. `number`: of the first write."""
         transform = self._parts.transform_of(pair)
         target = self._parts.target(record.sink, pair.published)
-        owner = self._parts.chunk_owner(record)
-        numbers = itertools.count(number)
-        rows = size = 0
+        rows = size = written = 0
         writing = None
         name = f"chunk {chunk.number} of {record.table}"
         self._link.step(f"reading {name} from the source")
@@ -299,24 +296,44 @@ class Reader:
                 writing.result()
                 failpoint("snapshot.chunk_part")
             self._link.step(f"reading {name} from the source")
-            ticket = Ticket(owner, record.epoch, next(numbers))
+            written += 1
+            ticket = self._ticket(record, chunk, number, written)
             writing = self._writer.submit(self._write, record.sink, target, batch, ticket)
         if writing is not None:
             self._link.step(f"writing {name} to {record.sink}")
             writing.result()
-        return rows, size
+        marked = written if self._keeps_marks(record.sink) else 0
+        return Done(rows, size, clock(), marked, _attempt(record, number) if marked else "")
+
+    def _ticket(self, record: TableRecord, chunk: Chunk, number: int, written: int) -> Ticket:
+        """Of a chunk's `written`-th write. Sinks that keep marks keep one of each chunk, which counts them: a target
+        that is put back from a copy is noticed at the next write, or at the hand-over."""
+        owner, numbered = self._parts.chunk_owner(record), number + max(written - 1, 0)
+        if not self._keeps_marks(record.sink):
+            return Ticket(owner, record.epoch, numbered)
+        lane = Lane(self._parts.tag(record.table), chunk.number)
+        target = self._parts.target(record.sink, self._parts.schema_at(self._state, record).published)
+        first = 1 if target.append else 2  # an append table was emptied before
+        behind = {lane: written - 1} if written >= first else {}
+        return Ticket(owner, record.epoch, numbered, {lane: Mark(written, _attempt(record, number), {})}, behind)
+
+    def _keeps_marks(self, sink: str) -> bool:
+        if sink not in self._transactional:
+            self._transactional[sink] = self._parts.make_sink(sink).traits().transactional
+        return self._transactional[sink]
 
     # -- append tables
 
     def _appends(self, record: TableRecord) -> bool:
         return self._parts.target(record.sink, self._parts.schema_at(self._state, record).published).append
 
-    def _once(self, task: Copy) -> tuple[int, int] | None:
+    def _once(self, task: Copy) -> Done | None:
         """The table in one read whose place is known exactly; None when that cannot be for now."""
         try:
-            record, pair, batches = self._attempt(task.record)
             # No sink may take a write for one of a job that has been forgotten, whose rows were removed by hand.
-            return self._copy(record, pair, task.chunk, batches, secrets.randbits(60))
+            number = secrets.randbits(60)
+            record, pair, batches = self._attempt(task.record, task.chunk, number)
+            return self._copy(record, pair, task.chunk, batches, number)
         except TransientError as error:
             log.warning("table_waits", job=self._parts.job.name, table=str(task.record.table), error=str(error))
             self._writer.submit(lambda: None).result()  # what is being written comes to its end
@@ -327,7 +344,9 @@ class Reader:
             self._link.send(Deferred(task.record, task.chunk, str(error), error.retry_after))
             return None
 
-    def _attempt(self, told: TableRecord) -> tuple[TableRecord, SchemaPair, Iterator[ChangeBatch]]:
+    def _attempt(
+        self, told: TableRecord, chunk: Chunk, number: int
+    ) -> tuple[TableRecord, SchemaPair, Iterator[ChangeBatch]]:
         """Begin the read, save its place under a larger epoch, and remove what earlier attempts have written.
 
         Nothing tells two rows apart, so that no attempt can go on from another one. Its rows carry its epoch as their
@@ -349,12 +368,12 @@ class Reader:
         self._queue.put(self._lease, self._state.table_item(record))
         failpoint("snapshot.attempt_saved")
         self._link.step(f"emptying {told.table} at {told.sink}")
-        self._writer.submit(self._empty, record, first, last).result()
+        self._writer.submit(self._empty, record, first, last, self._ticket(record, chunk, number, 0)).result()
         failpoint("snapshot.attempt_begun")
         self._link.send(Began(record))
         return record, last, batches
 
-    def _empty(self, record: TableRecord, first: SchemaPair, last: SchemaPair) -> None:
+    def _empty(self, record: TableRecord, first: SchemaPair, last: SchemaPair, ticket: Ticket) -> None:
         """The sink's table: there, with the columns of now, without a row, and closed to earlier attempts."""
         base = self._parts.target(record.sink, first.published)
         # Whatever becomes of deletes at the source: these rows must go.
@@ -365,7 +384,6 @@ class Reader:
             sink = self._sink(record.sink)
             sink.prepare(base)
             sink.fence(self._parts.chunk_owner(record), record.epoch)
-            ticket = Ticket(self._parts.chunk_owner(record), record.epoch, 0)
             sink.apply(target, SchemaChange(Ddl.TRUNCATE, published, record.epoch, "the load begins"), ticket)
             if first is not last:
                 sink.apply(target, SchemaChange(Ddl.ALTER, published, seq, "columns added before the load"), ticket)
@@ -390,6 +408,8 @@ class Reader:
         except BatchError as error:
             self._link.count("refused_rows", *at, by=len(error.rows))
             raise refused(batch, target.schema.key, error) from error
+        except MovedError as error:
+            raise TransientError(f"{error.what}; the chunk is read again", code=error.code) from error
 
     def _sink(self, name: str) -> Sink:
         if name not in self._sinks:
@@ -401,6 +421,11 @@ class Reader:
                 raise
             self._sinks[name] = sink
         return self._sinks[name]
+
+
+def _attempt(record: TableRecord, number: int) -> str:
+    """Names the writes of a chunk that belong together."""
+    return f"{record.epoch}/{number}"
 
 
 def _grouped(schema: TableSchema, batches: Iterator[ChangeBatch], rows: int) -> Iterator[ChangeBatch]:

@@ -3,7 +3,8 @@
     kind     owner            part        number   value
     fence    job/sink         -           epoch    -             the largest epoch that has written or was fenced for
     writer   job/sink         an id       epoch    connection    a connection that may write for the owner
-    mark     job/sink         tag/queue   offset   JSON          how far a lane has been written
+    mark     job/sink         queue/tag   offset   JSON          how far a lane has been written
+    mark     job/sink/chunk/t number/tag  writes   JSON          how much of a chunk has been written
     call     job/sink         epoch/n/tbl epoch    -             a write without marks, to a table without a key
     act      -                table       seq      -             the last TRUNCATE that was done
 

@@ -156,7 +156,7 @@ class MySQLSink:
         connection, limits, book = self._linked()
         of = self._layout(target)
         most = min(self._options.statement_bytes, limits.packet - _ENVELOPE)
-        fresh = not ticket.marks and bool(len(batch)) and bool((batch.op == Op.READ).all())
+        fresh = bool(len(batch)) and bool((batch.op == Op.READ).all())
         writer = Writer(connection, book, self._options.statement_rows, most)
 
         def fits() -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from syncd.engine.opening import Opening
-from syncd.model import Lane
+from syncd.model import Lane, TableSchema
 from syncd.mq.embedded import EmbeddedQueue
+from syncd.spi import Ticket
 from syncd.state import Phase, State
 from tests.unit.engine.script import NUMBERS, VISITS
 from tests.unit.engine.world import World, engine_in
@@ -124,6 +125,39 @@ def test_what_the_queue_has_given_up_halts_the_table(tmp_path: Path) -> None:
             assert "the queue holds it from" in found["shop.numbers"]
             resumed(world)
         assert world.copy("versioned", NUMBERS.table) == world.log.rows(NUMBERS.table)
+
+
+@pytest.mark.parametrize("schema", [NUMBERS, VISITS], ids=["keyed", "keyless"])
+@pytest.mark.parametrize("point", ["snapshot.chunk_part", "snapshot.handed_over"])
+@pytest.mark.parametrize("noticed", [True, False])
+def test_what_a_load_has_lost_is_loaded_again(
+    schema: TableSchema, point: str, noticed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not noticed:
+        monkeypatch.setattr(Opening, "_lost_chunks", lambda *_: [])
+        monkeypatch.setattr(Ticket, "check_behind", lambda *_: None)
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(schema)
+        with world.log.transaction() as tx:
+            for key in range(30):
+                tx.put(schema.table, (key, "loaded"))
+        with world.log.transaction() as tx:  # the head lags by one, and what is behind it comes from the log
+            tx.put(schema.table, (0, "changed"))
+
+        def taken() -> None:
+            world.keep()
+            world.orders.pending[point] = 3 if point == "snapshot.chunk_part" else 1, world.put_back
+
+        world.orders.pending["snapshot.chunk_part"] = 2, taken
+        while world.orders.pending:
+            world.round()
+        assert world.rest_until
+        world.settle()
+        if noticed:
+            world.assert_equal()
+        else:
+            with pytest.raises(AssertionError, match=r"shop\.\w+ at arrival"):
+                world.assert_equal()
 
 
 def test_a_copy_of_the_time_before_the_load_halts_the_table(tmp_path: Path) -> None:

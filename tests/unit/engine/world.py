@@ -371,7 +371,7 @@ class World:
         self.workers: list[ModelWorker] = []
         self.frozen: list[ModelWorker] = []
         self.idle: Callable[[], None] = lambda: None
-        self.kept: dict[TableId, int] = {}
+        self.kept: dict[TableId, TableRecord] = {}
         self.rest_until = 0.0
         self.log = Log(folder / "source.db")
         service = Service(data=folder / "data")
@@ -483,12 +483,12 @@ class World:
 
     def keep(self) -> None:
         """A copy of the arrival sink as it is now."""
-        self.kept = self._opened()
+        self.kept = {record.table: record for record in self.state.tables("arrival")}
         self._copy("arrival.db", "kept.db")
 
     def put_back(self) -> None:
-        """The copy takes the place of the sink, where all of its tables were handed over when it was taken."""
-        if self.kept and self.kept == self._opened():
+        """The copy takes the place of the sink, unless a table was handed over or made between the two."""
+        if self.kept and all(map(self._fits, self.state.tables("arrival"))):
             self._copy("kept.db", "arrival.db")
             self.writes.last.clear()
             self.rest_until = self.clock.now + deliver.LOOK_SECONDS + 5.0
@@ -497,11 +497,11 @@ class World:
         with closing(sqlite3.connect(self.folder / of)) as db, closing(sqlite3.connect(self.folder / to)) as copy:
             db.backup(copy)
 
-    def _opened(self) -> dict[TableId, int]:
-        """Nothing while a table of the arrival sink is on its way to it."""
-        records = [record for record in self.records() if record.sink == "arrival"]
-        whole = len(records) == len(self.log.tables()) and all(record.opened == record.epoch for record in records)
-        return {record.table: record.opened for record in records} if whole else {}
+    def _fits(self, record: TableRecord) -> bool:
+        kept = self.kept.get(record.table)
+        if kept is None or kept.phase is Phase.NEW:
+            return record.phase is Phase.NEW
+        return kept.opened == record.opened
 
     def resume(self) -> None:
         """As `syncd jobs resume` does it, the sinks accepting everything again."""
