@@ -1,4 +1,4 @@
-"""Rows that another connection has locked: a write waits for them, gives way, and is done when it is tried again."""
+"""Several connections at one table: locked rows are waited for, given way to, tried again; a fence is never missed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import TransientError
+from syncd.errors import FencedError, TransientError
 from syncd.sinks.mysql import MySQLSink, OceanBaseSink
+from syncd.sinks.mysql.book import Book
 from syncd.spi import Sink
 from syncd.testing.contracts.sink import made
 from syncd.testing.contracts.sink_kit import DELETE, INSERT, UPDATE, Change, Writer, batch, gone, live, target
@@ -29,12 +30,16 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
+def sink_at(server: Server, folder: Path) -> Sink:
+    plugin = OceanBaseSink if server.flavour == "oceanbase" else MySQLSink
+    url = f"{plugin.name}://root@127.0.0.1:{server.port}/"
+    return made(plugin, plugin.Options.model_validate({"url": url, "write_timeout": 2.0}), folder)
+
+
 @pytest.fixture
 def sink(server: Server, tmp_path: Path) -> Iterator[Sink]:
     """Of a hundred rows, each 0. It waits for a lock for as short as the server knows."""
-    plugin = OceanBaseSink if server.flavour == "oceanbase" else MySQLSink
-    url = f"{plugin.name}://root@127.0.0.1:{server.port}/"
-    sink = made(plugin, plugin.Options.model_validate({"url": url, "write_timeout": 2.0}), tmp_path)
+    sink = sink_at(server, tmp_path)
     with closing(connect(server)) as other, other.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS shop")
     sink.open()
@@ -103,3 +108,23 @@ def test_a_row_that_stays_locked_is_tried_again_later(sink: Sink, server: Server
         free.join()
     assert calls == 2
     assert live(sink, OF) == {i: ("row", int(i == 2)) for i in range(100) if i != 1}
+
+
+def test_a_first_fence_while_a_writer_registers(
+    sink: Sink, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee 7: it has looked for a fence of which there is no row yet, and then there is one."""
+    heir = sink_at(server, tmp_path)
+    heir.open()
+    whole = Book._raise
+
+    def fenced_meanwhile(self: Book, book: str, owner: str, epoch: int) -> None:
+        if epoch == 1:
+            heir.fence("job/other", 2)
+        whole(self, book, owner, epoch)
+
+    monkeypatch.setattr(Book, "_raise", fenced_meanwhile)
+    with pytest.raises(FencedError):
+        Writer(sink, OF, owner="job/other").write((UPDATE, 300, (1, "late", 9)))
+    heir.close()
+    assert live(sink, OF)[1] == ("row", 0)
