@@ -26,8 +26,8 @@ from syncd.testing.servers import MariaDB, OceanBase, Server
 
 FLOOR = "floor"
 """The floor's database at the target."""
-ROWS, KEYS = 2000, 1000
-"""Of one statement: those of the sink by default."""
+ROWS, UPSERTED, KEYS = 2000, 500, 1000
+"""Of one INSERT, upsert and DELETE: where the engines are at their best."""
 CONNECTIONS = 2
 SESSION = "SET SESSION tx_isolation = 'READ-COMMITTED', time_zone = '+00:00'"
 _SUMS = "SELECT COUNT(*), SUM(id), SUM(qty), SUM(amount) FROM {}.orders"
@@ -133,15 +133,15 @@ def target(kind: type[MariaDB] | type[OceanBase], folder: Path) -> Iterator[Targ
 # -- the floor's statements
 
 
-def inserts(source: SourceServer, rows: str = "orders") -> list[bytes]:
+def inserts(source: SourceServer, rows: str = "orders", size: int = ROWS) -> list[bytes]:
     """Multi-row INSERTs of `rows`, a table or a SELECT in parentheses with a name."""
-    return [f"INSERT INTO orders ({COLUMNS}) VALUES {text}".encode() for text in _texts(source, rows, _ROW, ROWS)]
+    return [f"INSERT INTO orders ({COLUMNS}) VALUES {text}".encode() for text in _texts(source, rows, _ROW, size)]
 
 
 def upserts(source: SourceServer, rows: str) -> list[bytes]:
     """The same with the new values for rows that are there."""
     update = ", ".join(f"{name} = VALUES({name})" for name in COLUMNS.split(", ")[1:])
-    return [text + f" ON DUPLICATE KEY UPDATE {update}".encode() for text in inserts(source, rows)]
+    return [text + f" ON DUPLICATE KEY UPDATE {update}".encode() for text in inserts(source, rows, UPSERTED)]
 
 
 def deletes(source: SourceServer, rows: str) -> list[bytes]:
