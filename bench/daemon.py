@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from bench.measure import reap
+from bench.measure import cpu_of, reap
 from bench.source import DATABASE
 from syncd import control
 from syncd.config import load_job
@@ -30,8 +31,8 @@ source:
 tables:
   {database}.orders: {{}}
 sinks:
-  olap:
-    clickhouse: {{{clickhouse}}}
+  target:
+    {sink}
 """
 
 TICK = 0.02
@@ -40,16 +41,16 @@ TICK = 0.02
 class Daemon:
     """One job of one table in a process tree of its own, in `folder`.
 
-    `clickhouse`: settings of the sink; by default the embedded engine, in `folder`.
+    `sink`: its line in the job, `name: {settings}`; by default the embedded ClickHouse, in `folder`.
     """
 
-    def __init__(self, folder: Path, port: int, mode: str, clickhouse: str = "") -> None:
+    def __init__(self, folder: Path, port: int, mode: str, sink: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "daemon.log"
         job, service = folder / "job.yaml", folder / "syncd.yaml"
-        clickhouse = clickhouse or f'url: "chdb://{folder}/ch"'
-        job.write_text(JOB.format(mode=mode, port=port, clickhouse=clickhouse, database=DATABASE))
+        sink = sink or f'clickhouse: {{url: "chdb://{folder}/ch"}}'
+        job.write_text(JOB.format(mode=mode, port=port, sink=sink, database=DATABASE))
         service.write_text("data: data\n")
         self._command = [sys.executable, "-m", "syncd", "run", str(job), "--service", str(service)]
         self.service = control.service(service)
@@ -93,6 +94,18 @@ class Daemon:
 
     # -- looking
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def cpu(self) -> float:
+        """Processor seconds of the processes that run now."""
+        used = 0.0
+        for pid in self.workers().values():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                used += cpu_of(pid)
+        return used
+
     def workers(self) -> dict[str, int]:
         """Name -> pid of every process that was started, the supervisor as "supervisor"."""
         assert self._process is not None
@@ -134,7 +147,7 @@ class Daemon:
         self.until(self.live)
 
     def wait_applied(self) -> float:
-        """Until everything that is committed at the source now is in ClickHouse; when that was."""
+        """Until everything that is committed at the source now is at the target; when that was."""
         with control.opened_queue(self.service) as queue:
             head = settle.source_head(self.parts, queue)
         return self.until(lambda queue: settle.applied(self.parts, queue, head))

@@ -71,9 +71,9 @@ def high_water(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
-def loaded(folder: Path, server: SourceServer, transaction: int, clickhouse: str = "") -> tuple[Peak, Peak]:
+def loaded(folder: Path, server: SourceServer, transaction: int, sink: str = "") -> tuple[Peak, Peak]:
     """Peaks of a load until LIVE, then of one transaction that changes `transaction` rows."""
-    daemon = Daemon(folder, server.port, "snapshot+cdc", clickhouse)
+    daemon = Daemon(folder, server.port, "snapshot+cdc", sink)
     daemon.start()
     peaks = Peaks(daemon)
     try:
@@ -95,7 +95,8 @@ def loaded(folder: Path, server: SourceServer, transaction: int, clickhouse: str
 def marks(folder: Path, server: SourceServer, transaction: int) -> tuple[Peak, Peak]:
     """The peaks of `loaded` over HTTP; those of the engine, and of the process that hosts it where it is embedded."""
     with Front(folder / "front") as front:
-        load, change = loaded(folder / "http", server, transaction, f'url: "{front.url}", password: {PASSWORD}')
+        sink = f'clickhouse: {{url: "{front.url}", password: {PASSWORD}}}'
+        load, change = loaded(folder / "http", server, transaction, sink)
         load[ENGINE] = high_water(front.pid)
     embedded_load, embedded_change = loaded(folder / "embedded", server, transaction)
     load[WITH_ENGINE], change[WITH_ENGINE] = embedded_load["deliver"], embedded_change["deliver"]

@@ -20,7 +20,17 @@ from typing import Any
 from bench.measure import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("decode", "snapshot_clickhouse", "cdc_clickhouse", "latency", "memory", "queue_embedded")
+NAMES = (
+    "decode",
+    "snapshot_clickhouse",
+    "cdc_clickhouse",
+    "snapshot_oceanbase",
+    "cdc_oceanbase",
+    "cdc_mysql",
+    "latency",
+    "memory",
+    "queue_embedded",
+)
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 BENCHES = "[bench](bench/README.md)"
 

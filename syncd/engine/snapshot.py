@@ -253,7 +253,7 @@ class Reader:
             batches = self._source.scan(pair.source, task.chunk, task.record.head.seq)
             return self._copy(task.record, pair, task.chunk, batches, task.chunk.number << 20)
 
-        def copy_here() -> tuple[int, int]:
+        def copy_here() -> Done:
             try:
                 return copy()
             except TransientError:

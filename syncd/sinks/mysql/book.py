@@ -123,10 +123,11 @@ class Book:
         book = quoted(database, BOOK)
         rows(self._connection, "BEGIN")
         try:
-            sql = f"SELECT number FROM {book} WHERE kind = 'fence' AND owner = %s FOR UPDATE"
-            found = rows(self._connection, sql, [ticket.owner])
-            _check_epoch(ticket, int(found[0][0]) if found else 0)
+            # Its row is locked by that, also where none was: a fence is seen here, or finds this writer afterwards.
             self._raise(book, ticket.owner, ticket.epoch)
+            sql = f"SELECT number FROM {book} WHERE kind = 'fence' AND owner = %s FOR UPDATE"
+            ((now,),) = rows(self._connection, sql, [ticket.owner])
+            _check_epoch(ticket, int(now))
             value = json.dumps({"id": self._connection.thread_id(), "at": self._now()})
             sql = f"REPLACE INTO {book} (kind, owner, part, number, value) VALUES ('writer', %s, %s, %s, %s)"
             rows(self._connection, sql, [ticket.owner, self._me, ticket.epoch, value])

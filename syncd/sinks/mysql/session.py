@@ -13,7 +13,10 @@ SQL_MODE = "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,NO_ENGI
 """A value that does not fit is refused, never cut; and in texts a backslash is a backslash."""
 
 _NET_TIMEOUT = 3600
-_LOCK_WAIT = 30
+_LOCK_WAIT = 30.0
+"""Seconds for a row or table that another one has locked; at most, see `_timeouts`."""
+_LOCK_WAIT_OCEANBASE = 5.0
+"""It does not look for deadlocks everywhere: this ends them."""
 
 _SESSION = {
     "time_zone": "'+00:00'",
@@ -27,12 +30,21 @@ _SESSION = {
     "sql_safe_updates": 0,
     "completion_type": 0,
 }
-_INNODB = {"lock_wait_timeout": _LOCK_WAIT, "innodb_lock_wait_timeout": _LOCK_WAIT, "sql_big_selects": 1}
-_OWN = {
+_OWN: dict[str, dict[str, object]] = {
     # Long lists of keys are looked up by the index: both servers would else read the table beyond some size.
-    "mysql": {"transaction_isolation": "'READ-COMMITTED'", "range_optimizer_max_mem_size": 0, "max_execution_time": 0},
-    "mariadb": {"tx_isolation": "'READ-COMMITTED'", "in_predicate_conversion_threshold": 0, "max_statement_time": 0},
-    "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "ob_trx_lock_timeout": _LOCK_WAIT * 10**6},
+    "mysql": {
+        "transaction_isolation": "'READ-COMMITTED'",
+        "range_optimizer_max_mem_size": 0,
+        "max_execution_time": 0,
+        "sql_big_selects": 1,
+    },
+    "mariadb": {
+        "tx_isolation": "'READ-COMMITTED'",
+        "in_predicate_conversion_threshold": 0,
+        "max_statement_time": 0,
+        "sql_big_selects": 1,
+    },
+    "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "ob_trx_timeout": _NET_TIMEOUT * 10**6},
 }
 
 
@@ -58,17 +70,21 @@ def connect(options: MySQLOptions, role: str) -> tuple[Connection, Limits]:
     connection = driver.connect(access, _SESSION, sql_mode=SQL_MODE)
     try:
         now = _server(connection)
-        own: dict[str, object] = dict(_OWN[now.flavour])
-        if now.flavour == "oceanbase":
-            own |= {"ob_query_timeout": int(options.write_timeout * 1e6), "ob_trx_timeout": _NET_TIMEOUT * 10**6}
-        else:
-            own |= _INNODB
         with mapped(driver.place(connection)):
-            assign(connection, own)
+            assign(connection, _OWN[now.flavour] | _timeouts(now, options.write_timeout))
         return connection, _limits(connection, now)
     except BaseException:
         close(connection)
         raise
+
+
+def _timeouts(now: Server, seconds: float) -> dict[str, object]:
+    """The server gives up and says why before the connection does, after `seconds`."""
+    if now.flavour == "oceanbase":
+        lock = min(_LOCK_WAIT_OCEANBASE, seconds / 2)
+        return {"ob_query_timeout": int(seconds * 0.9e6), "ob_trx_lock_timeout": int(lock * 1e6)}
+    lock = max(1, int(min(_LOCK_WAIT, seconds / 2)))
+    return {"lock_wait_timeout": lock, "innodb_lock_wait_timeout": lock}
 
 
 def _server(connection: Connection) -> Server:

@@ -17,6 +17,9 @@ from syncd.sinks.mysql.words import DELETED, full_name
 
 _KEYS = 1000
 """Keys in one DELETE or UPDATE."""
+_UPSERTED_AT_OCEANBASE = 500
+"""Rows in one upsert there. Other than an INSERT it has a plan for each number of rows, of 3 kB a row, that takes three
+times as long to make as to run: what is left over goes in halves of this, so that there are few plans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Writing:
         tail = b")"
         if over:
             tail += b" ON DUPLICATE KEY UPDATE " + self._update().encode()
-        yield from self._sliced(self._values(), index, head, b"),(", tail, self._most_rows)
+        by_plan = over and self._of.limits.oceanbase
+        most_rows = min(self._most_rows, _UPSERTED_AT_OCEANBASE) if by_plan else self._most_rows
+        yield from self._sliced(self._values(), index, head, b"),(", tail, most_rows, halves=by_plan)
 
     def _update(self) -> str:
         kept = set(self._of.key) - set(self._of.rewritten_keys)
@@ -99,8 +104,17 @@ class Writing:
         return self._rows.column(self._rows.schema.get_field_index(name))
 
     def _sliced(
-        self, texts: pa.Array, index: NDArray[np.int64], head: bytes, between: bytes, tail: bytes, most_rows: int
+        self,
+        texts: pa.Array,
+        index: NDArray[np.int64],
+        head: bytes,
+        between: bytes,
+        tail: bytes,
+        most_rows: int,
+        *,
+        halves: bool = False,
     ) -> Iterator[Statement]:
+        """`halves`: of `most_rows` rows, or of a half of it, or of a half of that, and so on."""
         texts = texts if len(index) == len(texts) else texts.take(pa.array(index))
         ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64) + len(between))
         room = self._most_bytes - len(head) - len(tail)
@@ -109,11 +123,19 @@ class Writing:
             done = int(ends[start - 1]) if start else 0
             stop = int(np.searchsorted(ends, done + room, side="right"))
             stop = min(max(stop, start + 1), start + most_rows)
+            stop = start + _half_of(most_rows, stop - start) if halves else stop
             part = texts.slice(start, stop - start)
             offsets = pa.array([0, len(part)], pa.int32())
             body = pc.binary_join(pa.ListArray.from_arrays(offsets, part), pa.scalar(between))
             yield Statement(head + body[0].as_py() + tail, index[start:stop])
             start = stop
+
+
+def _half_of(most: int, count: int) -> int:
+    """The largest of `most` and its halves that is at most `count`."""
+    while most > count:
+        most //= 2
+    return most
 
 
 def largest(statements: Sequence[Statement]) -> int:
