@@ -248,11 +248,11 @@ def test_a_halt_that_cannot_be_saved_yet_holds_up_nothing_and_is_saved_before_th
         assert halts == {("table_halts", "model", task.record.sink, str(task.record.table)): 1}
 
 
-def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with engine_in(tmp_path / "world") as world:
+def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world, pytest.MonkeyPatch.context() as patch:
         world.log.create(NUMBERS)
         world.settle()
-        monkeypatch.setattr(supervise, "DEATHS", 5)
+        patch.setattr(supervise, "DEATHS", 5)
         with world.log.transaction() as tx:
             apply(world, tx, Change("put", 0, 1, 1, 1))
         deaths = 0
@@ -281,16 +281,16 @@ def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path, m
     ],
 )
 def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, says: str
+    tmp_path: Path, point: str, says: str
 ) -> None:
-    with engine_in(tmp_path / "world") as world:
+    with engine_in(tmp_path / "world") as world, pytest.MonkeyPatch.context() as patch:
         for schema in (NUMBERS, WORDS):
             world.log.create(schema)
             with world.log.transaction() as tx:
                 for key in range(4):
                     apply(world, tx, Change("put", int(schema is WORDS), key, 1, 1))
-        monkeypatch.setattr(supervise, "DEATHS", 5)
-        monkeypatch.setattr(load, "POISON", 3)
+        patch.setattr(supervise, "DEATHS", 5)
+        patch.setattr(load, "POISON", 3)
         deaths = 0
         for _ in range(200):
             if Phase.HALTED in {record.phase for record in world.records()}:
