@@ -280,9 +280,7 @@ def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path) -
         ),
     ],
 )
-def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(
-    tmp_path: Path, point: str, says: str
-) -> None:
+def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(tmp_path: Path, point: str, says: str) -> None:
     with engine_in(tmp_path / "world") as world, pytest.MonkeyPatch.context() as patch:
         for schema in (NUMBERS, WORDS):
             world.log.create(schema)
