@@ -381,6 +381,18 @@ def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> 
 
 
 @jobs_app.command()
+def resync(
+    job: JobName,
+    table: Annotated[str, typer.Option("--table", help="database.table")],
+    service: ServicePath = None,
+    data: DataPath = None,
+) -> None:
+    """Load one table anew, beside its copies, which it then replaces; the others go on."""
+    control.resync(_service(service, data), job, table)
+    out.print(f"saved; a running daemon begins within a second, and `syncd status` shows {table} in SNAPSHOT")
+
+
+@jobs_app.command()
 def stop(
     job: JobName, table: TableOption = "", sink: SinkOption = "", service: ServicePath = None, data: DataPath = None
 ) -> None:

@@ -181,6 +181,19 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "", sourc
         return {name: reason for name, reason in stuck.items() if table in ("", name)}
 
 
+def resync(service: Service, job: str, table: str) -> None:
+    """A table of the job is loaded anew, at all of its sinks, beside its copies, which it then replaces; the others go
+    on meanwhile. It begins within a second, or with the next start."""
+    table = _named(table)
+    with _changing(service, job) as (queue, state, lease):
+        _know_tables(state, job, [table])
+        mode = str((state.meta() or {}).get("mode"))
+        if mode != "snapshot+cdc":
+            hint = "drop the targets, `syncd jobs forget`, and load anew"
+            raise ConfigError(f"a job of mode {mode} loads no single table anew", hint=hint, code="C109")
+        queue.put(lease, state.resync_item(TableId.parse(table), wanted=True))
+
+
 def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:
     """The job's processes drain and end; a table or a sink alone is paused."""
     if table or sink:

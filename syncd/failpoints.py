@@ -35,6 +35,7 @@ ALL = (
     "capture.halt_saved",
     "capture.epoch_raised",
     "capture.share_given_up",
+    "deliver.swapped",
     "deliver.opened",
     "deliver.set_back",
     "deliver.intended",

@@ -291,6 +291,13 @@ class Sink(Protocol):
         at once. MovedError: see `Ticket.behind`; nothing was done.
         """
 
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        """The table `shadow` takes the place and the name of `target`; the one that was there is gone, with all rows.
+
+        Where rows have versions, the table takes none older than `seq` from the return on. Harmless when done twice;
+        when done late, it changes nothing, or is refused (FencedError) when the ticket's epoch is over.
+        """
+
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         """The live rows with lower < key <= upper, with `target`'s columns and types.
 

@@ -52,7 +52,8 @@ class TableRecord:
 
     `resume` is the phase to go back to from HALTED. Times are microseconds since 1970 UTC. `newest`: the end
     of the log when the table was found (where that is behind `head`): no row of the job can be newer before it is LIVE.
-    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes.
+    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes. `shadow`: what is
+    added to the target's name while it is loaded anew beside the one that is there.
     """
 
     table: TableId
@@ -65,6 +66,7 @@ class TableRecord:
     resume: Phase | None = None
     newest: int = 0
     opened: int = 0
+    shadow: str = ""
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -363,6 +365,10 @@ class State:
         """What the job file has anew, for which the source is still to be looked at."""
         return self._one("added", lambda data: [*map(str, json.loads(data))]) or []
 
+    def resyncs(self) -> list[TableId]:
+        """Tables that people want to be loaded anew, and of which that has not begun."""
+        return [TableId(*json.loads(data)) for data in self._all("resync/", bytes).values()]
+
     def joins(self) -> dict[TableId, Head]:
         """Tables of which capture is to publish the changes from these places on, and does not yet."""
         return dict(self._all("join/", _join).values())
@@ -472,6 +478,9 @@ class State:
     def added_item(self, names: Collection[str]) -> Items:
         return {self._root + "added": json.dumps(sorted(names)).encode() if names else None}
 
+    def resync_item(self, table: TableId, *, wanted: bool) -> Items:
+        return {f"{self._root}resync/{_part(table)}": json.dumps(table).encode() if wanted else None}
+
     def join_item(self, table: TableId, head: Head | None) -> Items:
         value = None if head is None else json.dumps([*table, *head]).encode()
         return {f"{self._root}join/{_part(table)}": value}
@@ -499,7 +508,7 @@ class State:
         sinks = {record.sink for record in self.tables()}
         for part in map(_part, leaving.tables):
             prefixes += [f"{kind}/{sink}/{part}/" for kind in _AT_SINKS for sink in sinks]
-            prefixes += [f"schema/{part}/", f"halted/{part}/", f"join/{part}/"]
+            prefixes += [f"schema/{part}/", f"halted/{part}/", f"join/{part}/", f"dropped/{part}/"]
         wanted = tuple(self._root + prefix for prefix in prefixes)
         keys = [key for key in self._queue.scan(self._root) if f"{key}/".startswith(wanted)]
         gone = [r.epoch for r in self.tables() if r.sink in leaving.sinks or r.table in leaving.tables]

@@ -237,12 +237,13 @@ class Parts:
         since columns may be held back or left out (`engine.evolve`)."""
         return self.transform(pair.source).shaped(pair.published)
 
-    def target(self, sink: str, published: TableSchema) -> Target:
+    def target(self, sink: str, published: TableSchema, shadow: str = "") -> Target:
+        """`shadow`: see `TableRecord`."""
         rule = self.rule(published.table)
         return Target(
             published,
             rule.to.database,
-            rule.to.name,
+            rule.to.name + shadow,
             self.job.sinks[sink].deletes,
             append=rule.kind == "append" or (not published.key and rule.keyless == "append"),
             relaxed=rule.unique == "relaxed",

@@ -147,14 +147,23 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     items = state.meta_item(**mine, started=clock()) | state.failure_item(None)
     if (state.meta() or mine).get("unique") != mine["unique"]:
         items |= state.respread_item(wanted=True)
+    again = tuple(table for table in state.resyncs() if parts.wants(table))
+    for table in state.resyncs():
+        items |= {} if table in again else state.resync_item(table, wanted=False)
+    if again:
+        # Forgotten, and found again like a table that the job file has anew.
+        log.info("resync_begins", job=parts.job.name, tables=[*map(str, again)])
+        items |= state.added_item({*state.added(), *(f"resync.{table}" for table in again)})
+        items |= state.leave_items(Leaving((), again))
     if new or _lacks_sinks(parts, state):
-        items |= state.added_item({*state.added(), *new})
+        items |= state.added_item({*state.added(), *new, *(f"resync.{table}" for table in again)})
         for table in looked_at_anew(parts, state):
             items |= state.halt_item(table, None)
         gone = leaving(parts, state)
         if gone != Leaving():
             log.warning("job_left", job=parts.job.name, sinks=gone.sinks, tables=[*map(str, gone.tables)])
-            items |= state.leave_items(gone) | state.wish_item(_without(state.wish(), gone))
+            both = Leaving(gone.sinks, (*gone.tables, *again))
+            items |= state.leave_items(both) | state.wish_item(_without(state.wish(), gone))
     put(items)
     failpoint("change.saved")
     clear(parts, queue, state, put)

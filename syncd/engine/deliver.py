@@ -131,8 +131,9 @@ class Deliverer:
             if not self._mine(tag) or wish.pauses(self._sink_name, record.table):
                 continue
             unit = self._units.setdefault(tag, Unit(tag))
-            if record.phase is Phase.NEW:
-                due = min(due, self._guarded(unit, record, partial(self._prepare, record)))
+            if record.phase is Phase.NEW or (record.shadow and record.phase in DELIVERED):
+                begin = self._prepare if record.phase is Phase.NEW else self._swap
+                due = min(due, self._guarded(unit, record, partial(begin, record)))
             elif record.phase in DELIVERED:
                 lanes = by_tag.get(tag, {})
                 behind = any(start < end for start, end in lanes.values())
@@ -205,13 +206,29 @@ class Deliverer:
 
     def _prepare(self, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
-        target = self._parts.target(self._sink_name, self._parts.schema_at(self._state, record).published)
+        target = self._loaded(record)
         self._sink.prepare(target, max(record.newest, record.head.seq))
         if self._parts.loads:
             refuse_rows(self._sink, target, record)
         failpoint("snapshot.prepared")
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
+        return True
+
+    def _loaded(self, record: TableRecord) -> Target:
+        """The table that the load writes to."""
+        published = self._parts.schema_at(self._state, record).published
+        return self._parts.target(self._sink_name, published, record.shadow)
+
+    def _swap(self, record: TableRecord) -> bool:
+        """A table that was loaded anew takes the place of the one before; its lanes stand still until then."""
+        shadow, ticket = self._loaded(record), self._collector.ticket()
+        target = replace(shadow, name=shadow.name.removesuffix(record.shadow))
+        self._sink.fence(self._parts.chunk_owner(record), record.epoch)
+        self._sink.swap(shadow, target, record.head.seq, ticket)
+        failpoint("deliver.swapped")
+        log.info("table_swapped", sink=self._group, table=str(record.table))
+        self._save(replace(record, shadow=""))
         return True
 
     def _expire(self, unit: Unit, record: TableRecord, seq: int) -> bool:

@@ -74,6 +74,7 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
     found, head = _tables_at_head(parts, source, _epoch(parts, source, state))
     _say(parts, found)
     records = {(record.sink, record.table) for record in state.tables()}
+    again, epoch = {*state.resyncs()}, state.forgotten().tables + 1
     reasons = parts.refused(found.taken, before=known)
     items, new, size = state.added_item([]), [], 0
     for each in found.taken:
@@ -91,9 +92,16 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
             new.append(table)
             items |= state.join_item(table, head) if parts.captures else {}
         for sink in sinks:
-            fresh = TableRecord(table, sink, Phase.NEW, head, state.forgotten().tables + 1, clock(), newest=head.seq)
+            fresh = TableRecord(table, sink, Phase.NEW, head, epoch, clock(), newest=head.seq)
+            if table in again:
+                fresh = replace(fresh, shadow=f"_syncd_{epoch}")
             items |= state.table_item(fresh.halted(why, clock()) if why else fresh)
             size += 1 + each.bytes // parts.job.snapshot.chunk_bytes
+    there = {each.schema.table for each in found.taken}
+    for table in again:
+        items |= state.resync_item(table, wanted=False)
+        if table not in there:
+            log.error("table_gone", job=parts.job.name, table=str(table), hint="its copies stay as they are")
     parts.subscribe(queue, [*known, *new], given_up)
     queue.put(lease, items)
     failpoint("snapshot.added")

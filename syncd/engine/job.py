@@ -244,6 +244,9 @@ class JobRunner:
             return
         if wish.applied > self.applied and self._take_over(wish.applied):
             return
+        if self._discovered and not self._state.added() and self._state.resyncs():
+            self.next = self.parts  # begins anew, and with these tables as with new ones
+            return
         self._supervisor.step()
         self._save_halts()  # before anything of such a table could be dealt out again
         if self._discovered and time.monotonic() - self._last_look > LOOK_SECONDS:

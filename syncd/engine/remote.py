@@ -28,7 +28,7 @@ from syncd.spi import Mark, Sink, Ticket, Traits
 _END = "end of scan"
 _LONGEST_ADDRESS = 107
 """Bytes of a socket's name, as unix(7) says."""
-_CALLS = frozenset({"check", "plan", "prepare", "fence", "write", "marks", "apply", "scan", "expire"})
+_CALLS = frozenset({"check", "plan", "prepare", "fence", "write", "marks", "apply", "swap", "scan", "expire"})
 
 
 class SinkHost:
@@ -124,6 +124,9 @@ class _Proxy:
 
     def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         self._ask("apply", target, change, ticket)
+
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        self._ask("swap", shadow, target, seq, ticket)
 
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         return self._rows(target, lower, upper)

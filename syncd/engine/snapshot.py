@@ -281,7 +281,7 @@ class Reader:
     ) -> Done:
         """The next batch is read while the last one is written. `number`: of the first write."""
         transform = self._parts.transform_of(pair)
-        target = self._parts.target(record.sink, pair.published)
+        target = self._parts.target(record.sink, pair.published, record.shadow)
         rows = size = written = 0
         writing = None
         name = f"chunk {chunk.number} of {record.table}"
@@ -312,7 +312,7 @@ class Reader:
         if not self._keeps_marks(record.sink):
             return Ticket(owner, record.epoch, numbered)
         lane = Lane(self._parts.tag(record.table), chunk.number)
-        target = self._parts.target(record.sink, self._parts.schema_at(self._state, record).published)
+        target = self._parts.target(record.sink, self._parts.schema_at(self._state, record).published, record.shadow)
         first = 1 if target.append else 2  # an append table was emptied before
         behind = {lane: written - 1} if written >= first else {}
         return Ticket(owner, record.epoch, numbered, {lane: Mark(written, _attempt(record, number), {})}, behind)
@@ -325,7 +325,9 @@ class Reader:
     # -- append tables
 
     def _appends(self, record: TableRecord) -> bool:
-        return self._parts.target(record.sink, self._parts.schema_at(self._state, record).published).append
+        return self._parts.target(
+            record.sink, self._parts.schema_at(self._state, record).published, record.shadow
+        ).append
 
     def _once(self, task: Copy) -> Done | None:
         """The table in one read whose place is known exactly; None when that cannot be for now."""
@@ -375,9 +377,9 @@ class Reader:
 
     def _empty(self, record: TableRecord, first: SchemaPair, last: SchemaPair, ticket: Ticket) -> None:
         """The sink's table: there, with the columns of now, without a row, and closed to earlier attempts."""
-        base = self._parts.target(record.sink, first.published)
+        base = self._parts.target(record.sink, first.published, record.shadow)
         # Whatever becomes of deletes at the source: these rows must go.
-        target = replace(self._parts.target(record.sink, last.published), deletes="apply")
+        target = replace(self._parts.target(record.sink, last.published, record.shadow), deletes="apply")
         seq, published = last.published.version, last.published
 
         def empty() -> None:

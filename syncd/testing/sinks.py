@@ -235,6 +235,18 @@ class SqliteSink:
         elif target.deletes == "apply":
             db.execute("DELETE FROM rows WHERE name = ? AND seq < ?", older)
 
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        with self._transaction() as db:
+            if not self.versioned:
+                self._admit(db, ticket)
+            new, old = _name(shadow), _name(target)
+            if db.execute("SELECT 1 FROM tables WHERE name = ?", (new,)).fetchone() is None:
+                return
+            for table in ("rows", "tables"):
+                db.execute(f"DELETE FROM {table} WHERE name = ?", (old,))
+                db.execute(f"UPDATE {table} SET name = ? WHERE name = ?", (old, new))
+            db.execute("UPDATE tables SET floor = max(floor, ?) WHERE name = ?", (signed(seq), old))
+
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         sql = "SELECT columns, data FROM rows JOIN shapes ON id = shape WHERE name = ? AND deleted = 0"
         with self._transaction() as db:

@@ -51,6 +51,8 @@ ELSEWHERE = {"capture.part_published", "capture.halt_saved", "capture.share_give
 ELSEWHERE |= {"deliver.refused", "refresh.read"}
 # Another job file: test_change.py.
 ELSEWHERE |= {"change.saved", "change.cleared", "snapshot.added", "capture.joined"}
+# One table loaded anew: test_resync.py.
+ELSEWHERE |= {"deliver.swapped"}
 ELSEWHERE |= {*LOADS, *CHANGES, *DEATHS}
 
 LARGE = 1 << 18

@@ -21,6 +21,7 @@ from syncd.sinks.clickhouse.limits import Limits, ask
 from syncd.sinks.clickhouse.options import ClickHouseOptions, ClickHouseTableOptions
 from syncd.sinks.clickhouse.rows import build
 from syncd.sinks.clickhouse.scan import scan
+from syncd.sinks.clickhouse.swap import Swap
 from syncd.sinks.clickhouse.syntax import text
 from syncd.sinks.clickhouse.types import Making
 from syncd.spi import Context, Mark, Ticket, Traits
@@ -171,6 +172,13 @@ class ClickHouseSink:
             if self._options.current_views:
                 self._run(ddl.create_view(target), target)
             self._compare(target)
+
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        shadow, target = self._placed(shadow), self._placed(target)
+        Swap(self._client, shadow, target, seq).run(ticket.epoch)
+        self._fits.clear()
+        if self._options.current_views:
+            self._run(ddl.create_view(target), target)
 
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         return scan(

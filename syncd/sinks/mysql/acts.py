@@ -135,6 +135,15 @@ class Acts:
         if adds:
             self.run(f"ALTER TABLE {full_name(of.target)} {', '.join(adds)}", of.target)
 
+    def swap(self, shadow: Target, target: Target) -> None:
+        """In one statement, so that there is always a table of the name."""
+        old = replace(shadow, name=f"{shadow.name}_old")
+        if describe(self._connection, shadow) is not None:
+            away = f"{full_name(target)} TO {full_name(old)}, " if describe(self._connection, target) else ""
+            self.run(f"RENAME TABLE {away}{full_name(shadow)} TO {full_name(target)}", target)
+        if describe(self._connection, old) is not None:
+            self.run(f"DROP TABLE {full_name(old)}", target)
+
     def truncate(self, of: Layout, seq: int) -> None:
         """All rows go, or are marked as deleted, or stay: as the target's policy treats any delete. Once only: rows
         have no versions that could tell those that came since."""

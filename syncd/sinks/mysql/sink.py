@@ -205,6 +205,15 @@ class MySQLSink:
         if change.kind is Ddl.ALTER:
             self._compare(of)
 
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        shadow, target = self._placed(shadow), self._placed(target)
+        self._connected(lambda: self._swap(shadow, target, ticket))
+
+    def _swap(self, shadow: Target, target: Target, ticket: Ticket) -> None:
+        connection, _, book = self._linked()
+        self._registered(target, ticket, lambda: Acts(connection, book).swap(shadow, target))
+        self._fits.clear()
+
     def _registered(self, target: Target, ticket: Ticket, do: Callable[[], None]) -> None:
         """Do what no transaction can hold; a fence ends the connection that does it."""
         _, _, book = self._linked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from syncd.errors import FatalError, Unsupported
 from syncd.model import Column, Ddl, SchemaChange, Target
-from syncd.sinks.parquet import defaults
+from syncd.sinks.parquet import defaults, disk
 from syncd.sinks.parquet.entrance import Entrance
 from syncd.sinks.parquet.merge import merge, rewrite, store
 from syncd.sinks.parquet.pages import merged, opened
@@ -130,6 +131,24 @@ def _truncate(table: Table, entrance: Entrance, target: Target, seq: int, rows: 
             elif low < seq:
                 change = _deleted if target.deletes == "soft" else _removed
                 rewrite(table, state, file, partial(change, seq), rows)
+
+
+def swap(shadow: Table, table: Table, entrance: Entrance, seq: int) -> None:
+    """Under the shadow's lock, which goes with it: who gets that later, or wakes up late, finds no shadow any more.
+
+    For a moment there is no folder of the table's name.
+    """
+    old = table.folder.with_name(f"{shadow.folder.name}_old")
+    if shadow.folder.exists():
+        with shadow.locked():
+            if shadow.folder.exists():
+                close(shadow, entrance, seq)
+                if table.folder.exists():
+                    entrance.shut(table)
+                    table.folder.rename(old)
+                shadow.folder.rename(table.folder)
+                disk.fsync(table.folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def close(table: Table, entrance: Entrance, seq: int) -> State:

@@ -127,6 +127,11 @@ class ParquetSink:
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._context.log("target_kept", table=str(table.folder), statement=change.statement)
 
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        new, there = self._table(shadow), self._table(target)
+        with mapping(f"swapping {there.folder}", there.source):
+            acts.swap(new, there, self._entrance, seq)
+
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         table = self._table(target)
         schema = target.schema.arrow()

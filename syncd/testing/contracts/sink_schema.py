@@ -16,6 +16,7 @@ from syncd.testing.contracts.sink_kit import (
     INSERT,
     ITEMS,
     KEYLESS,
+    READ,
     UPDATE,
     Factory,
     Writer,
@@ -194,6 +195,31 @@ class Schema:
         kept = target(replace(SMALL, columns=(*SMALL.columns[:3], replace(SMALL.columns[3], nullable=True))))
         found = {row[0]: row[3] for row in rows(sink, kept)}
         assert (found[1], found[2] or None) == ("x", None)
+
+    def test_a_table_that_was_loaded_anew_takes_the_place_of_the_one_before(
+        self, sink: Sink, factory: Factory, items: Target
+    ) -> None:
+        """Also with other columns; twice; and rows of before never come back."""
+        Writer(sink, items).write((INSERT, 10, (1, "old", 1)), (INSERT, 11, (2, "old", 2)), (DELETE, 12, (3, "x", 1)))
+        shadow, target_now = (Target(SMALL, "shop", name) for name in ("items_syncd_7", "items"))
+        sink.prepare(shadow, 20)
+        load = Writer(sink, shadow, owner="job/sink/chunk/shop.items", lane=None)
+        load.write((READ, 20, (2, "new", 2, "b")), (READ, 20, (3, "new", 3, "c")))
+        assert live(sink, items) == {1: ("old", 1), 2: ("old", 2)}
+        for _ in range(2):
+            sink.swap(shadow, target_now, 20, replace(ACT, number=90))
+            sink.prepare(target_now)
+            assert live(sink, target_now) == {2: ("new", 2, "b"), 3: ("new", 3, "c")}
+        late = Writer(sink, target_now, number=91)
+        if sink.traits().versioned:
+            late.write((INSERT, 15, (1, "late", 1, "a")))
+        late.write((UPDATE, 30, (2, "newer", 2, "b")), (INSERT, 31, (4, "d", 4, "d")))
+        sink.swap(shadow, target_now, 20, replace(ACT, number=92))
+        assert live(sink, target_now) == {2: ("newer", 2, "b"), 3: ("new", 3, "c"), 4: ("d", 4, "d")}
+        with pytest.raises(FatalError):
+            Writer(sink, shadow, owner="job/sink/chunk/shop.items", lane=None, number=5).write(
+                (READ, 20, (9, "z", 9, "z"))
+            )
 
     def test_truncate_twice_and_late(self, sink: Sink, items: Target) -> None:
         writer = Writer(sink, items)

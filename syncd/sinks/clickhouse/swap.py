@@ -1,0 +1,66 @@
+"""A table that was loaded anew takes the place of the one before.
+
+EXCHANGE TABLES is one step, and would be undone by a second one. So whoever swaps first gives the shadow a name of its
+own, by its epoch: one that was frozen before its EXCHANGE names a table that is not there any more when it wakes up. A
+constraint that holds for every row says of the table in place that it is the new one.
+"""
+
+# ruff: noqa: S608 - every name and value in these statements is quoted by `ddl`
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from syncd.model import Target
+from syncd.sinks.clickhouse.client import Client
+from syncd.sinks.clickhouse.ddl import full_name, raise_floor, view_name
+from syncd.sinks.clickhouse.present import describe, fingerprint
+from syncd.sinks.clickhouse.syntax import text
+
+LOADED = "syncd_loaded_"
+
+
+class Swap:
+    """`seq`: rows older than this are taken no more."""
+
+    def __init__(self, client: Client, shadow: Target, target: Target, seq: int) -> None:
+        self._client, self._shadow, self._target = client, shadow, target
+        self._seq, self._mark = seq, f"{LOADED}{shadow.name.rpartition('_')[2]}"
+        self._table = str(target.schema.table)
+
+    def run(self, epoch: int) -> None:
+        """`epoch`: the swapper's lease."""
+        there = describe(self._client, self._target) is not None
+        if not there or self._mark not in fingerprint(self._client, self._target):
+            self._put_in_place(replace(self._shadow, name=f"{self._shadow.name}_{epoch}"), there=there)
+        for name in self._shadows():
+            self._command(f"DROP TABLE {full_name(replace(self._shadow, name=name))}")
+        self._command(f"DROP VIEW IF EXISTS {view_name(self._shadow)}")
+
+    def _put_in_place(self, mine: Target, *, there: bool) -> None:
+        found = self._shadows()
+        if not found:
+            return
+        if mine.name not in found:
+            before = replace(self._shadow, name=found[-1])
+            self._command(f"RENAME TABLE {full_name(before)} TO {full_name(mine)}")
+        self._command(f"{raise_floor(mine, self._seq)}, ADD CONSTRAINT IF NOT EXISTS {self._mark} CHECK 1")
+        if there:
+            self._command(f"EXCHANGE TABLES {full_name(mine)} AND {full_name(self._target)}")
+        else:
+            self._command(f"RENAME TABLE {full_name(mine)} TO {full_name(self._target)}")
+
+    def _shadows(self) -> list[str]:
+        """The names that the shadow has, or that the table has which was exchanged for it."""
+        name, database = text(self._shadow.name), text(self._shadow.database)
+        found = self._client.text(
+            f"SELECT toJSONString(name) FROM system.tables WHERE database = {database} AND NOT engine LIKE '%View' "
+            f"AND (name = {name} OR match(name, concat('^', regexpQuoteMeta({name}), '_[0-9]+$'))) ORDER BY name",
+            doing=f"looking for {full_name(self._shadow)}",
+            table=self._table,
+        )
+        return [json.loads(line) for line in found.splitlines()]
+
+    def _command(self, sql: str) -> None:
+        self._client.command(sql, doing=f"swapping {full_name(self._target)}", table=self._table)
