@@ -1,6 +1,7 @@
 """What is too long for CI: kills by the hundred, a soak, long fuzzing, the full end-to-end proof, all full benches.
 
-    bench/run nightly [--only kills,soak,fuzz,proof,benches] [--kills N] [--soak-minutes M] [--fuzz N] [--seed N]
+    bench/run nightly [--only kills,soak,fuzz,proof,servers,benches] [--kills N] [--soak-minutes M] [--fuzz N]
+                      [--seed N]
 
 Each part writes its own entry of `docs/bench/nightly-<cores>-cores.json` as soon as it has ended, and the section
 between the markers of `bench/README.md`; entries of parts that were not asked for stay. Exit code 1: a part failed.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from typing import Any
 from bench import soak, suite
 from bench.measure import machine
 from syncd.testing.servers import ServerUnavailable
-from tests.e2e.proof import SERVERS, SIZES, Size, prove
+from tests.e2e.proof import SERVERS, SIZES, TARGETS, Size, prove
 from tests.services.database import fresh_database
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,9 +54,13 @@ def proved(kind: str, sink: str, size: Size, seed: int, before: Sequence[Facts])
     """One proof on a fresh server of this kind; `before`: what had been proved when it fails."""
     say(f"{kind} to {sink}, seed {seed}")
     try:
-        with SERVERS[kind]() as server, fresh_database(server) as database, tempfile.TemporaryDirectory() as folder:
+        with ExitStack() as stack:
+            server = stack.enter_context(SERVERS[kind]())
+            target = stack.enter_context(TARGETS[sink]()) if sink in TARGETS else sink
+            database = stack.enter_context(fresh_database(server))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             about = {"server": f"{server.name} {server.version}", "sink": sink}
-            return {**about, **prove(database, Path(folder), sink, size, seed)}
+            return {**about, **prove(database, folder, target, size, seed)}
     except (AssertionError, ServerUnavailable) as error:
         raise Failed(f"{kind} to {sink}, seed {seed}: {error}", {**_killed(before), "jobs": before}) from error
 
@@ -87,9 +93,10 @@ def _killed(jobs: Sequence[Facts]) -> Facts:
 
 
 def proof(given: argparse.Namespace) -> Facts:
-    """The end-to-end proof in full: from all three servers, and with a sink where the last write wins."""
+    """The end-to-end proof in full: from all three servers to ClickHouse, and to each other sink."""
     jobs: list[Facts] = []
-    for kind, sink in [*((kind, "clickhouse") for kind in SERVERS), ("mariadb", "arrival")]:
+    others = [("mariadb", "arrival"), ("mariadb", "parquet"), ("mariadb", "oceanbase"), ("mysql9", "mariadb")]
+    for kind, sink in [*((kind, "clickhouse") for kind in SERVERS), *others, ("mysql80", "mysql9")]:
         jobs.append(proved(kind, sink, SIZES["full"], given.seed + len(jobs), jobs))
     return {**_killed(jobs), "jobs": jobs}
 
@@ -114,6 +121,17 @@ def fuzz(given: argparse.Namespace) -> Facts:
     return facts
 
 
+def servers(given: argparse.Namespace) -> Facts:
+    """What CI runs on one of the two MySQL servers, on both."""
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--every-server", "-m", "mysql9 or mysql80"]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    found = CLOSING.search(done.stdout)
+    facts = {"pytest": found[1].strip() if found else "no closing line"}
+    if done.returncode:
+        raise Failed("\n".join(done.stdout.splitlines()[-40:]), facts)
+    return facts
+
+
 def benches(given: argparse.Namespace) -> Facts:
     """All full benches; their figures stand in the results file that `bench/run all --markdown` writes."""
     code = suite.main(["--markdown"])
@@ -127,6 +145,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Facts]] = {
     "soak": soaked,
     "fuzz": fuzz,
     "proof": proof,
+    "servers": servers,
     "benches": benches,
 }
 

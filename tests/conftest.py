@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.services import fuzz, leaks
+from tests.services import fuzz, leaks, rotation
 from tests.services.fixtures import (
     _oceanbase,
     database,
@@ -51,6 +51,17 @@ __all__ = [
 _LEFT = pytest.StashKey[list[str]]()
 _TEMP = pytest.StashKey[Path]()
 _PYTEST_OWN = "pytest"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    rotation.add_option(parser)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left = {*rotation.left_out(config, items)}
+    if left:
+        config.hook.pytest_deselected(items=[*left])
+        items[:] = [item for item in items if item not in left]
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -46,10 +46,12 @@ def fill(database: Database, first: int, last: int, salt: int) -> None:
     database.many("REPLACE INTO orders VALUES (%s, %s, %s, %s, %s, %s)", rows)
 
 
-@pytest.mark.parametrize("sink", ["arrival", "versioned", pytest.param("clickhouse", marks=pytest.mark.chdb)])
 @pytest.mark.parametrize(
-    "kind",
-    [pytest.param("mariadb", marks=pytest.mark.mariadb), pytest.param("mysql9", marks=pytest.mark.mysql9)],
+    ("kind", "sink"),
+    [
+        pytest.param("mariadb", "clickhouse", marks=[pytest.mark.mariadb, pytest.mark.chdb]),
+        pytest.param("mysql9", "arrival", marks=pytest.mark.mysql9),
+    ],
 )
 def test_loaded_and_changed(kind: str, sink: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     with fresh_database(request.getfixturevalue(kind)) as database:

@@ -63,8 +63,10 @@ def test_every_failpoint_is_fired_somewhere() -> None:
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("sink", ["arrival", "versioned"])
-@pytest.mark.parametrize("group", sorted(GROUPS))
+@pytest.mark.parametrize(
+    ("group", "sink"),
+    [("barrier", "arrival"), ("changes", "arrival"), ("changes", "versioned"), ("load", "versioned")],
+)
 def test_nothing_is_lost_or_doubled(mariadb_database: Database, tmp_path: Path, group: str, sink: str) -> None:
     workload = Workload(mariadb_database, seed=11)
     workload.create(rows=2000)
@@ -111,7 +113,7 @@ def test_a_transaction_that_was_published_in_part(mariadb_database: Database, tm
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+@pytest.mark.parametrize("sink", ["arrival"])
 def test_a_chunk_that_was_written_in_part(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
     """Its rows are written again, over what the source has changed and deleted meanwhile."""
     rows = snapshot.WRITE_ROWS + 10_000
@@ -135,7 +137,7 @@ def test_a_chunk_that_was_written_in_part(mariadb_database: Database, tmp_path: 
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+@pytest.mark.parametrize("sink", ["versioned"])
 def test_a_write_that_was_refused_in_part(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
     """The next deliver makes the write again, and the table halts by name; mended, nothing is missing or twice."""
     Workload(mariadb_database, seed=15).create(rows=300)
@@ -165,7 +167,7 @@ def test_a_write_that_was_refused_in_part(mariadb_database: Database, tmp_path: 
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+@pytest.mark.parametrize("sink", ["arrival"])
 def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
     """The next capture leaves the table out and goes on with the others, from before the statement."""
     Workload(mariadb_database, seed=14).create(rows=300)
