@@ -540,7 +540,8 @@ _ENTRIES: Final = (
 )
 
 RESYNC: Final = (
-    "To resync, or load anew, for now a whole job at a time: stop the daemon, drop the job's target tables,\n"
+    "To resync a table: `syncd jobs resync JOB --table DB.TABLE`, while the daemon runs or before it starts.\n"
+    "To load a whole job anew: stop the daemon, drop the job's target tables,\n"
     "`syncd jobs forget JOB`, and start it again. docs/states.md says more."
 )
 

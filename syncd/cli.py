@@ -432,10 +432,10 @@ def apply(
         err.print(f"refused by the daemon, which goes on as before: {answer.text}")
         raise typer.Exit(CONFIG)
     else:
-        out.print("the job starts anew" if effect == "restart" else "the job follows")
+        out.print("the job starts anew" if effect in {"restart", "resnapshot"} else "the job follows")
 
 
-_EFFECTS = {"live": "green", "restart": "yellow", "refused": "red"}
+_EFFECTS = {"live": "green", "restart": "yellow", "resnapshot": "yellow", "refused": "red"}
 
 
 def _agreed() -> bool:

@@ -24,7 +24,7 @@ from syncd.engine import queue_used
 from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
-from syncd.engine.diff import Change, diff, effect_of
+from syncd.engine.diff import Change, diff, effect_of, loaded_anew
 from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
 from syncd.model import TableId
@@ -189,7 +189,7 @@ def resync(service: Service, job: str, table: str) -> None:
         _know_tables(state, job, [table])
         mode = str((state.meta() or {}).get("mode"))
         if mode != "snapshot+cdc":
-            hint = "drop the targets, `syncd jobs forget`, and load anew"
+            hint = "that takes a job that both loads and captures (`mode: snapshot+cdc`)"
             raise ConfigError(f"a job of mode {mode} loads no single table anew", hint=hint, code="C109")
         queue.put(lease, state.resync_item(TableId.parse(table), wanted=True))
 
@@ -257,7 +257,10 @@ def apply(service: Service, job: Job) -> int:
             raise ConfigError(what, hint="nothing was changed", code="C140")
         at = clock()
         applied = engine_apply.following(state, job.text, str(Path(job.path).absolute()), at)
-        queue.put(lease, state.applied_item(applied) | state.wish_item(replace(state.wish(), applied=at)))
+        items = state.applied_item(applied) | state.wish_item(replace(state.wish(), applied=at))
+        for table in loaded_anew(Parts(job, service), state):
+            items |= state.resync_item(table, wanted=True)
+        queue.put(lease, items)
         return at
 
 

@@ -26,8 +26,11 @@ _FREE = {"table", "pattern", "exact", "to_given", "options", "salt"}
 """Of a rule: what its copies do not depend on, or what is compared by itself."""
 
 
-def contradictions(parts: Parts, state: State) -> Iterator[ConfigError]:
-    """The faults of the job file, each at its place: it says other than what the saved state was made with (C140)."""
+def contradictions(parts: Parts, state: State, but: Collection[TableId] = ()) -> Iterator[ConfigError]:
+    """The faults of the job file, each at its place: it says other than what the saved state was made with (C140).
+
+    `but`: tables that will be loaded anew, beside those of which this is saved.
+    """
     meta = state.meta()
     if meta is None:
         return
@@ -38,8 +41,15 @@ def contradictions(parts: Parts, state: State) -> Iterator[ConfigError]:
     if meta["mask_salt"] != mine["mask_salt"]:
         yield parts.contradiction(("mask_salt",), "the saved state, and rows at the sinks, were made with another")
     yield from _other_sinks(parts, _section(meta, "sinks"), mine["sinks"])
-    if meta["tables"] != mine["tables"]:
-        yield from _other_rules(parts, state, meta)
+    anew = {*but, *state.resyncs()}
+    way = "; `syncd apply` loads it anew under these" if parts.loads and parts.captures else ""
+    for table, names in resettled(parts, state).items():
+        if table not in anew:
+            yield parts.contradiction(
+                ("tables", parts.rule(table).pattern),
+                f"{table} was loaded under other settings ({', '.join(names)}){way}",
+                of_key=True,
+            )
 
 
 def _other_sinks(
@@ -55,21 +65,22 @@ def _other_sinks(
                 yield parts.contradiction(("sinks", name, key), f"the saved state was made with {value!r}")
 
 
-def _other_rules(parts: Parts, state: State, meta: Mapping[str, Any]) -> Iterator[ConfigError]:
-    """Tables that were loaded under other settings. With a resync of one table they will be loaded anew instead."""
+def resettled(parts: Parts, state: State) -> dict[TableId, list[str]]:
+    """Tables that were loaded under other settings -> which ones."""
+    meta = state.meta()
+    if meta is None or meta["tables"] == json.loads(json.dumps(parts.facts()))["tables"]:
+        return {}
     before = _saved_tables(parts, meta)
     sinks: dict[TableId, set[str]] = {table: set() for table in state.schemas()}
     for record in state.tables():
         sinks.setdefault(record.table, set()).add(record.sink)
+    found = {}
     for table in sorted(sinks):
         old, new = before.match(table), parts.job.match(table)
         names = _differ(old, new, sinks[table] & parts.job.sinks.keys()) if old and new else []
-        if new and names:
-            yield parts.contradiction(
-                ("tables", new.pattern),
-                f"{table} was loaded under other settings ({', '.join(names)}); under these it needs a resync",
-                of_key=True,
-            )
+        if names:
+            found[table] = names
+    return found
 
 
 def _differ(old: TableRule, new: TableRule, sinks: Collection[str]) -> list[str]:

@@ -13,10 +13,12 @@ from syncd.config.secrets import without_extras, without_secrets
 from syncd.engine import change
 from syncd.engine.build import Parts
 from syncd.errors import ConfigError
+from syncd.model import TableId
 from syncd.state import State
 
-Effect = Literal["live", "restart", "refused"]
-"""live: the processes that it is about start anew; restart: all of the job's; refused: nothing of the file is taken."""
+Effect = Literal["live", "restart", "resnapshot", "refused"]
+"""live: the processes that it is about start anew; restart: all of the job's; resnapshot: these, and a table is loaded
+anew; refused: nothing of the file is taken."""
 
 _LIVE = {"throttle", "snapshot"}
 
@@ -43,7 +45,7 @@ def diff(parts: Parts, state: State) -> list[Change]:
     document = parts.job.document
     old = without_extras(parse_document(str(meta["text"]), str(meta["path"])).data)
     new = without_extras(document.data)
-    faults = [*change.contradictions(parts, state)]
+    faults = [*change.contradictions(parts, state, loaded_anew(parts, state))]
     found = []
     for key in _others(old, new, ()):
         before, after = _shown(old, key), _shown(new, key)
@@ -55,10 +57,16 @@ def diff(parts: Parts, state: State) -> list[Change]:
     return found if faults else [*found, *_of_tables(parts, state)]
 
 
+def loaded_anew(parts: Parts, state: State) -> dict[TableId, list[str]]:
+    """The tables that the file gives other settings, and that can be loaded anew -> which settings."""
+    return change.resettled(parts, state) if parts.loads and parts.captures else {}
+
+
 def effect_of(changes: Sequence[Change]) -> Effect:
     """Of all of them together."""
     effects = {each.effect for each in changes}
-    return "refused" if "refused" in effects else "restart" if "restart" in effects else "live"
+    worst: tuple[Effect, ...] = ("refused", "resnapshot", "restart")
+    return next((effect for effect in worst if effect in effects), "live")
 
 
 def started_anew(changes: Sequence[Change], workers: Sequence[str]) -> list[str]:
@@ -121,6 +129,10 @@ def _effect(key: Key, before: str, after: str) -> tuple[Effect, str]:
 
 
 def _of_tables(parts: Parts, state: State) -> Iterator[Change]:
+    for table, names in loaded_anew(parts, state).items():
+        why = f"loaded anew under other settings ({', '.join(names)}), beside its copies, which it then replaces"
+        place = _place(parts, ("tables", parts.rule(table).pattern))
+        yield Change(("tables",), place, str(table), str(table), "resnapshot", why)
     for table in change.leaving(parts, state).tables:
         why = "its saved state and queued changes are forgotten; it stays at the sinks as it is"
         yield Change(("tables",), parts.job.path, str(table), "", "restart", why)

@@ -238,13 +238,13 @@ class JobRunner:
         if self._taken_over.is_set():
             self.failed = FencedError(f"job {self.name} was taken over by another process", code="E161")
             return
-        wish = self._state.wish()
+        resyncs, wish = self._state.resyncs(), self._state.wish()  # in this order: a file that wants them comes first
         if wish.stopped:
             self.stopped_by_wish = True
             return
         if wish.applied > self.applied and self._take_over(wish.applied):
             return
-        if self._discovered and not self._state.added() and self._state.resyncs():
+        if resyncs and self._discovered and not self._state.added():
             self.next = self.parts  # begins anew, and with these tables as with new ones
             return
         self._supervisor.step()

@@ -53,6 +53,16 @@ def test_a_table_is_loaded_anew_while_the_others_go_on(mariadb_database: Databas
         epochs = {(record.sink, record.table.name): record.epoch for record in run.state.tables()}
         assert all((epochs[sink, "items"] < epochs[sink, "words"]) for sink in ("copy", "olap"))
         assert [*run.copies().values()] == [Phase.LIVE] * 2 * len(TABLES)
+
+        renamed = text.replace(
+            "tables:\n", f'tables:\n  "{shop.name}.items": {{columns: {{rename: {{note: memo}}}}}}\n'
+        )
+        code, says, _ = run.apply(renamed, "--yes")
+        assert (code, "resnapshot, loaded anew under other settings (rename)" in says) == (0, True), says
+        run.wait_for(lambda: not run.state.resyncs() and run.copies()["olap", "items"] is Phase.LIVE, 120)
+        run.wait_for(lambda: "memo" in {c.name for c in run.published("items").columns}, 120)
+        shop.execute("UPDATE items SET note = 'later' WHERE n % 2 = 0")
+        run.assert_copies(renamed, 2 * len(TABLES))
         with pytest.raises(Exception, match="E167"):
             control.resync(run.service, "chaos", "no.such")
         assert run.terminate() == 0

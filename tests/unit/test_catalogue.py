@@ -42,7 +42,7 @@ def text(node: ast.expr) -> str:
 
 
 def test_a_hint_to_resync_is_explained() -> None:
-    """There is no verb for it yet: `syncd explain` says how it is done for now."""
+    """`syncd explain` says how it is done."""
     found = [(place, code) for place, code, hint in hinted() if re.search("resync|anew", hint)]
     assert len(found) > 30
     assert [one for one in found if RESYNC not in explain(one[1]) and "syncd jobs forget" not in explain(one[1])] == []

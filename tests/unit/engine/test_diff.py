@@ -78,8 +78,8 @@ def state(tmp_path: Path, made: Made) -> Iterator[State]:
         ("  lake: {", "  sea: {sqlite_arrival: {path: sea.db}}\n  lake: {", "8:3 sinks.sea: nothing -> {\"sqlite"),
         ('"shop.*"', 'shop.logs: {keyless: append}, "shop.*"', "shop.logs: restart, it was refused, and is looked at"),
         ('"shop.*": {}, ', "", "tables: shop.items -> nothing: restart, its saved state and queued changes are forgot"),
-        ("email: hash", "email: partial", "tables.shop.users.mask.email: hash -> partial: refused, shop.users was l"),
-        (", shop.users: {mask: {email: hash}}", "", "tables.shop.*: refused, shop.users was loaded under other setti"),
+        ("email: hash", "email: partial", "tables: shop.users -> shop.users: resnapshot, loaded anew under other sett"),
+        (", shop.users: {mask: {email: hash}}", "", "tables: shop.users -> shop.users: resnapshot, loaded anew und"),
         ("job: shop", "job: shop\npolicy: {zero_date: 'null'}", "policy.zero_date: nothing -> null: restart, for what"),
     ],
 )  # fmt: skip
