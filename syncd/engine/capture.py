@@ -353,6 +353,8 @@ class Capture:
         if change.kind not in words:
             raise refused(change, "this statement cannot be followed")
         kind, word = words[change.kind]
+        if change.to is not None and self._wanted(change.to):
+            raise refused(change, f"its rows go on as {change.to}, which is of the job, too")
         if word == "halt-table":
             raise refused(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
