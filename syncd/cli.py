@@ -383,13 +383,14 @@ def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> 
 @jobs_app.command()
 def resync(
     job: JobName,
-    table: Annotated[str, typer.Option("--table", help="database.table")],
+    table: TableOption = "",
     service: ServicePath = None,
     data: DataPath = None,
 ) -> None:
-    """Load one table anew, beside its copies, which it then replaces; the others go on."""
+    """Load one table anew, beside its copies, which it then replaces; the others go on. Without a table: all."""
     control.resync(_service(service, data), job, table)
-    out.print(f"saved; a running daemon begins within a second, and `syncd status` shows {table} in SNAPSHOT")
+    what = table or "its tables"
+    out.print(f"saved; a running daemon begins within a second, and `syncd status` shows {what} in SNAPSHOT")
 
 
 @jobs_app.command()

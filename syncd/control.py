@@ -181,17 +181,18 @@ def resume(service: Service, job: str, *, table: str = "", sink: str = "", sourc
         return {name: reason for name, reason in stuck.items() if table in ("", name)}
 
 
-def resync(service: Service, job: str, table: str) -> None:
+def resync(service: Service, job: str, table: str = "") -> None:
     """A table of the job is loaded anew, at all of its sinks, beside its copies, which it then replaces; the others go
-    on meanwhile. It begins within a second, or with the next start."""
+    on meanwhile. Without a table all are, and the job begins at a new place in the log. It begins within a second, or
+    with the next start."""
     table = _named(table)
     with _changing(service, job) as (queue, state, lease):
-        _know_tables(state, job, [table])
+        _know_tables(state, job, [table] if table else [])
         mode = str((state.meta() or {}).get("mode"))
         if mode != "snapshot+cdc":
             hint = "that takes a job that both loads and captures (`mode: snapshot+cdc`)"
             raise ConfigError(f"a job of mode {mode} loads no single table anew", hint=hint, code="C109")
-        queue.put(lease, state.resync_item(TableId.parse(table), wanted=True))
+        queue.put(lease, state.resync_item(TableId.parse(table), wanted=True) if table else state.anew_item())
 
 
 def stop(service: Service, job: str, *, table: str = "", sink: str = "") -> Wish:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 ALL = (
     "change.saved",
+    "change.forgotten",
     "change.cleared",
     "snapshot.head_taken",
     "snapshot.head_saved",

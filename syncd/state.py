@@ -369,6 +369,10 @@ class State:
         """Tables that people want to be loaded anew, and of which that has not begun."""
         return [TableId(*json.loads(data)) for data in self._all("resync/", bytes).values()]
 
+    def anew(self) -> bool:
+        """Whether all tables are to be loaded anew, from a new place in the log, and that has not begun."""
+        return self._one("anew", bool) or False
+
     def joins(self) -> dict[TableId, Head]:
         """Tables of which capture is to publish the changes from these places on, and does not yet."""
         return dict(self._all("join/", _join).values())
@@ -480,6 +484,17 @@ class State:
 
     def resync_item(self, table: TableId, *, wanted: bool) -> Items:
         return {f"{self._root}resync/{_part(table)}": json.dumps(table).encode() if wanted else None}
+
+    def anew_item(self) -> Items:
+        return {self._root + "anew": b"1"}
+
+    def anew_items(self, tables: Iterable[TableId]) -> Items:
+        """Forgets all but what people want of the job; these tables are loaded beside their copies then."""
+        kept = {self._root + name for name in ("wish", "applied", "answer")}
+        items = {key: value for key, value in self.forget_items().items() if key not in kept}
+        for table in tables:
+            items |= self.resync_item(table, wanted=True)
+        return items
 
     def join_item(self, table: TableId, head: Head | None) -> Items:
         value = None if head is None else json.dumps([*table, *head]).encode()

@@ -53,7 +53,7 @@ JOB = (
     Later("`kind: append`", ("tables", "*", "kind"), ("append",)),
     Later("a filter of one sink", ("sinks", "*", "where")),
     Later("retry and parking", ("retry",)),
-    Later("another policy than fail", ("policy", "position_lost"), ("resync", "reconcile-repair")),
+    Later("reconcile-repair", ("policy", "position_lost"), ("reconcile-repair",)),
     Later("another policy than fail", ("policy", "lost_transactions"), ("refresh",)),
     Later("reconcile on a schedule", ("reconcile", "cron")),
     Later("repair", ("reconcile", "repair"), ("dry-run", "apply")),

@@ -250,7 +250,8 @@ class Policy(Section):
     position_lost: Annotated[
         Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
     ] = "fail"
-    """The source has deleted the log that syncd still needs: halt, load again, or compare and repair."""
+    """The source has deleted the log that syncd still needs: halt, load all tables again (beside their copies, which
+    they then replace), or compare and repair."""
     lost_transactions: Annotated[Literal["fail", "refresh"], word("fail", "refresh")] = "fail"
     """A failed-over source lacks transactions that were copied: halt, or read their rows again."""
     zero_date: Annotated[Literal["fail", "null"], word("fail", "null")] = "fail"

@@ -97,6 +97,11 @@ class Parts:
         return "cdc" in self.job.mode
 
     @property
+    def begins_anew(self) -> bool:
+        """Once its position is lost."""
+        return self.loads and self.captures and self.job.policy.position_lost == "resync"
+
+    @property
     def readers(self) -> int:
         return self.job.snapshot.readers or self.service.readers or min(4, os.cpu_count() or 1)
 

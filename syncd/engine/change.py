@@ -151,6 +151,8 @@ def looked_at_anew(parts: Parts, state: State) -> list[TableId]:
 
 def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:
     """The saved state follows the job file, in one step; then the queue does. Faults: see `contradictions`."""
+    if state.anew():
+        _begin_anew(parts, queue, state, put)
     for fault in contradictions(parts, state):
         raise fault
     new = added(parts, state)
@@ -161,7 +163,7 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     again = tuple(table for table in state.resyncs() if parts.wants(table))
     for table in state.resyncs():
         items |= {} if table in again else state.resync_item(table, wanted=False)
-    if again:
+    if again and state.source() is not None:
         # Forgotten, and found again like a table that the job file has anew.
         log.info("resync_begins", job=parts.job.name, tables=[*map(str, again)])
         items |= state.added_item({*state.added(), *(f"resync.{table}" for table in again)})
@@ -178,6 +180,16 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     put(items)
     failpoint("change.saved")
     clear(parts, queue, state, put)
+
+
+def _begin_anew(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:
+    """The groups first: while the state stands, who dies here does it again."""
+    tables = {record.table for record in state.tables()}
+    log.warning("job_begins_anew", job=parts.job.name, tables=[*map(str, sorted(tables))])
+    for sink in {*_section(state.meta() or {"sinks": {}}, "sinks"), *parts.job.sinks}:
+        queue.unsubscribe(parts.group(sink))
+    put(state.anew_items(table for table in tables if parts.wants(table)))
+    failpoint("change.forgotten")
 
 
 def clear(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:

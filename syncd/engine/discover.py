@@ -46,7 +46,7 @@ def _first(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Stat
     sizes = {table.schema: table.bytes for table in found.taken if table.schema.table not in refused}
     if not sizes:
         raise no_table(parts, refused)
-    start = parts.start(source, head, epoch)
+    start, again = parts.start(source, head, epoch), {*state.resyncs()}
     log_now = source.identity(start.position)
     items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
     for schema in sizes:
@@ -54,9 +54,11 @@ def _first(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Stat
         items |= state.schema_item(_pair(parts, schema))
         for sink in parts.sinks_of(schema.table):
             fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
-            items |= state.table_item(fresh)
+            items |= state.table_item(_beside(fresh) if schema.table in again else fresh)
     for table, why in refused.items():
         items |= _refused(parts, state, table, why, start)
+    for table in again:
+        items |= state.resync_item(table, wanted=False)
     parts.subscribe(queue, [schema.table for schema in sizes])
     queue.put(lease, items | state.added_item([]))
     failpoint("snapshot.head_saved")
@@ -94,7 +96,7 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
         for sink in sinks:
             fresh = TableRecord(table, sink, Phase.NEW, head, epoch, clock(), newest=head.seq)
             if table in again:
-                fresh = replace(fresh, shadow=f"_syncd_{epoch}")
+                fresh = _beside(fresh)
             items |= state.table_item(fresh.halted(why, clock()) if why else fresh)
             size += 1 + each.bytes // parts.job.snapshot.chunk_bytes
     there = {each.schema.table for each in found.taken}
@@ -106,6 +108,11 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
     queue.put(lease, items)
     failpoint("snapshot.added")
     return size
+
+
+def _beside(record: TableRecord) -> TableRecord:
+    """Loaded beside the copy that is there."""
+    return replace(record, shadow=f"_syncd_{record.epoch}")
 
 
 def _epoch(parts: Parts, source: Source, state: State) -> int:

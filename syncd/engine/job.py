@@ -28,7 +28,7 @@ from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
+from syncd.errors import FatalError, FencedError, PositionLost, StateError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.spi import Lease, Queue
 from syncd.state import STANDING, Answer, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
@@ -244,7 +244,7 @@ class JobRunner:
             return
         if wish.applied > self.applied and self._take_over(wish.applied):
             return
-        if resyncs and self._discovered and not self._state.added():
+        if self._discovered and not self._state.added() and (resyncs or self._state.anew()):
             self.next = self.parts  # begins anew, and with these tables as with new ones
             return
         self._supervisor.step()
@@ -392,6 +392,10 @@ class JobRunner:
         record = task.record if task is not None else self._delivered(slot, error)
         if record is not None:
             self._halt(record, error)
+        elif isinstance(error, PositionLost) and self.parts.begins_anew:
+            log.error("position_lost", job=self.name, error=str(error))
+            self._put(self._state.anew_item())
+            self.next = self.parts
         elif self.failed is None:
             self.failed = error
 

@@ -52,7 +52,7 @@ ELSEWHERE |= {"deliver.refused", "refresh.read"}
 # Another job file: test_change.py.
 ELSEWHERE |= {"change.saved", "change.cleared", "snapshot.added", "capture.joined"}
 # One table loaded anew: test_resync.py.
-ELSEWHERE |= {"deliver.swapped"}
+ELSEWHERE |= {"deliver.swapped", "change.forgotten"}
 ELSEWHERE |= {*LOADS, *CHANGES, *DEATHS}
 
 LARGE = 1 << 18

@@ -63,6 +63,14 @@ def test_a_table_is_loaded_anew_while_the_others_go_on(mariadb_database: Databas
         run.wait_for(lambda: "memo" in {c.name for c in run.published("items").columns}, 120)
         shop.execute("UPDATE items SET note = 'later' WHERE n % 2 = 0")
         run.assert_copies(renamed, 2 * len(TABLES))
+
+        before = max(record.epoch for record in run.state.tables())
+        run.die_at({"change.forgotten": 1})
+        assert syncd("jobs", "resync", "chaos", *service).returncode == 0
+        run.wait_for(lambda: not run.deaths_to_come(), 60)
+        run.wait_for(lambda: all(r.epoch > before and not r.shadow for r in run.state.tables()), 120)
+        shop.execute("UPDATE items SET note = 'last' WHERE n % 3 = 0")
+        run.assert_copies(renamed, 2 * len(TABLES))
         with pytest.raises(Exception, match="E167"):
             control.resync(run.service, "chaos", "no.such")
         assert run.terminate() == 0

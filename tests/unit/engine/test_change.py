@@ -297,3 +297,32 @@ def test_a_job_that_has_failed_begins_anew_with_what_is_applied(few: World) -> N
     follower = daemon._follower(runner)
     assert follower is not None
     assert ([*follower.parts.job.sinks], follower.applied) == ([*SINKS], 4)
+
+
+@pytest.mark.parametrize("by", ["the policy", "a command"])
+def test_all_tables_are_loaded_anew_beside_their_copies(few: World, by: str) -> None:
+    """What the sink holds is what the source holds; no row of before is left."""
+    edit(few, FEW + ("policy: {{position_lost: resync}}\n" if by == "the policy" else ""))
+    few.restart()
+    until(few, 1)
+    write(few, 9)
+    few.round()
+    few.kill()
+    write(few, 5, 50)
+    with few.log.transaction() as tx:
+        tx.delete(NUMBERS.table, (3,))
+    if by == "the policy":
+        few.log.purge(few.log.end()[0])
+    else:
+        wish(few, lambda before: before, few.state.anew_item())
+    epoch = few.records()[0].epoch
+    few.restart()
+    write(few, 3, 70)
+    for _ in range(20):
+        few.round()
+        few.clock.now += 4.0
+        if few.runner.next is not None:  # the daemon starts it
+            few.restart()
+    (record,) = few.records()
+    assert (record.phase, record.shadow, record.epoch > epoch) == (Phase.LIVE, "", True)
+    assert few.copy("arrival", NUMBERS.table) == few.log.rows(NUMBERS.table)
