@@ -262,7 +262,7 @@ def test_a_death_at_any_step_loses_nothing_and_brings_nothing_back(tmp_path: Pat
         sink.expire(target(), 30)
         left = {p.name[:2] for p in place.iterdir() if p.suffix != ".parquet"} - {"_s", "_l"}
         assert (left, [*(folder / "copy" / "_syncd" / "waiting").iterdir()]) == (set(), [])
-    assert deaths > 8
+    assert deaths > 30 // STRIDE
 
 
 def _states() -> Iterator[dict[int, tuple[Any, ...]]]:
@@ -351,7 +351,7 @@ def test_a_process_that_was_frozen_anywhere_adds_nothing_when_it_wakes_up(
             before = []
         assert sorted(rows(sink, LOG)) == [*before, (9, "heir", 1)]
         told[(folder / "told").read_text() if (folder / "told").exists() else "written"] += 1
-    assert told["FencedError" if door == "fence" else "TransientError"] > 1, told
+    assert told["FencedError" if door == "fence" else "TransientError"] > 0, told
     assert told["written"] > 1
 
 
