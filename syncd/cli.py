@@ -29,7 +29,7 @@ from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.ops import look
 from syncd.ops import status as ops_status
-from syncd.ops.reconcile import Verdict, verdict
+from syncd.ops.reconcile import Result, Verdict, verdict
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
 from syncd.spi import Found
@@ -439,10 +439,10 @@ def apply(
 _EFFECTS = {"live": "green", "restart": "yellow", "resnapshot": "yellow", "refused": "red"}
 
 
-def _agreed() -> bool:
+def _agreed(question: str = "Apply this?") -> bool:
     if not sys.stdin.isatty():
         raise ConfigError("nobody can be asked here", hint="give --yes, or --dry-run to look only", code="C109")
-    return typer.confirm("Apply this?")
+    return typer.confirm(question)
 
 
 # -- proof
@@ -453,16 +453,19 @@ def reconcile(
     job: JobName,
     full: Annotated[bool, typer.Option("--full", help="Every value of every row, at both ends.")] = False,
     tables: Annotated[list[str] | None, typer.Option("--table", help="Only these.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Read rows that differ again, and write them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what a repair would do.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     service: ServicePath = None,
     data: DataPath = None,
     as_json: Json = False,
 ) -> None:
-    """Compare source and sinks."""
+    """Compare source and sinks; with --repair, mend what differs."""
     if not full:
         raise ConfigError("reconcile by digests is not there yet", hint="give --full", code="C130")
     loaded = _service(service, data)
     saved = control.saved_job(loaded, job)
-    results = control.reconcile(loaded, saved, tables or [])
+    results = control.reconcile(loaded, saved, tables or [], keep=repair)
     print_results(results, as_json)
     left_out = control.left_out(loaded, saved, tables or [])
     for table, reason in left_out.items():
@@ -472,7 +475,22 @@ def reconcile(
             out.print(f"{table} was not compared: {reason}")
     if not results:
         err.print("nothing was compared")
+    if repair:
+        _repair(loaded, saved, results, dry_run=dry_run, yes=yes)
     raise typer.Exit(COMPARED[verdict(results, left_out)])
+
+
+def _repair(service: Service, job: Job, results: list[Result], *, dry_run: bool, yes: bool) -> None:
+    """What would be written is shown first. A table that was not compared to the end is left as it is."""
+    mended = [result for result in results if result.keys and not result.unsettled]
+    for result in mended:
+        what = f"{result.missing} written, {result.extra} deleted, {result.different} replaced"
+        out.print(f"{result.table} at {result.sink}: {len(result.keys)} rows are read again: {what}, as they are then")
+    if not mended:
+        out.print("nothing to repair")
+    elif not dry_run and (yes or _agreed("Repair this?")):
+        count = control.repair(service, job, mended)
+        out.print(f"saved: {count} rows are read again when their lanes come to them; compare once more to see")
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may be a negative number

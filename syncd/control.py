@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -31,6 +32,7 @@ from syncd.model import TableId
 from syncd.ops import reconcile as ops_reconcile
 from syncd.ops import status as ops_status
 from syncd.ops.reconcile import Result
+from syncd.ops.repair import requests
 from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
@@ -362,8 +364,11 @@ def reconcile(
     tables: Sequence[str] = (),
     said: Callable[[Result], None] = lambda _: None,
     settle_seconds: float = 60.0,
+    *,
+    keep: bool = False,
 ) -> list[Result]:
-    """Compare every value of every table at both ends; `said` hears each table's result as it comes.
+    """Compare every value of every table at both ends; `said` hears each table's result as it comes. `keep`: the keys
+    of all rows that differ, for `repair`.
 
     Tables that stand still are compared as they are, and their results say so. See also `left_out`.
     """
@@ -380,7 +385,8 @@ def reconcile(
                     for record in state.tables(name):
                         if tables and str(record.table) not in tables:
                             continue
-                        result = _compared(source, sink, End(queue, state, parts, source, record), settle_seconds)
+                        end = End(queue, state, parts, source, record)
+                        result = _compared(source, sink, end, settle_seconds, keep=keep)
                         said(result)
                         results.append(result)
         finally:
@@ -388,7 +394,7 @@ def reconcile(
     return results
 
 
-def _compared(source: Source, sink: Sink, end: End, settle_seconds: float) -> Result:
+def _compared(source: Source, sink: Sink, end: End, settle_seconds: float, *, keep: bool) -> Result:
     record, parts = end.record, end.parts
     versions = end.state.schemas(record.table)[record.table]
     pair = versions[max(versions)]
@@ -402,6 +408,7 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float) -> Re
             parts.target(record.sink, pair.published),
             parts.job.snapshot.chunk_bytes,
             partial(end.settled, settle_seconds),
+            keep=keep,
         )
     except FatalError as error:
         if error.table != str(record.table):
@@ -411,6 +418,30 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float) -> Re
         return Result(record.table, record.sink, unsettled=why)
     result.unsettled = end.stands() or result.unsettled
     return result
+
+
+def repair(service: Service, job: Job, results: Iterable[Result]) -> int:
+    """The rows that differ are read again at the source when their lanes come to them, and written, or deleted where
+    the source has none. How many; asked again for what it has asked before, it does no harm."""
+    parts, asked = Parts(job, service), {result.table: {*result.keys} for result in results if result.keys}
+    for result in results:
+        asked.get(result.table, set()).update(result.keys)
+    with _changing(service, job.name) as (queue, state, lease):
+        record = state.source()
+        if record is None or not parts.captures:
+            raise StateError(f"job {job.name} does not follow changes", hint="`syncd jobs resync` loads a table anew")
+        source = parts.make_source()
+        source.open()
+        try:
+            for table, keys in asked.items():
+                versions = state.schemas(table)[table]
+                pair = versions[max(versions)]
+                some = requests(source, pair, parts.transform_of(pair), sorted(keys, key=repr), record.epoch)
+                for batch in some:
+                    queue.put(lease, state.refresh_item(f"refresh/{uuid.uuid4().hex}", table, batch))
+        finally:
+            source.close()
+    return sum(map(len, asked.values()))
 
 
 def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str, str]:

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
+import pyarrow as pa
+
 from syncd.errors import StateError
 from syncd.model import Chunk, Head, Position, TableId, TableSchema
 from syncd.spi import Queue
@@ -369,6 +371,11 @@ class State:
         """Tables that people want to be loaded anew, and of which that has not begun."""
         return [TableId(*json.loads(data)) for data in self._all("resync/", bytes).values()]
 
+    def refreshes(self) -> dict[str, tuple[TableId, pa.RecordBatch]]:
+        """Requests, by their names: keys, as the source has them, whose rows are to be read again there."""
+        found = self._all("refresh/", lambda data: data)
+        return {name.removeprefix(self._root): _refresh(data) for name, data in found.items()}
+
     def anew(self) -> bool:
         """Whether all tables are to be loaded anew, from a new place in the log, and that has not begun."""
         return self._one("anew", bool) or False
@@ -485,6 +492,17 @@ class State:
     def resync_item(self, table: TableId, *, wanted: bool) -> Items:
         return {f"{self._root}resync/{_part(table)}": json.dumps(table).encode() if wanted else None}
 
+    def refresh_item(self, name: str, table: TableId, keys: pa.RecordBatch) -> Items:
+        """`name`: of the request, "refresh/..."."""
+        schema = keys.schema.with_metadata({"table": json.dumps(table)})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_batch(keys.cast(schema))
+        return {self._root + name: sink.getvalue().to_pybytes()}
+
+    def refreshed_item(self, name: str) -> Items:
+        return {self._root + name: None}
+
     def anew_item(self) -> Items:
         return {self._root + "anew": b"1"}
 
@@ -554,6 +572,11 @@ def _part(table: TableId) -> str:
 def _halt(data: bytes) -> tuple[TableId, Halt]:
     database, name, reason, position, at = json.loads(data)
     return TableId(database, name), Halt(reason, Position(position), at)
+
+
+def _refresh(data: bytes) -> tuple[TableId, pa.RecordBatch]:
+    with pa.ipc.open_stream(data) as reader:
+        return TableId(*json.loads(reader.schema.metadata[b"table"])), reader.read_next_batch()
 
 
 def _dropped(data: bytes) -> tuple[TableId, bool]:

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 
 from syncd import codec
-from syncd.engine import share
+from syncd.engine import refresh, share
 from syncd.engine.build import Parts, clock
 from syncd.engine.evolve import evolve, refused
 from syncd.engine.lanes import split_by_queue, split_key_changes
@@ -28,6 +28,8 @@ from syncd.transforms import Transform
 PUBLISH_BYTES = 16 << 20
 LOOK_SECONDS = 5.0
 KEPT_SECONDS = 60.0
+REFRESH_SECONDS = 1.0
+"""How often capture looks for rows that are to be read again."""
 PAUSE_SECONDS = 0.2
 """How often capture looks whether it is to stand still."""
 FOLLOWING = "following the source's log"
@@ -70,7 +72,7 @@ class Capture:
         self._transforms: dict[TableId, Transform] = {}
         self._given_out: dict[TableId, int] = {}
         self._spread: dict[TableId, tuple[int, int]] = {}
-        self._looked = self._asked = self._ask_kept = time.monotonic()
+        self._looked = self._asked = self._ask_kept = self._refreshed = time.monotonic()
         self._pause = False, -math.inf
         self._joins: dict[TableId, Head] = {}
         self.beat: Callable[[], None] = lambda: None
@@ -148,6 +150,7 @@ class Capture:
                     stands = event.position == record.position
                     record = replace(record, position=event.position, seq=event.seq, time=event.time, saved=clock())
                     self._pending.items |= self._state.source_item(record) | self._log_kept()
+                    self._ask_again(record)
                     self._publish()
                     failpoint("capture.published")
                     self._source.ack(event.position)
@@ -207,6 +210,19 @@ class Capture:
             paused = self._state.wish().pauses_source
             self._pause = paused, time.monotonic() + PAUSE_SECONDS
         return paused
+
+    def _ask_again(self, record: SourceRecord) -> None:
+        """Rows that people want to be read again: behind all that is published here."""
+        if time.monotonic() - self._refreshed < REFRESH_SECONDS:
+            return
+        self._refreshed = time.monotonic()
+        for name, (table, keys) in self._state.refreshes().items():
+            if self._wanted(table) and table in self._pairs:
+                for message in refresh.messages(self._parts, self._pairs[table], keys, record.seq):
+                    self._pending.add(message)
+            else:
+                log.warning("refresh_left_out", job=self._parts.job.name, table=str(table), rows=keys.num_rows)
+            self._pending.items |= self._state.refreshed_item(name)
 
     def _is_another(self, record: SourceRecord) -> bool:
         """A log that stands still is asked for anew: a server goes on with one that was reset as if nothing came."""

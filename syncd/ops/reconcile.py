@@ -45,7 +45,8 @@ class Result:
     """One table at one sink. `missing`: rows the sink lacks; `extra`: rows the source lacks. Samples are capped.
 
     `kept`: rows the source lacks and the sink is to keep, since its delete policy is `ignore`. `unsettled`: why the
-    table was not compared to the end, so that changes on their way may count as differences; "" when it was.
+    table was not compared to the end, so that changes on their way may count as differences; "" when it was. `keys`: of
+    all rows that differ, where they were asked for (`repair`).
     """
 
     table: TableId
@@ -59,6 +60,7 @@ class Result:
     extra_keys: list[Key] = field(default_factory=list)
     samples: list[Different] = field(default_factory=list)
     unsettled: str = ""
+    keys: list[Key] = field(default_factory=list, repr=False)
 
     @property
     def differs(self) -> bool:
@@ -113,8 +115,11 @@ def reconcile(
     target: Target,
     chunk_bytes: int,
     settle: Callable[[], str],
+    *,
+    keep: bool = False,
 ) -> Result:
-    """Compare one table. `settle` waits until what is committed now has been applied; it answers why it cannot be."""
+    """Compare one table. `settle` waits until what is committed now has been applied; it answers why it cannot be.
+    `keep`: the result has all keys that differ."""
     result = Result(schema.table, sink_name)
     if not target.schema.key:
         found, result.unsettled = _counted(source, sink, schema, transform, target, settle)
@@ -133,6 +138,7 @@ def reconcile(
         found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
         moving |= moved
         _add(result, found)
+        result.keys += found.keys if keep else ()
     if moving and not result.unsettled:
         some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
         result.unsettled = f"{len(moving)} rows changed at the source whenever they were compared: {some}"

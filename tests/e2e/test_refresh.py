@@ -12,6 +12,7 @@ from syncd.model import TableId
 from syncd.state import State
 from tests.e2e.harness import Running, running
 from tests.e2e.test_bad_days import ROWS, fill, right
+from tests.e2e.test_daemon import syncd
 from tests.services.database import Database
 
 
@@ -29,13 +30,23 @@ def publish(run: Running, table: str, keys: list[int]) -> None:
     run.queue.release(lease)
 
 
+def asked(run: Running) -> dict[str, object]:
+    """Requests that capture has not taken up."""
+    assert run.queue is not None
+    return {**State(run.queue, run.job.name).refreshes()}
+
+
 @pytest.mark.mariadb
 def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None:
     """The process dies when it has read them; a row that is gone is deleted, as is one that does not match any more."""
     fill(mariadb_database)
+    mariadb_database.execute(
+        "CREATE TABLE w (id VARCHAR(9) COLLATE utf8mb4_general_ci PRIMARY KEY, v VARCHAR(9))",
+        "INSERT INTO w VALUES ('Ä', 'x'), ('b', 'y'), ('C ', 'z')",
+    )
     address = mariadb_database.port, mariadb_database.name
     with running(tmp_path, *address, "arrival", rule="where: \"v <> 'hidden'\"") as run:
-        run.wait_live(2)
+        run.wait_live(3)
         mariadb_database.execute(
             "SET sql_log_bin = 0",
             "DELETE FROM a WHERE id < 5",
@@ -48,6 +59,24 @@ def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None
         publish(run, "a", [*range(20), ROWS + 7, ROWS + 8])
         mariadb_database.execute("UPDATE a SET v = 'last' WHERE id IN (8, 16)", "DELETE FROM a WHERE id = 17")
         run.wait_for(lambda: not run.deaths_to_come(), 60)
+        right(run)
+
+        # unseen by the log, at a row that the sink lacks, one that it has too many, and one that differs
+        mariadb_database.execute(
+            "SET sql_log_bin = 0",
+            "DELETE FROM a WHERE id = 30",
+            "UPDATE a SET v = 'other' WHERE id = 31",
+            f"INSERT INTO a VALUES ({ROWS + 31}, 'new')",
+            "DELETE FROM w WHERE id = 'a'",
+            "UPDATE w SET v = 'new' WHERE id = 'c'",
+        )
+        words = ("reconcile", run.job.name, "--full", "--repair", "--service", str(tmp_path / "syncd.yaml"))
+        shown = syncd(*words, "--dry-run")
+        said = f"{run.database}.a at copy: 3 rows are read again: 1 written, 1 deleted, 1 replaced, as they are then"
+        assert (shown.returncode, said in shown.stdout.replace("\n", " ")) == (1, True), shown.stdout
+        assert asked(run) == {}
+        assert "saved: 5 rows" in syncd(*words, "--yes").stdout
+        run.wait_for(lambda: asked(run) == {}, 60)
         right(run)
         assert run.terminate() == 0
         run.assert_equal()
