@@ -72,6 +72,7 @@ def test_the_grants_are_those_of_the_statements(tmp_path: Path) -> None:
         "} DELETE WHERE": "ALTER DELETE",
         "} UPDATE ": "ALTER UPDATE",
         "INSERT INTO": "INSERT",
+        "EXCHANGE TABLES": "DROP TABLE",
         "SHOW CREATE TABLE": "SHOW COLUMNS",
     }
     for statement, grant in kinds.items():
