@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from syncd.config.faults import did_you_mean
 from syncd.config.values import (
     Bytes,
     Flag,
@@ -194,7 +195,8 @@ LeftOrHalted = Annotated[Literal["ignore", "halt-table"], word("ignore", "halt-t
 
 class DdlPolicy(Section):
     """Each kind of schema change at the source: bring it to the sinks, leave them as they are, or halt the table. One
-    word for all, `ddl: halt-table`, means this word for every kind that takes it."""
+    word for all: `ddl: apply` is the default, `halt-table` and `ignore` mean every kind; what cannot be ignored halts its
+    table."""
 
     add_column: Followed = "apply"
     """A new column; rows that are there get its default. `ignore`: it is not copied, also later."""
@@ -223,16 +225,13 @@ def _for_each_kind(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     wanted = {"halt": "halt-table"}.get(value, value)
-    if wanted not in {"apply", "ignore", "halt-table"}:
-        refuse(
-            f"'{value}' is not a value of this setting",
-            code="C109",
-            hint="apply, ignore, halt-table, or one of these for each kind: {drop_column: ignore}",
-        )
+    known = ("apply", "ignore", "halt-table")
+    if wanted not in known:
+        refuse(f"'{value}' is not a value of this setting", code="C109", hint=did_you_mean(value, known))
+    if wanted == "apply":
+        return {}  # as by default: that DROP TABLE empties the copies is to be said by itself
     kinds = DdlPolicy.model_json_schema()["properties"]
-    other = {"apply": None, "ignore": "halt-table"}.get(wanted)
-    words = {name: wanted if wanted in kind["enum"] else other for name, kind in kinds.items()}
-    return {name: word for name, word in words.items() if word is not None}
+    return {name: wanted if wanted in kind["enum"] else "halt-table" for name, kind in kinds.items()}
 
 
 def _or_a_word(schema: dict[str, Any]) -> None:
