@@ -195,8 +195,8 @@ LeftOrHalted = Annotated[Literal["ignore", "halt-table"], word("ignore", "halt-t
 
 class DdlPolicy(Section):
     """Each kind of schema change at the source: bring it to the sinks, leave them as they are, or halt the table. One
-    word for all: `ddl: apply` is the default, `halt-table` and `ignore` mean every kind; what cannot be ignored halts its
-    table."""
+    word for all: `ddl: apply` is the default, `halt-table` and `ignore` mean every kind; what cannot be ignored halts
+    its table."""
 
     add_column: Followed = "apply"
     """A new column; rows that are there get its default. `ignore`: it is not copied, also later."""
