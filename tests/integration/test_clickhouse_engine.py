@@ -397,7 +397,7 @@ def test_plan_of_a_new_table(opened: Opened) -> None:
         "CREATE TABLE IF NOT EXISTS `shop`.`items`\n(\n"
         "    `id` Int64 CODEC(Delta, ZSTD(1)),\n    `name` String,\n    `qty` Nullable(Int64),\n"
         "    `_version` UInt64 CODEC(Delta, ZSTD(1)),\n    `_deleted` UInt8,\n"
-        "    CONSTRAINT syncd_altered_0 CHECK 1\n)\n"
+        "    CONSTRAINT syncd_altered_0 CHECK _version >= 0\n)\n"
         "ENGINE = ReplacingMergeTree(_version, _deleted)\nPARTITION BY intDiv(id, 1000000)\nORDER BY (`id`)\n"
         "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from syncd.errors import Unsupported
 from syncd.model import Column, SchemaChange, Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import ALTERED, column_line, full_name, without_strings
+from syncd.sinks.clickhouse.ddl import ALTERED, HOLDS, column_line, full_name, without_strings
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.present import Present, describe, fingerprint
@@ -40,7 +40,7 @@ class Alter:
             return
         mark = altered(fingerprint(self._client, self._target))
         if mark is None:  # made by hand
-            self._command(f"ADD CONSTRAINT IF NOT EXISTS {ALTERED}0 CHECK 1")
+            self._command(f"ADD CONSTRAINT IF NOT EXISTS {ALTERED}0 {HOLDS}")
             mark = 0
         if mark >= self._change.seq:
             return
@@ -141,4 +141,4 @@ def altered(statement: str) -> int | None:
 
 
 def _marks(old: int, new: int) -> tuple[str, str]:
-    return f"DROP CONSTRAINT {ALTERED}{old}", f"ADD CONSTRAINT {ALTERED}{new} CHECK 1"
+    return f"DROP CONSTRAINT {ALTERED}{old}", f"ADD CONSTRAINT {ALTERED}{new} {HOLDS}"

@@ -20,6 +20,8 @@ DEDUP_WINDOW = 10_000
 FLOOR = "syncd_floor"
 ALTERED = "syncd_altered_"
 """With the seq of the last schema change that the table has followed: see `alter`."""
+HOLDS = f"CHECK {VERSION} >= 0"
+"""For every row. A constant would not do: a column may have its text as a name."""
 _FLOOR = re.compile(rf"CONSTRAINT `?{FLOOR}`? CHECK `?{VERSION}`? >= (\d+)")
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _UNIX = {"ms": "Milli", "us": "Micro", "ns": "Nano"}
@@ -55,7 +57,7 @@ def create_table(target: Target, making: Making, fsync: bool) -> str:
     identity = target.schema.identity
     lines = [column_line(c, c.name in identity, making) for c in target.schema.columns]
     lines += [f"{quoted(VERSION)} UInt64{f' {DELTA}' if making.codecs else ''}", f"{quoted(DELETED)} UInt8"]
-    lines.append(f"CONSTRAINT {ALTERED}0 CHECK 1")
+    lines.append(f"CONSTRAINT {ALTERED}0 {HOLDS}")
     order = ", ".join(quoted(name) for name in identity)
     settings = ["fsync_after_insert = 1", "fsync_part_directory = 1"] if fsync else []
     if target.append:

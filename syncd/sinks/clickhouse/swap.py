@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from syncd.model import Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import full_name, raise_floor, view_name
+from syncd.sinks.clickhouse.ddl import HOLDS, full_name, raise_floor, view_name
 from syncd.sinks.clickhouse.present import describe, fingerprint
 from syncd.sinks.clickhouse.syntax import text
 
@@ -45,7 +45,7 @@ class Swap:
         if mine.name not in found:
             before = replace(self._shadow, name=found[-1])
             self._command(f"RENAME TABLE {full_name(before)} TO {full_name(mine)}")
-        self._command(f"{raise_floor(mine, self._seq)}, ADD CONSTRAINT IF NOT EXISTS {self._mark} CHECK 1")
+        self._command(f"{raise_floor(mine, self._seq)}, ADD CONSTRAINT IF NOT EXISTS {self._mark} {HOLDS}")
         if there:
             self._command(f"EXCHANGE TABLES {full_name(mine)} AND {full_name(self._target)}")
         else:
