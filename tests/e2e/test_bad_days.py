@@ -244,7 +244,7 @@ def test_a_server_that_writes_statements_is_named_at_the_start(private_mariadb: 
     [
         ("DROP TABLE a", "DROP TABLE"),
         ("RENAME TABLE a TO z", "RENAME TABLE"),
-        ("ALTER TABLE a DROP COLUMN v", "DROP COLUMN"),
+        ("ALTER TABLE a DROP COLUMN v", "column v is gone"),
         ("TRUNCATE a", ""),
     ],
 )
@@ -263,6 +263,14 @@ def test_a_table_that_changes_in_the_middle_of_its_snapshot(
             run.wait_applied()
             assert run.terminate() == 0
             run.assert_equal()
+            return
+        if says.startswith("column"):  # what is read by its old columns; loaded anew it has the new ones
+            run.wait_for(lambda: run.phases()[f"{pair.name}.a"] is Phase.HALTED, 120)
+            (stands,) = (row for row in control.status(run.service)[0].tables if row.record.phase is Phase.HALTED)
+            assert says in stands.record.reason
+            control.resync(run.service, "chaos", f"{pair.name}.a")
+            run.wait_live(2)
+            right(run)
             return
         reason = halted(run, f"{pair.name}.a")
         assert says in reason
