@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("lint", "types", "layers", "docs", "test")
-MORE = {"test": ["--durations=30", "--durations-min=5"]}
+# The docs have had a stage of their own.
+MORE = {"test": ["--ignore=tests/docs", "--durations=30", "--durations-min=5"]}
 SUMMARY = re.compile(r"^=*\s*((?:\d+ [a-z]+,? ?)+) in [\d.]+s.*$")
 
 

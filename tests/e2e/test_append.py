@@ -143,7 +143,6 @@ def last_attempt(run: Running) -> bool:
     [
         pytest.param("mariadb", "clickhouse", marks=pytest.mark.mariadb),
         pytest.param("mysql9", "arrival", marks=pytest.mark.mysql9),
-        pytest.param("mysql80", "versioned", marks=pytest.mark.mysql80),
     ],
 )
 def test_every_row_once(kind: str, sink: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -65,10 +65,10 @@ def test_every_failpoint_is_fired_somewhere() -> None:
 @pytest.mark.mariadb
 @pytest.mark.parametrize(
     ("group", "sink"),
-    [("barrier", "arrival"), ("changes", "arrival"), ("changes", "versioned"), ("load", "versioned")],
+    [("barrier", "arrival"), ("changes", "arrival"), ("load", "versioned")],
 )
 def test_nothing_is_lost_or_doubled(mariadb_database: Database, tmp_path: Path, group: str, sink: str) -> None:
-    workload = Workload(mariadb_database, seed=11)
+    workload = Workload(mariadb_database, seed=11, pause=0.03)  # a table that never stands still is not LIVE
     workload.create(rows=2000)
     with running(tmp_path, mariadb_database.port, mariadb_database.name, sink, chunk_bytes=20_000) as run:
         run.die_at(GROUPS[group])

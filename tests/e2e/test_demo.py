@@ -44,7 +44,7 @@ def test_one_wrong_value_at_the_sink_is_named() -> None:
 
 @pytest.mark.mariadb
 @pytest.mark.chdb
-@pytest.mark.parametrize("signals", [["SIGINT"], ["SIGTERM"], ["SIGINT", "SIGINT"]])
+@pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGINT", "SIGINT"]])
 def test_a_signal_ends_it_and_nothing_is_compared_or_left(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, signals: list[str]
 ) -> None:

@@ -107,7 +107,9 @@ def test_a_masked_value_is_nowhere(mariadb_database: Database, tmp_path: Path) -
         database.execute(f"CREATE TABLE more {columns}", f"INSERT INTO more VALUES (1, '{secrets[9]}', '', NULL, 1)")
         run.wait_live(2)
         run.wait_applied()
-        database.execute(f"ALTER TABLE more MODIFY email VARCHAR(120) NOT NULL DEFAULT '{secrets[8]}'")
+        database.execute(
+            f"ALTER TABLE more MODIFY email VARCHAR(120) NOT NULL DEFAULT '{secrets[8]}', MODIFY n CHAR(9)"
+        )
         run.wait_for(run.halted, 60, restart=False)
         (reason,) = run.halted().values()
         assert "ALTER TABLE more MODIFY email VARCHAR(?) NOT NULL DEFAULT ?" in reason
