@@ -19,14 +19,14 @@ from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.engine.collect import Act, Collector, Work, Write
-from syncd.engine.opening import Opening
+from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
 from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
 from syncd.spi import Lease, Queue, Sink
-from syncd.state import DELIVERED, Items, Phase, State, TableRecord
+from syncd.state import DELIVERED, Items, Phase, SourceRecord, State, TableRecord
 
 log = structlog.get_logger()
 
@@ -48,7 +48,8 @@ class Unit:
     """One table's place in the delivery, and when to go on (monotonic seconds).
 
     `pending`: ready to be done; `flying`: given to the sink. `error`: one of them has failed; handled once all others
-    have come back, since what they have written must be known.
+    have come back, since what they have written must be known. `goal`: where a table's lanes in CATCH_UP ended when
+    capture had come near.
     """
 
     tag: str
@@ -58,6 +59,7 @@ class Unit:
     not_before: float = 0.0
     attempts: int = 0
     expire_at: float = field(default_factory=lambda: time.monotonic() + EXPIRE_SECONDS)
+    goal: dict[Lane, int] = field(default_factory=dict)
 
 
 class Deliverer:
@@ -135,16 +137,36 @@ class Deliverer:
                 begin = self._prepare if record.phase is Phase.NEW else self._swap
                 due = min(due, self._guarded(unit, record, partial(begin, record)))
             elif record.phase in DELIVERED:
-                lanes = by_tag.get(tag, {})
-                behind = any(start < end for start, end in lanes.values())
-                if behind or unit.pending or unit.flying or self._to_open(record):
-                    due = min(due, self._guarded(unit, record, partial(self._deliver, unit, record, lanes)))
-                elif record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record):
-                    due = min(due, self._guarded(unit, record, partial(self._go_live, unit, record)))
-                elif record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
-                    due = min(due, self._guarded(unit, record, partial(self._expire, unit, record, source.seq)))
+                due = min(due, self._delivered(unit, record, by_tag.get(tag, {}), source))
         self._refresher.rest()
         return max(0.0, due - time.monotonic())
+
+    def _delivered(self, unit: Unit, record: TableRecord, lanes: Lanes, source: SourceRecord | None) -> float:
+        """What is next for a table whose lanes run, done. When to look again: monotonic."""
+        behind = any(start < end for start, end in lanes.values())
+        idle = not (unit.pending or unit.flying or self._to_open(record))
+        catching_up = record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record)
+        if catching_up and idle and behind and self._has_arrived(unit, record, lanes):
+            return self._guarded(unit, record, partial(self._live, record))
+        if behind or not idle:
+            return self._guarded(unit, record, partial(self._deliver, unit, record, lanes))
+        if catching_up:
+            return self._guarded(unit, record, partial(self._go_live, unit, record))
+        if record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
+            return self._guarded(unit, record, partial(self._expire, unit, record, source.seq))
+        return time.monotonic() + IDLE_SECONDS
+
+    def _has_arrived(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
+        """Of a table that never stands still: all is applied that was there when capture had come near. One with
+        indexes to be made waits for the moment in which its lanes are empty."""
+        if self._plain_indexes(record) or self._unique_indexes(record):
+            return False
+        unit.goal = unit.goal or {lane: end for lane, (_, end) in lanes.items()}
+        return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
+
+    def _live(self, record: TableRecord) -> bool:
+        self._save(replace(record, phase=Phase.LIVE, since=clock()))
+        return True
 
     def idle(self, seconds: float) -> None:
         """Until something is published, or a write that is under way comes back; `seconds` at most."""

@@ -72,7 +72,7 @@ def decode(
 ) -> Iterator[pa.RecordBatch]:
     """(names of the columns, bytes) -> batches of `target`'s columns in key order; absent columns get their default."""
     columns = target.schema.columns
-    defaults = {c.name: _default(c) for c in columns}
+    defaults = {c.name: default(c) for c in columns}
     rows = []
     for names, data in stored:
         row = dict(zip(names.split("\0"), marshal.loads(data), strict=True))
@@ -110,7 +110,12 @@ def _ordered(value: Any, kind: pa.DataType) -> Any:
     return Decimal(value) if pa.types.is_decimal(kind) else value
 
 
-def _default(column: Column) -> Any:
+def widened(data: bytes, values: Sequence[Any]) -> bytes:
+    """A stored row with more values behind its own."""
+    return marshal.dumps((*marshal.loads(data), *values), 2)
+
+
+def default(column: Column) -> Any:
     """What rows hold that were stored before the column was there: its constant default, else NULL or the zero."""
     if column.default is None:
         return None if column.nullable else plain(_zero(column.type))[0]

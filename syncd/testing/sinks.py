@@ -32,7 +32,7 @@ from syncd.model import (
 )
 from syncd.spi import Context, Mark, Ticket, Traits
 from syncd.testing.sink_faults import Faults
-from syncd.testing.sink_rows import decode, dump_mark, encode, load_mark, signed
+from syncd.testing.sink_rows import decode, default, dump_mark, encode, load_mark, signed, widened
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS tables (name TEXT PRIMARY KEY, schema BLOB NOT NULL, floor INTEGER NOT NULL);
@@ -221,8 +221,13 @@ class SqliteSink:
         shapes = "SELECT DISTINCT shape, columns FROM rows JOIN shapes ON id = shape WHERE name = ?"
         for shape, columns in db.execute(shapes, (_name(target),)).fetchall():
             now = ["" if name in change.gone else names.get(name, name) for name in columns.split("\0")]
-            moved = (self._shape_of(db, now), _name(target), shape)
-            db.execute("UPDATE rows SET shape = ? WHERE name = ? AND shape = ?", moved)
+            new = [column for column in target.schema.columns if column.name not in now]
+            found = db.execute("SELECT data, key FROM rows WHERE name = ? AND shape = ?", (_name(target), shape))
+            # The default of today: a later change may give the column another one, or none.
+            values = [default(column) for column in new]
+            to = self._shape_of(db, [*now, *(column.name for column in new)])
+            moved = [(to, widened(data, values), _name(target), key) for data, key in found.fetchall()]
+            db.executemany("UPDATE rows SET shape = ?, data = ? WHERE name = ? AND key = ?", moved)
         db.execute("UPDATE tables SET schema = ? WHERE name = ?", (target.schema.dump(), _name(target)))
 
     def _truncate(self, db: sqlite3.Connection, target: Target, seq: int) -> None:
