@@ -103,9 +103,12 @@ class Book:
             time.sleep(0.01)
 
     def _alive(self) -> list[int]:
-        """The numbers of the user's connections, our own first."""
-        own = self._connection.thread_id()
-        return [own, *(int(row[0]) for row in rows(self._connection, "SHOW PROCESSLIST") if int(row[0]) != own)]
+        """The numbers of the user's connections, our own first.
+
+        Not SHOW PROCESSLIST, which has the beginnings of their statements: cut in the middle of a character.
+        """
+        own, sql = self._connection.thread_id(), "SELECT id FROM information_schema.processlist"
+        return [own, *(int(row[0]) for row in rows(self._connection, sql) if int(row[0]) != own)]
 
     def _started(self) -> float:
         """When the server was started, by its own clock."""
