@@ -189,10 +189,9 @@ class PreparesOverNewerRows(VersionedSink):
 
 
 class ForgetsDefaults(VersionedSink):
-    def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
+    def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         columns = tuple(replace(c, default=None) for c in target.schema.columns)
-        for part in super().scan(replace(target, schema=replace(target.schema, columns=columns)), lower, upper):
-            yield pa.RecordBatch.from_arrays(part.columns, schema=target.schema.arrow())
+        super().apply(replace(target, schema=replace(target.schema, columns=columns)), change, ticket)
 
 
 class ScansWithoutTheUpperBound(VersionedSink):
