@@ -16,9 +16,9 @@ from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 _LOST = {2000, 2002, 2003, 2004, 2005, 2006, 2013, 2014, 2027, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184}
 _LOST |= {1927, 3169, 4031}
 _BUSY = {1040, 1203, 1205, 1213, 1226, 1317, 1836, 1969, 3024, 3572, 1637, 1206, 1021, 1037, 1041, 1135}
-_BUSY |= {4012, 4013, 4030, 4184, 4264, 6002, 6005, 6330}
-"""The second line: OceanBase's own for time, memory, disk, and a lock or transaction that it took away. What the others
-mean by these numbers is no answer to what syncd says."""
+_BUSY |= {4012, 4013, 4023, 4030, 4038, 4184, 4264, 4654, 4721, 5066, 6002, 6005, 6210, 6330}
+"""The second line: OceanBase's own for time, memory, disk, a leader that moves, and a lock, transaction or session that
+it took away. What the others mean by these numbers is no answer to what syncd says."""
 _PASSWORD = {1045, 1698, 1251, 2054, 2059, 1524}
 _ACCOUNT = {1129, 1130, 1820, 1862, 3118, 4151, 3159}
 _GRANT = {1044, 1142, 1143, 1227, 1370, 1345}

@@ -246,7 +246,7 @@ def test_owned_gtids(monkeypatch: pytest.MonkeyPatch) -> None:
     assert owned(None) == set()
 
 
-@pytest.mark.parametrize("number", [4012, 4013, 4030, 4184, 4264, 6002, 6005, 6330])
+@pytest.mark.parametrize("number", [4012, 4013, 4030, 4038, 4184, 4264, 5066, 6002, 6005, 6330])
 def test_what_oceanbase_lacks_for_a_moment_is_tried_again(number: int) -> None:
     error = translate(pymysql.err.OperationalError(number, "no"), "sink at x", "shop.items")
     assert isinstance(error, TransientError)
