@@ -17,7 +17,7 @@ from syncd.engine.opening import Opening
 from syncd.errors import FatalError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Kind, Lane, Message, Op, Stored, TableId, Target
-from syncd.spi import Lease, Mark, Queue, Ticket, Traits
+from syncd.spi import Lease, Mark, Queue, Sink, Ticket, Traits
 from syncd.state import Appending, Items, Phase, State, TableRecord
 
 
@@ -46,8 +46,39 @@ class Act:
     ticket: Ticket
     after: Callable[[], None] = lambda: None
 
+    @property
+    def offsets(self) -> Mapping[Lane, int]:
+        return self.standing.offsets
 
-Work = Write | Act
+    def do(self, sink: Sink) -> None:
+        self.standing.act(sink, self.target, self.ticket)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A table that was loaded anew takes the place of the one before; its lanes stand still until then.
+
+    `loader`: the owner of its chunks, and the epoch from which on none is written any more.
+    """
+
+    shadow: Target
+    target: Target
+    seq: int
+    loader: tuple[str, int]
+    ticket: Ticket
+    after: Callable[[], None]
+
+    @property
+    def offsets(self) -> Mapping[Lane, int]:
+        return {}
+
+    def do(self, sink: Sink) -> None:
+        sink.fence(*self.loader)
+        sink.swap(self.shadow, self.target, self.seq, self.ticket)
+        failpoint("deliver.swapped")
+
+
+Work = Write | Act | Swap
 
 
 class Collector:

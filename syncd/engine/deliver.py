@@ -18,7 +18,7 @@ import structlog
 from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
-from syncd.engine.collect import Act, Collector, Work, Write
+from syncd.engine.collect import Act, Collector, Swap, Work, Write
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
@@ -135,7 +135,7 @@ class Deliverer:
             unit = self._units.setdefault(tag, Unit(tag))
             if record.phase is Phase.NEW or (record.shadow and record.phase in DELIVERED):
                 begin = self._prepare if record.phase is Phase.NEW else self._swap
-                due = min(due, self._guarded(unit, record, partial(begin, record)))
+                due = min(due, self._guarded(unit, record, partial(begin, unit, record)))
             elif record.phase in DELIVERED:
                 due = min(due, self._delivered(unit, record, by_tag.get(tag, {}), source))
         self._refresher.rest()
@@ -146,6 +146,8 @@ class Deliverer:
         behind = any(start < end for start, end in lanes.values())
         idle = not (unit.pending or unit.flying or self._to_open(record))
         catching_up = record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record)
+        if not catching_up:
+            unit.goal = {}
         if catching_up and idle and behind and self._has_arrived(unit, record, lanes):
             return self._guarded(unit, record, partial(self._live, record))
         if behind or not idle:
@@ -159,10 +161,11 @@ class Deliverer:
     def _has_arrived(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
         """Of a table that never stands still: all is applied that was there when capture had come near. One with
         indexes to be made waits for the moment in which its lanes are empty."""
-        if self._plain_indexes(record) or self._unique_indexes(record):
-            return False
         unit.goal = unit.goal or {lane: end for lane, (_, end) in lanes.items()}
-        return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
+        if any(lanes[lane][0] < end for lane, end in unit.goal.items() if lane in lanes):
+            return False
+        unit.goal = {}
+        return not (self._plain_indexes(record) or self._unique_indexes(record))
 
     def _live(self, record: TableRecord) -> bool:
         self._save(replace(record, phase=Phase.LIVE, since=clock()))
@@ -226,8 +229,9 @@ class Deliverer:
             self._halt(unit, record, f"{type(error).__name__}: {error} [E159]")
         return now
 
-    def _prepare(self, record: TableRecord) -> bool:
+    def _prepare(self, unit: Unit, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
+        unit.pending = []
         target = self._loaded(record)
         self._sink.prepare(target, max(record.newest, record.head.seq))
         if self._parts.loads:
@@ -242,16 +246,28 @@ class Deliverer:
         published = self._parts.schema_at(self._state, record).published
         return self._parts.target(self._sink_name, published, record.shadow)
 
-    def _swap(self, record: TableRecord) -> bool:
-        """A table that was loaded anew takes the place of the one before; its lanes stand still until then."""
-        shadow, ticket = self._loaded(record), self._collector.ticket()
+    def _swap(self, unit: Unit, record: TableRecord) -> bool:
+        """The lanes of a table that was loaded anew stand still until it has taken the place of the one before."""
+        self._settle(unit)
+        if unit.error is None and not unit.flying:
+            known = [work for work in unit.pending if isinstance(work, Swap)]
+            unit.pending = [*(known or [self._swapping(record)])]
+            self._launch(unit, record.table)
+            self._settle(unit)
+        self._raise_error(unit)
+        return bool(unit.flying)
+
+    def _swapping(self, record: TableRecord) -> Swap:
+        def swapped() -> None:
+            now = self._state.table(self._sink_name, record.table)
+            if now is not None and (now.epoch, now.shadow) == (record.epoch, record.shadow):
+                self._save(replace(now, shadow=""))
+            log.info("table_swapped", sink=self._group, table=str(record.table))
+
+        shadow = self._loaded(record)
         target = replace(shadow, name=shadow.name.removesuffix(record.shadow))
-        self._sink.fence(self._parts.chunk_owner(record), record.epoch)
-        self._sink.swap(shadow, target, record.head.seq, ticket)
-        failpoint("deliver.swapped")
-        log.info("table_swapped", sink=self._group, table=str(record.table))
-        self._save(replace(record, shadow=""))
-        return True
+        loader = self._parts.chunk_owner(record), record.epoch
+        return Swap(shadow, target, record.head.seq, loader, self._collector.ticket(), swapped)
 
     def _expire(self, unit: Unit, record: TableRecord, seq: int) -> bool:
         """Tombstones that nobody needs: the lanes are empty, so all before the saved position is applied; a capture
@@ -276,10 +292,7 @@ class Deliverer:
     def _go_live(self, unit: Unit, record: TableRecord) -> bool:
         """All lanes are empty: the rows are those of one place in the log, and unique indexes hold."""
         unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
-        if not unit.pending:
-            self._save(replace(record, phase=Phase.LIVE, since=clock()))
-            return False
-        return self._deliver(unit, record, {})
+        return self._deliver(unit, record, {}) if unit.pending else self._live(record)
 
     def _plain_indexes(self, record: TableRecord) -> list[Work]:
         """After the load, of the table as it was then."""
@@ -347,7 +360,7 @@ class Deliverer:
             unit.pending = unit.pending or ([] if unit.flying else self._plain_indexes(record))
             self._launch(unit, record.table)
             taken |= self._settle(unit)
-        if unit.error is None and not any(isinstance(work, Act) for work, _ in unit.flying):
+        if unit.error is None and all(isinstance(work, Write) for work, _ in unit.flying):
             try:
                 idle = _idle(unit, lanes, taken)
                 unit.pending = [*self._collector.collect(record, idle, set(lanes), flying=bool(unit.flying))]
@@ -355,18 +368,20 @@ class Deliverer:
                 unit.error = refusal
             self._launch(unit, record.table)
             taken |= self._settle(unit)
+        self._raise_error(unit)
+        return bool(unit.flying) or any(taken.get(lane, start) < end for lane, (start, end) in lanes.items())
+
+    def _raise_error(self, unit: Unit) -> None:
         if unit.error is not None and not unit.flying:
             error, unit.error = unit.error, None
             raise error
-        return bool(unit.flying) or any(taken.get(lane, start) < end for lane, (start, end) in lanes.items())
 
     def _launch(self, unit: Unit, table: TableId) -> None:
         for work in [*unit.pending]:
             self._doing(f"delivering {table}")
-            lane = min(work.offsets if isinstance(work, Write) else work.standing.offsets, default=Lane(unit.tag, 0))
+            lane = min(work.offsets, default=Lane(unit.tag, 0))
             do = partial(self._write, work) if isinstance(work, Write) else partial(self._act, work)
-            long = isinstance(work, Act)
-            unit.flying.append((work, self._writers.submit(lane, table, do, long=long)))
+            unit.flying.append((work, self._writers.submit(lane, table, do, long=not isinstance(work, Write))))
             unit.pending.remove(work)
 
     def _settle(self, unit: Unit) -> dict[Lane, int]:
@@ -382,14 +397,12 @@ class Deliverer:
             if error is not None:
                 self._failed(unit, work, error)
                 continue
+            offsets |= work.offsets
             if isinstance(work, Write):
                 began, took = future.result()
                 hops += [Hop(t, self._group, lane, at, began, took, self._worker) for t, lane, at in work.traces]
-                offsets |= work.offsets
                 items |= work.items
                 written.append((work, took / 1e6))
-            else:
-                offsets |= work.standing.offsets
             if self._traits.transactional:
                 self._opening.marks |= work.ticket.marks
         if offsets:
@@ -398,7 +411,7 @@ class Deliverer:
         for write, seconds in written:
             self._counted(write, seconds)
         for work, future in done:
-            if isinstance(work, Act) and future.exception() is None:
+            if not isinstance(work, Write) and future.exception() is None:
                 self._passed(work)
         return offsets
 
@@ -423,8 +436,10 @@ class Deliverer:
             self._count("sink_writes", *at)
             self._count("sink_write_seconds", *at, by=seconds)
 
-    def _passed(self, act: Act) -> None:
+    def _passed(self, act: Act | Swap) -> None:
         act.after()
+        if isinstance(act, Swap):
+            return
         change = act.standing.change
         if change.kind is not Ddl.INDEX:
             failpoint("barrier.passed")
@@ -446,9 +461,9 @@ class Deliverer:
             failpoint("deliver.written")
         return began, clock() - began
 
-    def _act(self, act: Act, sink: Sink) -> Took:
+    def _act(self, act: Act | Swap, sink: Sink) -> Took:
         began = clock()
-        act.standing.act(sink, act.target, act.ticket)
+        act.do(sink)
         return began, clock() - began
 
 
@@ -456,5 +471,5 @@ def _idle(unit: Unit, lanes: Mapping[Lane, tuple[int, int]], taken: Mapping[Lane
     """The lanes of which nothing is ready or under way; `taken`: how far they have got since `lanes` was read."""
     busy: set[Lane] = set()
     for work in [*unit.pending, *(work for work, _ in unit.flying)]:
-        busy |= (work.offsets if isinstance(work, Write) else work.standing.offsets).keys()
+        busy |= work.offsets.keys()
     return {lane: (taken.get(lane, start), end) for lane, (start, end) in lanes.items() if lane not in busy}
