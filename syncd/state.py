@@ -313,6 +313,10 @@ class State:
         """The tables that the source has no more -> whether the sinks' rows are gone, too."""
         return dict(self._all("dropped/", _dropped).values())
 
+    def kept(self) -> dict[TableId, frozenset[str]]:
+        """Columns that the source has no more, and that the sinks keep."""
+        return dict(self._all("kept/", _kept).values())
+
     def schemas(self, table: TableId | None = None) -> dict[TableId, dict[int, SchemaPair]]:
         """Every known version of every table, or of one."""
         found = self._queue.scan(self._root + ("schema/" if table is None else f"schema/{_part(table)}/"))
@@ -441,6 +445,9 @@ class State:
         value = None if gone is None else json.dumps([*table, gone]).encode()
         return {f"{self._root}dropped/{_part(table)}": value}
 
+    def kept_item(self, table: TableId, columns: Iterable[str]) -> Items:
+        return {f"{self._root}kept/{_part(table)}": json.dumps([*table, sorted(columns)]).encode()}
+
     def given_up_item(self, sink: str, table: TableId, halt: Halt) -> Items:
         value = json.dumps([sink, *table, halt.reason, halt.position, halt.at]).encode()
         return {f"{self._root}given-up/{sink}/{_part(table)}": value}
@@ -541,7 +548,7 @@ class State:
         sinks = {record.sink for record in self.tables()}
         for part in map(_part, leaving.tables):
             prefixes += [f"{kind}/{sink}/{part}/" for kind in _AT_SINKS for sink in sinks]
-            prefixes += [f"schema/{part}/", f"halted/{part}/", f"join/{part}/", f"dropped/{part}/"]
+            prefixes += [f"{kind}/{part}/" for kind in ("schema", "halted", "join", "dropped", "kept")]
         wanted = tuple(self._root + prefix for prefix in prefixes)
         keys = [key for key in self._queue.scan(self._root) if f"{key}/".startswith(wanted)]
         gone = [r.epoch for r in self.tables() if r.sink in leaving.sinks or r.table in leaving.tables]
@@ -582,6 +589,11 @@ def _refresh(data: bytes) -> tuple[TableId, pa.RecordBatch]:
 def _dropped(data: bytes) -> tuple[TableId, bool]:
     database, name, gone = json.loads(data)
     return TableId(database, name), bool(gone)
+
+
+def _kept(data: bytes) -> tuple[TableId, frozenset[str]]:
+    database, name, columns = json.loads(data)
+    return TableId(database, name), frozenset(columns)
 
 
 def _given_up(data: bytes) -> tuple[tuple[str, TableId], Halt]:

@@ -68,6 +68,7 @@ class Capture:
         self._given_up = set(self._state.given_up())
         self._halted = set(self._state.halts())
         self._dropped = self._state.dropped()
+        self._kept = self._state.kept()
         self._pairs: dict[TableId, SchemaPair] = {}
         self._transforms: dict[TableId, Transform] = {}
         self._given_out: dict[TableId, int] = {}
@@ -128,13 +129,14 @@ class Capture:
         record = self._in_this_log(record)
         self._pending = Pending()
         self._given_out = {}
-        self._dropped = self._state.dropped()
+        self._dropped, self._kept = self._state.dropped(), self._state.kept()
         self._load_schemas(record)
         self._joins = {table: head for table, head in self._state.joins().items() if table not in self._halted}
         for table, head in self._joins.copy().items():
             if record.seq >= head.seq:
                 self._join(table, head, record)
-        schemas = {table: pair.source for table, pair in self._pairs.items() if self._wanted(table)}
+        there = {table: pair.source for table, pair in self._pairs.items() if table not in self._dropped}
+        schemas = {table: schema for table, schema in there.items() if self._wanted(table)}
         for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
             self.beat()
             self._link.waits("")
@@ -217,6 +219,8 @@ class Capture:
             return
         self._refreshed = time.monotonic()
         for name, (table, keys) in self._state.refreshes().items():
+            if table in self._joins:
+                continue  # when it has joined
             if self._wanted(table) and table in self._pairs:
                 for message in refresh.messages(self._parts, self._pairs[table], keys, record.seq):
                     self._pending.add(message)
@@ -396,8 +400,13 @@ class Capture:
     def _altered(self, change: SchemaChange) -> SchemaChange:
         """As published."""
         fresh, policy = self._fitting_transform(change.schema), self._parts.job.policy.ddl
-        evolved = evolve(change, self._transform(change.table), fresh, policy, self._source.holds_all)
+        table = change.table
+        kept = self._kept.get(table, frozenset())
+        evolved = evolve(change, self._transform(table), fresh, policy, self._source.holds_all, kept)
         self._becomes(evolved.transform)
+        if evolved.change.kept:
+            self._kept[table] = kept.union(evolved.change.kept)
+            self._pending.items |= self._state.kept_item(table, self._kept[table])
         return evolved.change
 
     def _becomes(self, transform: Transform) -> None:

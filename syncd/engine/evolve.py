@@ -26,13 +26,20 @@ class Evolved:
     change: SchemaChange
 
 
-def evolve(change: SchemaChange, old: Transform, new: Transform, policy: DdlPolicy, holds_all: HoldsAll) -> Evolved:
+def evolve(
+    change: SchemaChange,
+    old: Transform,
+    new: Transform,
+    policy: DdlPolicy,
+    holds_all: HoldsAll,
+    kept: frozenset[str] = frozenset(),
+) -> Evolved:
     """`change` is an ALTER of the source; `old` the table's transform before it, `new` what the job's rule makes of the
-    table behind it.
+    table behind it. `kept`: columns that went at the source before, and stayed at the sinks.
 
     Unsupported: the policy halts the table, or the rows that are there have to be loaded anew.
     """
-    return _Evolution(change, old, new, policy, holds_all).evolved()
+    return _Evolution(change, old, new, policy, holds_all, kept).evolved()
 
 
 def refused(change: SchemaChange, why: str) -> Unsupported:
@@ -47,10 +54,16 @@ def refused(change: SchemaChange, why: str) -> Unsupported:
 
 class _Evolution:
     def __init__(
-        self, change: SchemaChange, old: Transform, new: Transform, policy: DdlPolicy, holds_all: HoldsAll
+        self,
+        change: SchemaChange,
+        old: Transform,
+        new: Transform,
+        policy: DdlPolicy,
+        holds_all: HoldsAll,
+        kept: frozenset[str],
     ) -> None:
         self.change, self.old, self.new = change, old, new
-        self.policy, self.holds_all = policy, holds_all
+        self.policy, self.holds_all, self.kept = policy, holds_all, kept
         self.pairs = [*self._pairs()]
 
     def evolved(self) -> Evolved:
@@ -64,15 +77,18 @@ class _Evolution:
         if renamed and self.policy.rename_column != "apply":
             raise self._halted("rename_column", f"{renamed[0][0]} is called {renamed[0][1]}")
         kept = self._dropped()
-        self._refuse_other_bearers()
+        self._refuse_other_bearers(schema)
         change = replace(self.change, schema=schema, before=self.old.schema, renamed=renamed, kept=kept, unsure="")
         return Evolved(self.new.shaped(schema), change)
 
-    def _refuse_other_bearers(self) -> None:
-        """A sink that has done half of it could not tell one column from the other."""
-        before = {column.name.lower() for column in self.old.schema.columns}
+    def _refuse_other_bearers(self, schema: TableSchema) -> None:
+        """A sink that has done half of it could not tell one column from the other; and one that has kept a column
+        would show its values as those of the other."""
+        before = {name.lower() for name in (*self.kept, *(column.name for column in self.old.schema.columns))}
+        after = {column.name for column in schema.columns}
         for was, now in self.pairs:
-            if now.name.lower() in before and (was is None or was.name.lower() != now.name.lower()):
+            other = was is None or was.name.lower() != now.name.lower()
+            if other and now.name in after and now.name.lower() in before:
                 raise refused(self.change, f"{now.name} is now the name of another column than before")
 
     def _refuse_other_key(self) -> None:
@@ -153,12 +169,7 @@ class _Evolution:
         return tuple(after if self.policy.index == "apply" else filter(whole, before))
 
     def _halted(self, kind: str, what: str) -> Unsupported:
-        return Unsupported(
-            f"{self.change.table}: {what}, and `policy.ddl.{kind}` says halt-table: {self.change.statement}",
-            table=str(self.change.table),
-            hint="resync the table when the change is done",
-            code="E155",
-        )
+        return refused(self.change, f"{what}, and `policy.ddl.{kind}` says halt-table")
 
 
 def definition(column: Column) -> tuple[object, ...]:

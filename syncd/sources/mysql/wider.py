@@ -65,8 +65,10 @@ def _holds_type(one: str, other: str) -> bool:
         return s >= t and p - s >= q - t and is_unsigned(one) <= is_unsigned(other)
     if kinds[0] == kinds[1] and kinds[0] in _TIMES:
         return int(arguments(one) or 0) >= int(arguments(other) or 0)
-    if kinds[0] == kinds[1] and kinds[0] in {"enum", "set"}:
-        return set(members(one)) >= set(members(other))
+    if kinds[0] == kinds[1] == "enum":
+        return {*members(one)} >= {*members(other)}
+    if kinds[0] == kinds[1] == "set":  # a value's text has its members in this order
+        return [name for name in members(one) if name in {*members(other)}] == [*members(other)]
     if kinds[0] in BINARIES - {"binary"} and kinds[1] in BINARIES - {"binary"}:
         return _bytes(one) >= _bytes(other)
     return kinds == ("double", "float") and not arguments(one)

@@ -132,3 +132,47 @@ def test_what_a_worker_does_after_it_has_asked_for_its_log_is_to_follow_it(
     before = [steps[at - 1] for at, step in enumerate(steps) if step == "silence"]
     assert steps.count("asking the source for its log") == 3
     assert before[1:] == [capture.FOLLOWING] * 2
+
+
+def with_policy(monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+    monkeypatch.setattr(engine_world, "JOB", f"{engine_world.JOB}policy: {{{{ddl: {policy}}}}}\n")
+
+
+def test_a_source_is_not_told_of_tables_that_it_has_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take a statement that makes them if they are not there for one that does nothing."""
+    with_policy(monkeypatch, "{{drop_table: apply}}")
+    told: list[set[TableId]] = []
+    stream = ModelSource.stream
+
+    def heard(source: ModelSource, position: Any, epoch: int, schemas: Any, *args: Any) -> Iterator[Event]:
+        told.append({*schemas})
+        return stream(source, position, epoch, schemas, *args)
+
+    monkeypatch.setattr(ModelSource, "stream", heard)
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, VISITS):
+            world.log.create(schema)
+        world.settle()
+        world.log.drop(NUMBERS.table)
+        until_captured(world)
+        world.work("capture")
+        assert told[-1] == {VISITS.table}
+        world.log.create(NUMBERS)
+        until_captured(world)
+        world.work("capture")
+        assert told[-1] == {VISITS.table, NUMBERS.table}
+        assert not world.state.halts()
+
+
+def test_a_column_that_the_sinks_keep_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_policy(monkeypatch, "{{drop_column: ignore}}")
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        *others, last = NUMBERS.columns
+        world.log.alter(NUMBERS.table, others)
+        until_captured(world)
+        assert world.state.kept() == {NUMBERS.table: {last.name}}
+        world.log.alter(NUMBERS.table, [*others, last])
+        until_captured(world)
+        assert f"{last.name} is now the name of another column" in world.state.halts()[NUMBERS.table].reason
