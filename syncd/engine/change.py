@@ -155,28 +155,28 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
         _begin_anew(parts, queue, state, put)
     for fault in contradictions(parts, state):
         raise fault
-    new = added(parts, state)
-    mine = parts.facts()
+    mine, new, gone = parts.facts(), added(parts, state), Leaving()
     items = state.meta_item(**mine, started=clock()) | state.failure_item(None)
     if (state.meta() or mine).get("unique") != mine["unique"]:
         items |= state.respread_item(wanted=True)
     again = tuple(table for table in state.resyncs() if parts.wants(table))
-    for table in state.resyncs():
-        items |= {} if table in again else state.resync_item(table, wanted=False)
-    if again and state.source() is not None:
-        # Forgotten, and found again like a table that the job file has anew.
-        log.info("resync_begins", job=parts.job.name, tables=[*map(str, again)])
-        items |= state.added_item({*state.added(), *(f"resync.{table}" for table in again)})
-        items |= state.leave_items(Leaving((), again))
+    for table in {*state.resyncs()}.difference(again):
+        items |= state.resync_item(table, wanted=False)
+    if state.source() is None:
+        again = ()  # found at the job's first start
     if new or _lacks_sinks(parts, state):
-        items |= state.added_item({*state.added(), *new, *(f"resync.{table}" for table in again)})
+        gone = leaving(parts, state)
         for table in looked_at_anew(parts, state):
             items |= state.halt_item(table, None)
-        gone = leaving(parts, state)
-        if gone != Leaving():
-            log.warning("job_left", job=parts.job.name, sinks=gone.sinks, tables=[*map(str, gone.tables)])
-            both = Leaving(gone.sinks, (*gone.tables, *again))
-            items |= state.leave_items(both) | state.wish_item(_without(state.wish(), gone))
+    if gone != Leaving():
+        log.warning("job_left", job=parts.job.name, sinks=gone.sinks, tables=[*map(str, gone.tables)])
+        items |= state.wish_item(_without(state.wish(), gone))
+    if again:  # forgotten, and found again like a table that the job file has anew
+        log.info("resync_begins", job=parts.job.name, tables=[*map(str, again)])
+    if new or again or _lacks_sinks(parts, state):
+        items |= state.added_item({*state.added(), *new, *(f"resync.{table}" for table in again)})
+    if gone != Leaving() or again:
+        items |= state.leave_items(Leaving(gone.sinks, (*gone.tables, *again)))
     put(items)
     failpoint("change.saved")
     clear(parts, queue, state, put)
