@@ -85,7 +85,7 @@ def main(argv: Sequence[str], kind: type[MariaDB] | type[OceanBase] = OceanBase,
         folder = Path(place)
         with source(folder) as server, target(kind, folder) as there:
             server.orders.create(QUICK_ROWS if arguments.quick else ROWS)
-            daemon = Daemon(folder / "syncd", server.port, "snapshot+cdc", sink=there.sink)
+            daemon = Daemon(folder / "syncd", server.port, "snapshot+cdc", there.sinks)
             daemon.start()
             try:
                 daemon.wait_live()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,8 +31,7 @@ source:
 tables:
   {database}.orders: {{}}
 sinks:
-  target:
-    {sink}
+{sinks}
 """
 
 TICK = 0.02
@@ -41,20 +40,24 @@ TICK = 0.02
 class Daemon:
     """One job of one table in a process tree of its own, in `folder`.
 
-    `sink`: its line in the job, `name: {settings}`; by default the embedded ClickHouse, in `folder`.
+    `sinks`: name -> its line in the job, `plugin: {settings}`; by default the embedded ClickHouse, in `folder`.
+    `plugins`: a folder of more.
     """
 
-    def __init__(self, folder: Path, port: int, mode: str, sink: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int, mode: str, sinks: Mapping[str, str] | None = None, plugins: Path | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.log = folder / "daemon.log"
         job, service = folder / "job.yaml", folder / "syncd.yaml"
-        sink = sink or f'clickhouse: {{url: "chdb://{folder}/ch"}}'
-        job.write_text(JOB.format(mode=mode, port=port, sink=sink, database=DATABASE))
-        service.write_text("data: data\n")
+        sinks = sinks or {"target": f'clickhouse: {{url: "chdb://{folder}/ch"}}'}
+        lines = "\n".join(f"  {name}:\n    {line}" for name, line in sinks.items())
+        job.write_text(JOB.format(mode=mode, port=port, sinks=lines, database=DATABASE))
+        service.write_text("data: data\n" + (f"plugin_paths: [{plugins}]\n" if plugins else ""))
         self._command = [sys.executable, "-m", "syncd", "run", str(job), "--service", str(service)]
         self.service = control.service(service)
-        self.parts = Parts(load_job(job), self.service)
+        self.parts = Parts(load_job(job, self.service.plugin_paths), self.service)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,6 +70,12 @@ class Daemon:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_with_bytecode()
             )
+
+    def reconcile(self) -> None:
+        """Every value at every sink against the source's, while no daemon runs. RuntimeError: some are others."""
+        wrong = [result for result in control.reconcile(self.service, self.parts.job) if not result.right]
+        if wrong:
+            raise RuntimeError(f"the copies differ: {wrong}")
 
     def wait(self, timeout: float = 1800.0) -> float:
         """Until it ends by itself; processor seconds of its whole tree."""

@@ -71,9 +71,11 @@ def high_water(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
-def loaded(folder: Path, server: SourceServer, transaction: int, sink: str = "") -> tuple[Peak, Peak]:
+def loaded(
+    folder: Path, server: SourceServer, transaction: int, sinks: Mapping[str, str] | None = None
+) -> tuple[Peak, Peak]:
     """Peaks of a load until LIVE, then of one transaction that changes `transaction` rows."""
-    daemon = Daemon(folder, server.port, "snapshot+cdc", sink)
+    daemon = Daemon(folder, server.port, "snapshot+cdc", sinks)
     daemon.start()
     peaks = Peaks(daemon)
     try:
@@ -96,7 +98,7 @@ def marks(folder: Path, server: SourceServer, transaction: int) -> tuple[Peak, P
     """The peaks of `loaded` over HTTP; those of the engine, and of the process that hosts it where it is embedded."""
     with Front(folder / "front") as front:
         sink = f'clickhouse: {{url: "{front.url}", password: {PASSWORD}}}'
-        load, change = loaded(folder / "http", server, transaction, sink)
+        load, change = loaded(folder / "http", server, transaction, {"target": sink})
         load[ENGINE] = high_water(front.pid)
     embedded_load, embedded_change = loaded(folder / "embedded", server, transaction)
     load[WITH_ENGINE], change[WITH_ENGINE] = embedded_load["deliver"], embedded_change["deliver"]

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
             statements = inserts(server)
             for number in range(arguments.rounds or 3):
                 there.drop()
-                daemon = Daemon(folder / f"syncd{number}", server.port, "snapshot", sink=there.sink)
+                daemon = Daemon(folder / f"syncd{number}", server.port, "snapshot", there.sinks)
                 seconds, cpu = watched(daemon, server, there, partial(load, daemon))
                 there.make_floor()
                 found.add(rows, seconds, cpu, there.run(rows, statements))

@@ -27,6 +27,7 @@ NAMES = (
     "snapshot_oceanbase",
     "cdc_oceanbase",
     "cdc_mysql",
+    "fanout",
     "latency",
     "memory",
     "queue_embedded",

@@ -55,7 +55,7 @@ class TargetServer:
     def __init__(self, server: Server, plugin: str) -> None:
         self._server = server
         self.engine = f"{server.name} itself"
-        self.sink = f'{plugin}: {{url: "{plugin}://root@127.0.0.1:{server.port}/"}}'
+        self.sinks = {"target": f'{plugin}: {{url: "{plugin}://root@127.0.0.1:{server.port}/"}}'}
 
     def connect(self) -> Any:
         port = self._server.port

@@ -71,7 +71,7 @@ class End:
         while True:
             if reason := self.stands():
                 return reason
-            if ends is None and _published(self.state, head):
+            if ends is None and published(self.state, head):
                 ends = {lane: end for lane, (_, end) in self._lanes()}
             # A busy table's lanes may never all be empty at once.
             if ends is not None and all(start >= ends.get(lane, 0) for lane, (start, _) in self._lanes()):
@@ -101,12 +101,12 @@ def source_head(parts: Parts, queue: Queue) -> Head:
 def applied(parts: Parts, queue: Queue, head: Head) -> bool:
     """Everything before `head` is at every sink. The lanes are looked at after the record: see `SourceRecord`."""
     groups = [parts.group(sink) for sink in parts.job.sinks]
-    return _published(State(queue, parts.job.name), head) and all(
+    return published(State(queue, parts.job.name), head) and all(
         start >= end for group in groups for start, end in queue.lanes(group).values()
     )
 
 
-def _published(state: State, head: Head) -> bool:
+def published(state: State, head: Head) -> bool:
     """Everything before `head` is in the queue."""
     record = state.source()
     return record is not None and record.seq >= head.seq

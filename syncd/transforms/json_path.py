@@ -10,23 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
-from syncd.transforms.operand import Run, refused
+from syncd.transforms.operand import refused
 
 _STEP = re.compile(r'\.([A-Za-z_$\u0080-\U0010ffff][\w$]*)|\."((?:[^"\\]|\\.)*)"|\[(0|[1-9][0-9]{0,8})\]')
 _NOWHERE: Final = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """What `json_extract` gives, for `json_unquote` around it."""
-
-    run: Run
-    steps: tuple[str | int, ...]
 
 
 class _Number(str):
@@ -47,9 +38,16 @@ def parse(path: str) -> tuple[str | int, ...]:
             hint = "write '$.name', '$.list[0]', '$.\"two words\"'; * and ranges are not there"
             raise refused(f"'{path}' is not a path that leads to one value", hint=hint)
         key, quoted, index = found.groups()
-        steps.append(int(index) if index is not None else key if key is not None else json.loads(f'"{quoted}"'))
+        steps.append(int(index) if index is not None else key if key is not None else _unquoted(quoted, path))
         at = found.end()
     return tuple(steps)
+
+
+def _unquoted(name: str, path: str) -> str:
+    try:
+        return str(json.loads(f'"{name}"'))
+    except ValueError as error:
+        raise refused(f"'{path}' is not a path: \"{name}\" is not a text in JSON") from error
 
 
 def extract(documents: pa.Array, steps: Sequence[str | int], *, plain: bool) -> pa.Array:

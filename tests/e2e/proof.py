@@ -172,7 +172,7 @@ def _loaded(run: Running, rows: int) -> float:
     return sum(mark.rows for record in records for mark in state.done(record.sink, record.table).values()) / rows
 
 
-def compare(run: Running, workload: BulkWorkload, database: Database, sink: Sink) -> int:
+def compare(run: Running, workload: BulkWorkload, database: Database, *sinks: Sink) -> int:
     """Everything is applied, `syncd reconcile --full` finds no difference, nor do plain SELECTs; rows compared.
 
     The daemon has drained and ended afterwards.
@@ -187,11 +187,14 @@ def compare(run: Running, workload: BulkWorkload, database: Database, sink: Sink
         raise Differs(f"syncd reconcile ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{run.tail()}")
     code = run.terminate(60)
     assert code == 0, f"the drain ended with {code}\n{run.tail()}"
-    with _select(run, database, sink) as select:
-        rows, wrong = values.differences(database, select)
-    if wrong:
-        raise Differs("\n".join(wrong))
-    return rows
+    compared = 0
+    for sink in sinks:
+        with _select(run, database, sink) as select:
+            rows, wrong = values.differences(database, select)
+        if wrong:
+            raise Differs(f"{sink}:\n" + "\n".join(wrong))
+        compared += rows
+    return compared
 
 
 @contextmanager

@@ -36,6 +36,13 @@ class Proxy:
         with self._lock:
             self._target = target
 
+    def cut(self) -> None:
+        """Every connection ends, and whoever comes is turned away, until `lead_to`."""
+        with self._lock:
+            self._target = 0
+            for sock in [*self._others]:
+                self._drop(sock)
+
     def close(self) -> None:
         self._ended.set()
         self._thread.join()
@@ -54,6 +61,9 @@ class Proxy:
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
+        if not self._target:
+            client.close()
+            return
         server = socket.create_connection(("127.0.0.1", self._target))
         for one, other in ((client, server), (server, client)):
             self._others[one] = other

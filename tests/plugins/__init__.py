@@ -1,4 +1,4 @@
-"""The folder that tests name in `plugin_paths`: the sinks of `syncd.testing.sinks` by name, a file each."""
+"""The folder that tests name in `plugin_paths`: sinks by name, a file each."""
 
 from __future__ import annotations
 

@@ -314,6 +314,7 @@ def test_old_values_of_other_computed_columns_are_left_out() -> None:
         ({"compute": {"x": "split(email, '', 1)"}}, "compute.x: split takes a text, a separator that is not empty"),
         ({"compute": {"x": "doc ->> '$.*'"}}, "compute.x: '$.*' is not a path that leads to one value"),
         ({"compute": {"x": "doc ->> 'a'"}}, "compute.x: 'a' is not a path; write '$.name'"),
+        ({"compute": {"x": "doc ->> '$.\"a\\\\qb\"'"}}, "compute.x: '$.\"a\\qb\"' is not a path: "),
         ({"compute": {"x": "json_extract(small, '$')"}}, "compute.x: JSON out of column 'small'"),
         ({"compute": {"x": " * ".join(["price"] * 7)}}, "compute.x: the result has 76 digits, 14 of them behind"),
         ({"compute": {"x": "cast(price as decimal(66,1))"}}, "compute.x: there is no DECIMAL(66,1)"),
