@@ -1,6 +1,6 @@
 """What is too long for CI: kills by the hundred, a soak, long fuzzing, the full end-to-end proof, all full benches.
 
-    bench/run nightly [--only kills,soak,fuzz,proof,servers,benches] [--kills N] [--soak-minutes M] [--fuzz N]
+    bench/run nightly [--only kills,soak,fuzz,proof,sinks,servers,benches] [--kills N] [--soak-minutes M] [--fuzz N]
                       [--seed N]
 
 Each part writes its own entry of `docs/bench/nightly-<cores>-cores.json` as soon as it has ended, and the section
@@ -28,6 +28,7 @@ from typing import Any
 from bench import soak, suite
 from bench.measure import machine
 from syncd.testing.servers import ServerUnavailable
+from tests.e2e import many_sinks
 from tests.e2e.proof import SERVERS, SIZES, TARGETS, Size, prove
 from tests.services.database import fresh_database
 
@@ -101,6 +102,15 @@ def proof(given: argparse.Namespace) -> Facts:
     return {**_killed(jobs), "jobs": jobs}
 
 
+def sinks(given: argparse.Namespace) -> Facts:
+    """Two sources into five sinks, one slow and one down for a while."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return {"sources": many_sinks.run(many_sinks.SIZES["full"], Path(folder), given.seed)}
+    except (AssertionError, ServerUnavailable) as error:
+        raise Failed(str(error), {}) from error
+
+
 def soaked(given: argparse.Namespace) -> Facts:
     """A job under steady load."""
     facts = soak.run(given.soak_minutes, given.seed)
@@ -145,6 +155,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Facts]] = {
     "soak": soaked,
     "fuzz": fuzz,
     "proof": proof,
+    "sinks": sinks,
     "servers": servers,
     "benches": benches,
 }
@@ -219,6 +230,13 @@ def told(name: str, e: Mapping[str, Any]) -> str:
             f"{e['kills']} kills ({victims}), {e['stops']} freezes in {len(e['jobs'])} jobs; {e['rows_compared']:,} "
             f"rows compared at {e['comparisons']} points, {e['differences']} differ{busy}"
         )
+    if name == "sinks" and "sources" in e:
+        each = [
+            f"{source}: {facts['changes']:,} changes, {facts['rows_compared']:,} rows compared, "
+            f"lag {facts['before']} s, while one is down {facts['down']} s"
+            for source, facts in e["sources"].items()
+        ]
+        return "; ".join(each) + busy
     if name == "soak" and "changes" in e:
         return (
             f"{e['changes']:,} row changes, lag at most {e['lag_s_max']:.1f} s, memory at the end "

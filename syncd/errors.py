@@ -125,5 +125,11 @@ class Unsupported(FatalError):
     code = "E152"
 
 
+class Unfollowed(Unsupported):
+    """The table has changed so that its rows are to be read anew, all of them: `policy.ddl.reload`."""
+
+    code = "E155"
+
+
 class StateError(FatalError):
     code = "E153"

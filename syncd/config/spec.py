@@ -218,6 +218,10 @@ class DdlPolicy(Section):
     table again, it follows. `ignore`: the sinks keep the rows."""
     rename_table: LeftOrHalted = "halt-table"
     """RENAME TABLE, away from a name that is copied. The sinks keep the rows under the name that they have."""
+    reload: Annotated[Literal["resync", "halt-table"], word("resync", "halt-table")] = "resync"
+    """A change after which all rows have to be read anew: another key, a type that does not hold the values of the one
+    before, values that the statement may have changed, a table that comes with its rows by RENAME. `resync`: the table
+    is loaded anew beside its copies, which it then replaces, while the others go on."""
 
 
 def _for_each_kind(value: Any) -> Any:

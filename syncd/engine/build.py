@@ -102,6 +102,11 @@ class Parts:
         return self.loads and self.captures and self.job.policy.position_lost == "resync"
 
     @property
+    def reloads(self) -> bool:
+        """Tables whose changes cannot be followed."""
+        return self.loads and self.captures and self.job.policy.ddl.reload == "resync"
+
+    @property
     def readers(self) -> int:
         return self.job.snapshot.readers or self.service.readers or min(4, os.cpu_count() or 1)
 

@@ -14,10 +14,10 @@ import structlog
 from syncd import codec
 from syncd.engine import refresh, share
 from syncd.engine.build import Parts, clock
-from syncd.engine.evolve import evolve, refused
+from syncd.engine.evolve import evolve, halted, refused
 from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.process import Link, leased, reach
-from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
+from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unfollowed, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
 from syncd.spi import Lease, Queue, Source
@@ -374,9 +374,10 @@ class Capture:
             raise refused(change, "this statement cannot be followed")
         kind, word = words[change.kind]
         if change.to is not None and self._wanted(change.to):
-            raise refused(change, f"its rows go on as {change.to}, which is of the job, too")
+            why = f"its rows go on as {change.to}"
+            self._halt_table(change.to, refused(replace(change, schema=replace(change.schema, table=change.to)), why))
         if word == "halt-table":
-            raise refused(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
+            raise halted(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._dropped[change.table] = word == "apply"
             self._pending.items |= self._state.dropped_item(change.table, word == "apply")
@@ -389,7 +390,7 @@ class Capture:
         table = change.table
         gone = self._dropped.pop(table, None)
         if gone is False:
-            raise refused(change, "the table was made anew, and the sinks hold rows of the one before")
+            raise halted(change, "the table was made anew, and the sinks hold rows of the one before")
         if gone:
             self._pending.items |= self._state.dropped_item(table, None)
             return self._altered(replace(change, kind=Ddl.ALTER, before=self._pairs[table].source))
@@ -439,13 +440,18 @@ class Capture:
         self._parts.subscribe(self._queue, self._published(), self._given_up)
 
     def _halt_table(self, table: TableId, error: FatalError) -> None:
-        """Saved before the stream goes on without the table, so that the position never passes it unmarked (8)."""
+        """Saved before the stream goes on without the table, so that the position never passes it unmarked (8).
+
+        One whose rows are to be read anew is then loaded beside its copies, if the job says so.
+        """
         if table in self._halted:
             what = f"{table} is halted, and the log cannot be read without it either: {error.what}"
             raise FatalError(what, hint=error.hint, code=error.code) from error
         record = self._state.source()
         assert record is not None
         items = self._state.halt_item(table, Halt(str(error), record.position, clock()))
+        if isinstance(error, Unfollowed) and self._parts.reloads:
+            items |= self._state.resync_item(table, wanted=True)
         self._queue.put(self._lease, items)
         failpoint("capture.halt_saved")
         self._halted.add(table)

@@ -22,7 +22,7 @@ from syncd.engine.collect import Act, Collector, Swap, Work, Write
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
-from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError
+from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError, Unfollowed
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
 from syncd.spi import Lease, Queue, Sink
@@ -223,7 +223,7 @@ class Deliverer:
             self._look_at = now  # so may be the marks of others
             return unit.not_before
         except SyncdError as error:
-            self._halt(unit, record, str(error))
+            self._halt(unit, record, str(error), anew=isinstance(error, Unfollowed) and self._parts.reloads)
         except Exception as error:
             log.exception("delivery_crashed", sink=self._group, tag=unit.tag)
             self._halt(unit, record, f"{type(error).__name__}: {error} [E159]")
@@ -277,11 +277,13 @@ class Deliverer:
         unit.expire_at = time.monotonic() + EXPIRE_SECONDS
         return False
 
-    def _halt(self, unit: Unit, record: TableRecord, reason: str) -> None:
+    def _halt(self, unit: Unit, record: TableRecord, reason: str, *, anew: bool = False) -> None:
+        """`anew`: the table is then loaded beside its copies."""
         unit.pending = []
         self._waits("", unit.tag)
         log.error("table_halted", sink=self._group, table=str(record.table), error=reason)
-        self._save(record.halted(reason, clock()))
+        wish = self._state.resync_item(record.table, wanted=True) if anew else {}
+        self._queue.put(self._lease, self._state.table_item(record.halted(reason, clock())) | wish)
         self._count("table_halts", self._sink_name, str(record.table))
 
     def _save(self, record: TableRecord) -> None:

@@ -103,7 +103,8 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
     for table in again:
         items |= state.resync_item(table, wanted=False)
         if table not in there:
-            log.error("table_gone", job=parts.job.name, table=str(table), hint="its copies stay as they are")
+            why = "it is not at the source any more; its copies stay as they are"
+            items |= _refused(parts, state, table, why, head)
     parts.subscribe(queue, [*known, *new], given_up)
     queue.put(lease, items)
     failpoint("snapshot.added")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from syncd.config import DdlPolicy
-from syncd.errors import Unsupported
+from syncd.errors import Unfollowed, Unsupported
 from syncd.model import Column, Index, SchemaChange, TableSchema
 from syncd.transforms import Step, Transform
 
@@ -37,19 +37,21 @@ def evolve(
     """`change` is an ALTER of the source; `old` the table's transform before it, `new` what the job's rule makes of the
     table behind it. `kept`: columns that went at the source before, and stayed at the sinks.
 
-    Unsupported: the policy halts the table, or the rows that are there have to be loaded anew.
+    Unsupported: the policy halts the table. Unfollowed: the rows that are there have to be loaded anew.
     """
     return _Evolution(change, old, new, policy, holds_all, kept).evolved()
 
 
-def refused(change: SchemaChange, why: str) -> Unsupported:
-    """The table halts at this change."""
-    return Unsupported(
-        f"{change.table}: {why}: {change.statement}",
-        table=str(change.table),
-        hint="resync the table when the change is done",
-        code="E155",
-    )
+def halted(change: SchemaChange, why: str) -> Unsupported:
+    """The table halts at this change, since people want it so."""
+    what, hint = f"{change.table}: {why}: {change.statement}", "resync the table when the change is done"
+    return Unsupported(what, table=str(change.table), hint=hint, code="E155")
+
+
+def refused(change: SchemaChange, why: str) -> Unfollowed:
+    """The table's rows have to be loaded anew."""
+    what, hint = f"{change.table}: {why}: {change.statement}", "resync the table when the change is done"
+    return Unfollowed(what, table=str(change.table), hint=hint)
 
 
 class _Evolution:
@@ -169,7 +171,7 @@ class _Evolution:
         return tuple(after if self.policy.index == "apply" else filter(whole, before))
 
     def _halted(self, kind: str, what: str) -> Unsupported:
-        return refused(self.change, f"{what}, and `policy.ddl.{kind}` says halt-table")
+        return halted(self.change, f"{what}, and `policy.ddl.{kind}` says halt-table")
 
 
 def definition(column: Column) -> tuple[object, ...]:

@@ -28,7 +28,7 @@ from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError, FencedError, PositionLost, StateError, SyncdError, TransientError
+from syncd.errors import FatalError, FencedError, PositionLost, StateError, SyncdError, TransientError, Unfollowed
 from syncd.model import TableId
 from syncd.spi import Lease, Queue
 from syncd.state import STANDING, Answer, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
@@ -77,7 +77,7 @@ class JobRunner:
         self.halted: list[str] = []
         self._discovered = False
         self._expected = 0
-        self._to_halt: list[tuple[TableRecord, str]] = []
+        self._to_halt: list[tuple[TableRecord, str, bool]] = []
         self._state = State(queue, parts.job.name)
         self._sums = Sums() if sums is None else sums
         self._supervisor = Supervisor(parts, queue, self._hear, self._lost, self._fatal, self._sums)
@@ -409,15 +409,16 @@ class JobRunner:
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
         """Saved at the end of this step, or of the first one in which the queue takes it."""
         log.error("table_halted", job=self.name, table=str(record.table), sink=record.sink, error=str(error))
-        self._to_halt.append((record, str(error)))
+        self._to_halt.append((record, str(error), isinstance(error, Unfollowed) and self.parts.reloads))
         self._loader.loads.pop((record.sink, record.table), None)
 
     def _save_halts(self) -> None:
         while self._to_halt:
-            record, reason = self._to_halt[0]
+            record, reason, anew = self._to_halt[0]
             # Its head and epoch may have grown since the worker was told of it.
             now = self._state.table(record.sink, record.table) or record
             halted = replace(record, head=now.head, epoch=now.epoch, opened=now.opened).halted(reason, clock())
-            self._put(self._state.table_item(halted))
+            wish = self._state.resync_item(record.table, wanted=True) if anew else {}
+            self._put(self._state.table_item(halted) | wish)
             self._sums.count("table_halts", self.name, record.sink, str(record.table))
             del self._to_halt[0]

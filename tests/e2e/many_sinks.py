@@ -191,13 +191,8 @@ def _fill(source: Source) -> dict[str, Any]:
     return {"queue_mb": round(lags.queue_bytes / 2**20, 1), "forecast_s": told["seconds"]}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="syncd-proof-"))
-    print(f"seed {given.seed}, {folder}")
+def run(size: Size, folder: Path, seed: int) -> dict[str, dict[str, Any]]:
+    """The whole proof on fresh servers."""
     with ExitStack() as stack:
         maria, mysql, ocean = (stack.enter_context(kind()) for kind in (MariaDB, MySQL9, OceanBase))
         databases = {"mariadb": stack.enter_context(fresh_database(maria))}
@@ -205,8 +200,18 @@ def main() -> int:
         targets: dict[str, Server] = {"ocean": ocean}
         targets[DOWN] = stack.enter_context(MariaDB())
         targets["other"] = stack.enter_context(MySQL9())
-        for name, facts in prove(databases, targets, folder, SIZES[given.size], given.seed).items():
-            print(name, facts)
+        return prove(databases, targets, folder, size, seed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="syncd-proof-"))
+    print(f"seed {given.seed}, {folder}")
+    for name, facts in run(SIZES[given.size], folder, given.seed).items():
+        print(name, facts)
     return 0
 
 

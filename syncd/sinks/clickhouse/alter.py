@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from syncd.errors import Unsupported
+from syncd.errors import Unfollowed
 from syncd.model import Column, SchemaChange, Target
 from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.ddl import ALTERED, HOLDS, column_line, full_name, without_strings
@@ -69,12 +69,11 @@ class Alter:
             if column.name in identity and old is not None:
                 kinds = self._kind(old, key=True), self._kind(column, key=True)
                 if old.name != column.name or kinds[0] != kinds[1]:
-                    raise Unsupported(
+                    raise Unfollowed(
                         f"{self._table}: the key column {old.name} {kinds[0]} became {column.name} {kinds[1]}, which "
                         "ClickHouse cannot do to a column of ORDER BY",
                         table=self._table,
                         hint="resync the table",
-                        code="E155",
                     )
 
     def _kind(self, column: Column, *, key: bool = False) -> str:

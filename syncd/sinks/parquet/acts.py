@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from syncd.errors import FatalError, Unsupported
+from syncd.errors import FatalError, Unfollowed, Unsupported
 from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.parquet import defaults, disk
 from syncd.sinks.parquet.entrance import Entrance
@@ -66,11 +66,10 @@ def _alter(table: Table, entrance: Entrance, target: Target, change: SchemaChang
 def _refuse_keys(target: Target, change: SchemaChange) -> None:
     for name in () if target.append else target.schema.identity:
         if _is_other(change, target.schema.column(name)):
-            raise Unsupported(
+            raise Unfollowed(
                 f"{change.table}: the key column {name} is another one, by which files are not sorted",
                 table=str(change.table),
                 hint="resync the table",
-                code="E155",
             )
 
 

@@ -135,7 +135,7 @@ def test_what_a_worker_does_after_it_has_asked_for_its_log_is_to_follow_it(
 
 
 def with_policy(monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
-    monkeypatch.setattr(engine_world, "JOB", f"{engine_world.JOB}policy: {{{{ddl: {policy}}}}}\n")
+    monkeypatch.setattr(engine_world, "JOB", engine_world.JOB.replace("{{reload: halt-table}}", policy))
 
 
 def test_a_source_is_not_told_of_tables_that_it_has_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,3 +176,45 @@ def test_a_column_that_the_sinks_keep_is_remembered(tmp_path: Path, monkeypatch:
         world.log.alter(NUMBERS.table, [*others, last])
         until_captured(world)
         assert f"{last.name} is now the name of another column" in world.state.halts()[NUMBERS.table].reason
+
+
+def test_a_table_whose_change_cannot_be_followed_is_loaded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_policy(monkeypatch, "{{reload: resync}}")
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, VISITS):
+            world.log.create(schema)
+        with world.log.transaction() as tx:
+            tx.put(NUMBERS.table, (1, "old"))
+        world.settle()
+        world.log.other(NUMBERS.table)
+        with world.log.transaction() as tx:
+            tx.put(NUMBERS.table, (2, "new"))
+            tx.put(VISITS.table, (7, "v"))
+        until_captured(world)
+        assert "this statement cannot be followed" in world.state.halts()[NUMBERS.table].reason
+        world.supervise()
+        assert world.runner.next is not None
+        world.restart()
+        world.settle()
+        assert not world.state.halts()
+        assert not world.state.resyncs()
+        assert {record.phase for record in world.records()} == {Phase.LIVE}
+        world.assert_equal()
+
+
+def test_a_table_that_is_gone_when_it_is_to_be_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not forgotten in silence."""
+    with_policy(monkeypatch, "{{reload: resync}}")
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, VISITS):
+            world.log.create(schema)
+        world.settle()
+        world.log.other(NUMBERS.table)
+        until_captured(world)
+        world.log.drop(NUMBERS.table)
+        world.restart()
+        world.settle()
+        assert "it is not at the source any more" in world.state.halts()[NUMBERS.table].reason
+        assert not world.state.resyncs()

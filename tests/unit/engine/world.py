@@ -61,6 +61,7 @@ source: {{mysql: {{}}}}
 tables: {{"shop.*": {{keyless: append}}}}
 queue: {{queues: 3, embedded: {{sync: NORMAL}}}}
 snapshot: {{chunk_bytes: 300, readers: 2}}
+policy: {{ddl: {{reload: halt-table}}}}
 sinks:
   arrival: {{sqlite_arrival: {{path: {folder}/arrival.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}
   versioned: {{sqlite_versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}, batch: {{rows: 2}}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from syncd.errors import Unsupported
+from syncd.errors import Unfollowed
 from syncd.model import Ddl, TableId, TableSchema
 from syncd.sources.mysql.binlog.shadows import Shadows, swapped
 from syncd.sources.mysql.binlog.tables import Tables
@@ -33,7 +33,7 @@ class Renames:
     def follow(self, pairs: Sequence[tuple[TableId, TableId]], text: str, shown: str) -> Iterator[Change]:
         """What the statement does as a whole: names that are only passed through do not count.
 
-        Unsupported: a wanted table comes with rows that were not in the stream.
+        Unfollowed: a wanted table comes with rows that were not in the stream.
         """
         origin: dict[TableId, TableId] = {}
         for old, new in pairs:
@@ -54,14 +54,10 @@ class Renames:
                 self._moved(old, new)
 
     def refuse(self, table: TableId, shown: str) -> None:
-        """Unsupported: a wanted table, whose rows are in the log under another name or not at all."""
+        """Unfollowed: a wanted table, whose rows are in the log under another name or not at all."""
         if self._tables.wanted(table):
-            raise Unsupported(
-                f"{table}: it came with its rows by {shown!r}",
-                table=str(table),
-                hint="resync the table",
-                code="E155",
-            )
+            what = f"{table}: it came with its rows by {shown!r}"
+            raise Unfollowed(what, table=str(table), hint="resync the table")
 
     def come_back(self, table: TableId) -> Change | None:
         """Another table takes the place of one that a tool has put aside."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from syncd.errors import FatalError, Unsupported
+from syncd.errors import FatalError, Unfollowed, Unsupported
 from syncd.model import Column, TableSchema
 from syncd.sources.mysql import types
 from syncd.sources.mysql.binlog.arrays import Bools, Ints, Views, array, binary
@@ -77,9 +77,9 @@ class Decoder:
                 raise self._changed(f"column {column.name} is no longer {column.source_type}")
             self._layouts.append(_layout(column, field))
 
-    def _changed(self, what: str) -> FatalError:
+    def _changed(self, what: str) -> Unfollowed:
         hint = "resync the table if it was changed on purpose"
-        return FatalError(f"table {self._schema.table}: {what}", table=str(self._schema.table), hint=hint, code="E183")
+        return Unfollowed(f"table {self._schema.table}: {what}", table=str(self._schema.table), hint=hint, code="E183")
 
     def batch(self, window: Window) -> pa.RecordBatch:
         """The window's rows in the schema's columns, twins included."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.drivers.mysql.faults import mapped
-from syncd.errors import FatalError, TransientError
+from syncd.errors import TransientError, Unfollowed
 from syncd.model import ChangeBatch, Chunk, Column, Head, Op, TableSchema
 from syncd.sources.mysql import types
 from syncd.sources.mysql.connect import Connection, close, quoted, rows
@@ -114,7 +114,7 @@ class Reader:
             if kind is None or not _same(column, kind):
                 what = "is gone" if kind is None else f"is now {kind}, no longer {column.source_type}"
                 hint = "resync the table if it was changed on purpose"
-                raise FatalError(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E183")
+                raise Unfollowed(f"table {table}: column {column.name} {what}", table=table, hint=hint, code="E183")
 
     def read(self, schema: TableSchema, keys: pa.RecordBatch, seq: int) -> ChangeBatch:
         """The rows with these keys, op READ, and a DELETE for each key without a row; each key once."""
