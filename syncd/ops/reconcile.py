@@ -130,10 +130,10 @@ def reconcile(
 
         def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
             batches = (transform.apply(batch).rows for chunk in chunks for batch in source.scan(schema, chunk, 0))
-            return _table(target.schema.arrow(), batches)
+            return table_of(target.schema.arrow(), batches)
 
         def right(lower: Bound | None = lower, upper: Bound | None = upper) -> pa.Table:
-            return _table(target.schema.arrow(), sink.scan(target, lower, upper))
+            return table_of(target.schema.arrow(), sink.scan(target, lower, upper))
 
         found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
         moving |= moved
@@ -219,10 +219,10 @@ def _counted(
     wanted, whole = target.schema.arrow(), Chunk(schema.table, 0)
     found, suspects, unsettled = Comparison(0, [], [], []), None, ""
     for _ in range(ROUNDS):
-        before = _table(wanted, sink.scan(target, None, None))
-        left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
+        before = table_of(wanted, sink.scan(target, None, None))
+        left = table_of(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
         unsettled = settle()
-        after = before if unsettled else _table(wanted, sink.scan(target, None, None))
+        after = before if unsettled else table_of(wanted, sink.scan(target, None, None))
         found = _judged(target, Comparison(len(left), surplus(left, after), surplus(before, left), []))
         suspects = found.keys if suspects is None else suspects & found.keys
         if not suspects or unsettled:
@@ -262,7 +262,7 @@ def _judged(target: Target, found: Comparison) -> Comparison:
     return replace(found, extra=[], kept=len(found.extra)) if target.deletes == "ignore" else found
 
 
-def _table(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+def table_of(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     schema = pa.schema([field.with_nullable(True) for field in schema])  # a twin that a sink does not hold is null
     table = pa.Table.from_batches([batch.cast(schema) for batch in batches], schema=schema)
     for place, kind in enumerate(schema.types):
