@@ -30,6 +30,7 @@ from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
 from syncd.model import TableId, Target
 from syncd.ops import reconcile as ops_reconcile
+from syncd.ops import repairer
 from syncd.ops import status as ops_status
 from syncd.ops.reconcile import Result
 from syncd.ops.repair import requests
@@ -113,7 +114,7 @@ def run(
 
     `serve`: see `Daemon`.
     """
-    daemon = Daemon([Parts(job, service) for job in jobs], watch, draining, serve)
+    daemon = Daemon([Parts(job, service) for job in jobs], repairer.work, watch, draining, serve)
     daemon.run(until)
     return daemon.runners
 

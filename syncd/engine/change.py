@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from syncd.config import TableMap, TableRule
+from syncd.engine import relocate
 from syncd.engine.build import Parts, clock
 from syncd.errors import ConfigError
 from syncd.failpoints import failpoint
@@ -160,6 +161,8 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     items = state.meta_item(**mine, started=clock()) | state.failure_item(None)
     if (state.meta() or mine).get("unique") != mine["unique"]:
         items |= state.respread_item(wanted=True)
+    if state.lost():
+        items |= relocate.unproven(state)
     again = tuple(table for table in state.resyncs() if parts.wants(table))
     for table in state.resyncs():
         items |= {} if table in again else state.resync_item(table, wanted=False)

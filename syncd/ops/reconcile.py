@@ -126,6 +126,32 @@ def reconcile(
         _add(result, found)
         return result
     moving: set[Key] = set()
+    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes):
+        found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
+        moving |= moved
+        _add(result, found)
+        result.keys += found.keys if keep else ()
+    if moving and not result.unsettled:
+        some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
+        result.unsettled = f"{len(moving)} rows changed at the source whenever they were compared: {some}"
+    return result
+
+
+def differing(
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk_bytes: int
+) -> Iterator[set[Key]]:
+    """The keys of a table that differ at one look at both ends, part by part: also those of changes on their way."""
+    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes):
+        yield _judged(target, compare_rows(target.schema, left(), right())).keys
+
+
+Look = Callable[[], pa.Table]
+
+
+def _ends(
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk_bytes: int
+) -> Iterator[tuple[Look, Look]]:
+    """The rows of each part of a table, at the source and at the sink, to be read as often as one likes."""
     for chunks, lower, upper in _parts(source.chunks(schema, chunk_bytes, None), transform, target):
 
         def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
@@ -135,14 +161,7 @@ def reconcile(
         def right(lower: Bound | None = lower, upper: Bound | None = upper) -> pa.Table:
             return table_of(target.schema.arrow(), sink.scan(target, lower, upper))
 
-        found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
-        moving |= moved
-        _add(result, found)
-        result.keys += found.keys if keep else ()
-    if moving and not result.unsettled:
-        some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
-        result.unsettled = f"{len(moving)} rows changed at the source whenever they were compared: {some}"
-    return result
+        yield left, right
 
 
 def _parts(
@@ -185,8 +204,8 @@ def bounds(transform: Transform, published: TableSchema) -> Callable[[Values, Va
 
 def _looked_at(
     target: Target,
-    left: Callable[[], pa.Table],
-    right: Callable[[], pa.Table],
+    left: Look,
+    right: Look,
     unsettled: str,
     settle: Callable[[], str],
 ) -> tuple[Comparison, set[Key], str]:
