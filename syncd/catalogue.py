@@ -288,7 +288,8 @@ _ENTRIES: Final = (
         "The position is lost",
         "The source no longer has its log at the saved position: it was purged, or the log was reset, or the server "
         "was restored, so that other changes are at that place now.",
-        "Resync the tables. Keep the source's log for longer than the longest stop.",
+        "Resync the tables, or let the job mend its copies by itself (`policy.position_lost`). Keep the source's log "
+        "for longer than the longest stop.",
     ),
     Entry(
         "E152",
@@ -433,7 +434,8 @@ _ENTRIES: Final = (
         "that it does not have, and the message names them. The copy holds what they did, and that server does not. "
         "Nothing was published from it.",
         "If the old server is still there, let the address lead to it; or bring the transactions to the new one, and "
-        "start the job again. If they are given up, load anew.",
+        "start the job again. If they are given up, `policy: {lost_transactions: refresh}` mends the copies; or load "
+        "anew.",
     ),
     Entry(
         "E177",

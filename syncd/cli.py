@@ -384,13 +384,38 @@ def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> 
 def resync(
     job: JobName,
     table: TableOption = "",
+    where: Annotated[str, typer.Option("--where", help="Only rows that meet this SQL condition, in place.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --where: only show what it would do.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --where: do not ask.")] = False,
     service: ServicePath = None,
     data: DataPath = None,
 ) -> None:
     """Load one table anew, beside its copies, which it then replaces; the others go on. Without a table: all."""
-    control.resync(_service(service, data), job, table)
+    loaded = _service(service, data)
+    if where:
+        _resync_range(loaded, job, table, where, dry_run=dry_run, yes=yes)
+        return
+    if dry_run or yes:
+        raise ConfigError("--dry-run and --yes go with --where", hint="leave them out", code="C109")
+    control.resync(loaded, job, table)
     what = table or "its tables"
     out.print(f"saved; a running daemon begins within a second, and `syncd status` shows {what} in SNAPSHOT")
+
+
+def _resync_range(service: Service, name: str, table: str, where: str, *, dry_run: bool, yes: bool) -> None:
+    """What would be written is shown first."""
+    if not table:
+        raise ConfigError("--where is a condition on one table", hint="name it by --table", code="C109")
+    job = control.saved_job(service, name)
+    found = control.span(service, job, table, where)
+    for sink, extra in found.extra.items():
+        gone = f"{len(extra)} rows that meet the condition there only, deleted or replaced"
+        out.print(f"{table} at {sink}: {len(found.rows)} rows are read again and written; {gone}, as they are then")
+    if not found.keys:
+        out.print("no row meets the condition")
+    elif not dry_run and (yes or _agreed("Read these rows again?")):
+        count = control.read_again(service, job, found)
+        out.print(f"saved: {count} rows are read again when their lanes come to them")
 
 
 @jobs_app.command()

@@ -11,12 +11,12 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from syncd.config import Faults, Job, Service, load_directory, load_job, load_service, not_yet, parse_job
 from syncd.config.document import Key
@@ -28,15 +28,19 @@ from syncd.engine.daemon import Daemon
 from syncd.engine.diff import Change, diff, effect_of, loaded_anew
 from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
-from syncd.model import TableId
+from syncd.model import TableId, Target
 from syncd.ops import reconcile as ops_reconcile
+from syncd.ops import repairer
 from syncd.ops import status as ops_status
 from syncd.ops.reconcile import Result
 from syncd.ops.repair import requests
 from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
-from syncd.state import SOURCE, Answer, Phase, State, Wish, paused_part
+from syncd.state import SOURCE, Answer, Phase, State, TableRecord, Wish, paused_part
+
+if TYPE_CHECKING:
+    from syncd.ops.span import Span
 
 # -- files
 
@@ -110,7 +114,7 @@ def run(
 
     `serve`: see `Daemon`.
     """
-    daemon = Daemon([Parts(job, service) for job in jobs], watch, draining, serve)
+    daemon = Daemon([Parts(job, service) for job in jobs], repairer.work, watch, draining, serve)
     daemon.run(until)
     return daemon.runners
 
@@ -423,9 +427,66 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float, *, ke
 def repair(service: Service, job: Job, results: Iterable[Result]) -> int:
     """The rows that differ are read again at the source when their lanes come to them, and written, or deleted where
     the source has none. How many; asked again for what it has asked before, it does no harm."""
-    parts, asked = Parts(job, service), {result.table: {*result.keys} for result in results if result.keys}
+    asked: dict[TableId, set[ops_reconcile.Key]] = {}
     for result in results:
-        asked.get(result.table, set()).update(result.keys)
+        asked.setdefault(result.table, set()).update(result.keys)
+    return _read_again(service, job, {table: keys for table, keys in asked.items() if keys})
+
+
+def span(service: Service, job: Job, table: str, where: str) -> Span:
+    """The rows of a table that meet a condition, at the source or at a sink: what `read_again` would be asked for.
+
+    ConfigError: the condition, or that the table is none. FatalError: its rows cannot be read again.
+    """
+    from syncd.ops import span as ops_span  # sqlglot is slow to load: only who asks by a condition pays for it
+    from syncd.transforms.where import parse
+
+    parts, tree, name = Parts(job, service), parse(where), TableId.parse(table)
+    with opened_queue(service) as queue:
+        state = State(queue, job.name)
+        records = _with_lanes(state, job, name)
+        versions = state.schemas(name)[name]
+        pair = versions[max(versions)]
+        if not pair.published.key:
+            raise ConfigError(f"{name} has no key by which a row could be read again", hint=_ALL_OF_IT, code="C109")
+        asked = ops_span.Asked(tree, pair, parts.transform_of(pair))
+
+        def sinks() -> Iterator[tuple[str, Sink, Target]]:
+            for record in records:
+                with opened_sink(parts, queue, record.sink) as sink:
+                    yield record.sink, sink, parts.target(record.sink, pair.published)
+
+        source = parts.make_source()
+        source.open()
+        try:
+            return ops_span.span(asked, source, sinks(), job.snapshot.chunk_bytes)
+        finally:
+            source.close()
+
+
+_ALL_OF_IT = "`syncd jobs resync` without --where loads the table anew"
+
+
+def _with_lanes(state: State, job: Job, table: TableId) -> list[TableRecord]:
+    """The table at its sinks. FatalError: none of them is reached through its lanes."""
+    _know_tables(state, job.name, [str(table)])
+    if (halt := state.halts().get(table)) is not None:
+        raise FatalError(f"{table} is HALTED at capture: {halt.reason}", hint=_ALL_OF_IT, code="E155")
+    there = [record for record in state.tables() if record.table == table]
+    records = [record for record in there if record.phase is not Phase.NEEDS_RESYNC]
+    if not records:
+        why = "; ".join(f"{record.phase} at {record.sink}: {record.reason}" for record in there)
+        raise FatalError(f"{table} is {why}", hint=_ALL_OF_IT, code="E158")
+    return records
+
+
+def read_again(service: Service, job: Job, span: Span) -> int:
+    """As `repair` does, for all rows of the span."""
+    return _read_again(service, job, {span.table: span.keys})
+
+
+def _read_again(service: Service, job: Job, asked: Mapping[TableId, Collection[ops_reconcile.Key]]) -> int:
+    parts = Parts(job, service)
     with _changing(service, job.name) as (queue, state, lease):
         record = state.source()
         if record is None or not parts.captures:

@@ -10,6 +10,7 @@
     ├── MovedError         read the sink's marks anew, and go on from there; nothing of the call was stored
     └── FatalError         a person must act; the table (or the job) halts at its checkpoint
         ├── PositionLost   the source no longer has the log at the saved position
+        ├── TransactionsLost  the source's log goes on, and lacks what was already copied
         ├── Unsupported    a type, event, collation or statement that syncd does not understand; never skipped
         └── StateError     the saved state is damaged, newer than this syncd, or contradicts the job file
 
@@ -119,6 +120,10 @@ class FatalError(SyncdError):
 
 class PositionLost(FatalError):
     code = "E151"
+
+
+class TransactionsLost(FatalError):
+    code = "E176"
 
 
 class Unsupported(FatalError):

@@ -120,7 +120,8 @@ class Source(Protocol):
     def identity(self, position: Position) -> str:
         """The name of the log that answers now. With another log seqs begin anew: the engine raises the epoch first.
 
-        FatalError: this log lacks changes before `position` (a failed-over or restored server). PositionLost.
+        TransactionsLost: this log lacks changes before `position` (of a server that was failed over to); a head of it
+        may be gone on from. PositionLost. FatalError: it has nothing to do with `position`.
         TransientError: they are still on their way there; or another log answers than when the instance was opened:
         from `open` to `close` it reads one log only. Asked before a stream, and again from time to time while one of
         the same instance stands still at its position.

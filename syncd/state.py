@@ -40,7 +40,7 @@ class Phase(StrEnum):
 
 LAST_EPOCH = 255
 DELIVERED = {Phase.CATCH_UP, Phase.LIVE}
-_AT_SINKS = ("table", "chunk", "done", "append", "given-up")
+_AT_SINKS = ("table", "chunk", "done", "append", "given-up", "repair")
 """What is kept for a table at a sink."""
 STANDING = {Phase.HALTED, Phase.NEEDS_RESYNC}
 """A person must act."""
@@ -88,6 +88,15 @@ class TableRecord:
 
     def halted(self, reason: str, now: int) -> TableRecord:
         return replace(self, phase=Phase.HALTED, reason=reason, since=now, resume=self.phase)
+
+    def behind(self, reason: str, now: int) -> TableRecord:
+        """No longer LIVE, also once it is resumed."""
+        if self.phase is Phase.HALTED:
+            return replace(self, resume=Phase.CATCH_UP) if self.resume is Phase.LIVE else self
+        return replace(self, phase=Phase.CATCH_UP, reason=reason, since=now) if self.phase is Phase.LIVE else self
+
+    def live(self, now: int) -> TableRecord:
+        return replace(self, phase=Phase.LIVE, reason="", since=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,18 @@ class Done:
     at: int
     writes: int = 0
     attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """How far the mending of a table at a sink is.
+
+    `ends`: queue -> where the table's lanes ended when all was published that is waited for now; None: not yet.
+    `rows`: how many were asked for; None: it was not compared yet.
+    """
+
+    ends: Mapping[int, int] | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +405,14 @@ class State:
         """Whether all tables are to be loaded anew, from a new place in the log, and that has not begun."""
         return self._one("anew", bool) or False
 
+    def lost(self) -> bool:
+        """Whether capture is to go on from a new place in the log, and that has not begun."""
+        return self._one("lost", bool) or False
+
+    def repairs(self, sink: str = "") -> dict[tuple[str, TableId], Repair]:
+        """(sink, table): capture has gone on from a new place, and what the sink lacks of before is not known yet."""
+        return dict(self._all(f"repair/{sink}/" if sink else "repair/", _repair).values())
+
     def joins(self) -> dict[TableId, Head]:
         """Tables of which capture is to publish the changes from these places on, and does not yet."""
         return dict(self._all("join/", _join).values())
@@ -513,6 +542,13 @@ class State:
     def anew_item(self) -> Items:
         return {self._root + "anew": b"1"}
 
+    def lost_item(self, *, wanted: bool) -> Items:
+        return {self._root + "lost": b"1" if wanted else None}
+
+    def repair_item(self, sink: str, table: TableId, repair: Repair | None) -> Items:
+        value = None if repair is None else json.dumps([sink, *table, repair.ends, repair.rows]).encode()
+        return {f"{self._root}repair/{sink}/{_part(table)}": value}
+
     def anew_items(self, tables: Iterable[TableId]) -> Items:
         """Forgets all but what people want of the job; these tables are loaded beside their copies then."""
         kept = {self._root + name for name in ("wish", "applied", "answer")}
@@ -584,6 +620,11 @@ def _halt(data: bytes) -> tuple[TableId, Halt]:
 def _refresh(data: bytes) -> tuple[TableId, pa.RecordBatch]:
     with pa.ipc.open_stream(data) as reader:
         return TableId(*json.loads(reader.schema.metadata[b"table"])), reader.read_next_batch()
+
+
+def _repair(data: bytes) -> tuple[tuple[str, TableId], Repair]:
+    sink, database, name, ends, rows = json.loads(data)
+    return (sink, TableId(database, name)), Repair(ends and {int(queue): end for queue, end in ends.items()}, rows)
 
 
 def _dropped(data: bytes) -> tuple[TableId, bool]:

@@ -53,8 +53,6 @@ JOB = (
     Later("`kind: append`", ("tables", "*", "kind"), ("append",)),
     Later("a filter of one sink", ("sinks", "*", "where")),
     Later("retry and parking", ("retry",)),
-    Later("reconcile-repair", ("policy", "position_lost"), ("reconcile-repair",)),
-    Later("another policy than fail", ("policy", "lost_transactions"), ("refresh",)),
     Later("reconcile on a schedule", ("reconcile", "cron")),
     Later("repair", ("reconcile", "repair"), ("dry-run", "apply")),
     Later("a start by time", ("start", "timestamp")),

@@ -253,10 +253,12 @@ class Policy(Section):
     position_lost: Annotated[
         Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
     ] = "fail"
-    """The source has deleted the log that syncd still needs: halt, load all tables again (beside their copies, which
-    they then replace), or compare and repair."""
+    """The source has deleted the log that syncd still needs, or lost it: halt, load all tables again (beside their
+    copies, which they then replace), or go on from the log's end, compare, and read the rows that differ again. Jobs of
+    another mode than snapshot+cdc halt."""
     lost_transactions: Annotated[Literal["fail", "refresh"], word("fail", "refresh")] = "fail"
-    """A failed-over source lacks transactions that were copied: halt, or read their rows again."""
+    """A failed-over source lacks transactions that were copied: halt, or go on from the end of its log, compare, and
+    read the rows that differ again. Jobs of another mode than snapshot+cdc halt."""
     zero_date: Annotated[Literal["fail", "null"], word("fail", "null")] = "fail"
     """A date that no calendar has (0000-00-00): halt the table, or write NULL. The word "null" needs quotes."""
     cascades: Annotated[Literal["fail", "ignore"], word("fail", "ignore")] = "fail"

@@ -9,19 +9,19 @@ import json
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, SinkUse, TableRule
 from syncd.engine.remote import RemoteSink
-from syncd.errors import ConfigError, FatalError, StateError
+from syncd.errors import ConfigError, FatalError, PositionLost, StateError, TransactionsLost
 from syncd.model import Finding, Head, TableId, TableSchema, Target
 from syncd.spi import Context, Found, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord
@@ -96,10 +96,19 @@ class Parts:
     def captures(self) -> bool:
         return "cdc" in self.job.mode
 
-    @property
-    def begins_anew(self) -> bool:
-        """Once its position is lost."""
-        return self.loads and self.captures and self.job.policy.position_lost == "resync"
+    def goes_on(self, error: Exception) -> Literal["anew", "mended", ""]:
+        """What follows where capture cannot go on from its position: all is loaded anew; or it goes on from a new one,
+        and the copies are compared and mended; or the job halts."""
+        policy = self.job.policy
+        if not (self.loads and self.captures):
+            return ""
+        match error:
+            case PositionLost():
+                ways: Mapping[str, Literal["anew", "mended"]] = {"resync": "anew", "reconcile-repair": "mended"}
+                return ways.get(policy.position_lost, "")
+            case TransactionsLost():
+                return "mended" if policy.lost_transactions == "refresh" else ""
+        return ""
 
     @property
     def reloads(self) -> bool:
@@ -262,10 +271,12 @@ class Parts:
 
     def queues_of(self, published: TableSchema) -> int:
         """Into how many queues the rows of the table are spread, under this version of it."""
-        if not self.in_order(published):
-            return self.queues
-        refuse_disorder = any(self.make_sink(sink).traits().unique for sink in self.sinks_of(published.table))
-        return 1 if refuse_disorder else self.queues
+        return 1 if self.refuses_disorder(published) else self.queues
+
+    def refuses_disorder(self, published: TableSchema) -> bool:
+        """Whether a sink refuses rows of the table that come in another order than they were committed in."""
+        sinks = self.sinks_of(published.table) if self.in_order(published) else []
+        return any(self.make_sink(sink).traits().unique for sink in sinks)
 
     def in_order(self, published: TableSchema) -> bool:
         """Whether sinks that have unique indexes get the table's rows in one queue."""

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from syncd.config import TableMap, TableRule
+from syncd.engine import relocate
 from syncd.engine.build import Parts, clock
 from syncd.errors import ConfigError
 from syncd.failpoints import failpoint
@@ -159,11 +160,10 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     items = state.meta_item(**mine, started=clock()) | state.failure_item(None)
     if (state.meta() or mine).get("unique") != mine["unique"]:
         items |= state.respread_item(wanted=True)
-    again = tuple(table for table in state.resyncs() if parts.wants(table))
-    for table in {*state.resyncs()}.difference(again):
-        items |= state.resync_item(table, wanted=False)
-    if state.source() is None:
-        again = ()  # found at the job's first start
+    if state.lost():
+        items |= relocate.unproven(state)
+    again, other = _resyncs(parts, state)
+    items |= other
     if new or _lacks_sinks(parts, state):
         gone = leaving(parts, state)
         for table in looked_at_anew(parts, state):
@@ -180,6 +180,15 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     put(items)
     failpoint("change.saved")
     clear(parts, queue, state, put)
+
+
+def _resyncs(parts: Parts, state: State) -> tuple[tuple[TableId, ...], Items]:
+    """The tables that are to be loaded anew; that others were to be is forgotten."""
+    again = tuple(table for table in state.resyncs() if parts.wants(table))
+    items: Items = {}
+    for table in {*state.resyncs()}.difference(again):
+        items |= state.resync_item(table, wanted=False)
+    return (again if state.source() is not None else ()), items  # else found at the job's first start
 
 
 def _begin_anew(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:

@@ -61,18 +61,21 @@ class DirectoryLock:
 class Daemon:
     """Runs `jobs`, which share one queue, until they have ended or it is told to stop.
 
-    `watch` is called about five times a second; `draining` once, when a signal has asked for the end. `serve` is open
-    as long as jobs run or drain. `sums` and `stepped`, the time (monotonic) of the last step, are for other threads.
+    `repair`: see `JobRunner`. `watch` is called about five times a second; `draining` once, when a signal has asked for
+    the end. `serve` is open as long as jobs run or drain. `sums` and `stepped`, the time (monotonic) of the last step,
+    are for other threads.
     """
 
     def __init__(
         self,
         jobs: Sequence[Parts],
+        repair: Callable[..., None],
         watch: Callable[[Sequence[JobRunner]], None] = lambda _: None,
         draining: Callable[[], None] = lambda: None,
         serve: Callable[[Daemon], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> None:
         self.jobs = jobs
+        self._repair = repair
         self._watch = watch
         self._draining = draining
         self._stop = False
@@ -145,7 +148,7 @@ class Daemon:
         """Of a job as its file says, or as one says that was applied since."""
         state = State(queue, parts.job.name)
         at = state.wish().applied
-        return JobRunner(apply.at_start(parts, state), queue, self.sums, at)
+        return JobRunner(apply.at_start(parts, state), queue, self._repair, self.sums, at)
 
     def _follower(self, runner: JobRunner) -> JobRunner | None:
         """Who goes on with a job that has ended: it was resumed, or another file was applied to it."""
@@ -172,7 +175,7 @@ class Daemon:
             parts = apply.made(parts, applied)
         elif runner.next is None and not runner.stopped_by_wish:
             return None
-        return JobRunner(parts, runner.queue, self.sums, max(wish.applied, runner.applied))
+        return JobRunner(parts, runner.queue, self._repair, self.sums, max(wish.applied, runner.applied))
 
     def _step(self, runner: JobRunner) -> None:
         """A job's failure is its own: the others go on (8)."""

@@ -110,6 +110,7 @@ class Deliverer:
         self._count = count
         self._worker = parts.owner()
         self._indexed: set[tuple[TableId, int]] = set()
+        self._unproven: set[tuple[str, TableId]] = set()
 
     def step(self) -> float:
         """One pass over all lanes. Answers how long there will be nothing to do unless something is published: seconds.
@@ -128,6 +129,8 @@ class Deliverer:
             if self._mine(lane.tag):
                 by_tag.setdefault(lane.tag, {})[lane] = borders
         due = time.monotonic() + IDLE_SECONDS
+        catching_up = any(record.phase is Phase.CATCH_UP for record in records.values())
+        self._unproven = {*self._state.repairs(self._sink_name)} if catching_up else set()
         for record in records.values():
             tag = self._parts.tag(record.table)
             if not self._mine(tag) or wish.pauses(self._sink_name, record.table):
@@ -146,6 +149,7 @@ class Deliverer:
         behind = any(start < end for start, end in lanes.values())
         idle = not (unit.pending or unit.flying or self._to_open(record))
         catching_up = record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record)
+        catching_up = catching_up and (self._sink_name, record.table) not in self._unproven
         if not catching_up:
             unit.goal = {}
         if catching_up and idle and behind and self._has_arrived(unit, record, lanes):
@@ -168,7 +172,7 @@ class Deliverer:
         return not (self._plain_indexes(record) or self._unique_indexes(record))
 
     def _live(self, record: TableRecord) -> bool:
-        self._save(replace(record, phase=Phase.LIVE, since=clock()))
+        self._save(record.live(clock()))
         return True
 
     def idle(self, seconds: float) -> None:
@@ -314,7 +318,7 @@ class Deliverer:
         def live() -> None:
             now = self._state.table(self._sink_name, record.table)
             if now is not None and now.phase is Phase.CATCH_UP:
-                self._save(replace(now, phase=Phase.LIVE, since=clock()))
+                self._save(now.live(clock()))
 
         target = self._collector.target(record.table, max(self._state.schemas(record.table)[record.table]))
         if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):

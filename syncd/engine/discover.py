@@ -40,9 +40,9 @@ def _first(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Stat
     for finding in source.check():
         if finding.level == "error":  # said, not refused: the job may never meet it
             log.error("source_check", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
-    found, head = _tables_at_head(parts, source, epoch)
+    found, head = tables_at_head(parts, source, epoch)
     _say(parts, found)
-    refused = {table: _refusal(why) for table, why in parts.refused(found.taken).items() if why}
+    refused = {table: refusal(why) for table, why in parts.refused(found.taken).items() if why}
     sizes = {table.schema: table.bytes for table in found.taken if table.schema.table not in refused}
     if not sizes:
         raise no_table(parts, refused)
@@ -51,7 +51,7 @@ def _first(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Stat
     items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
     for schema in sizes:
         schema = replace(schema, version=min(schema.version, start.seq))
-        items |= state.schema_item(_pair(parts, schema))
+        items |= state.schema_item(pair_of(parts, schema))
         for sink in parts.sinks_of(schema.table):
             fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
             items |= state.table_item(_beside(fresh) if schema.table in again else fresh)
@@ -73,16 +73,17 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
     known, halts = state.schemas(), state.halts()
     given_up = {*state.given_up()}
     parts.subscribe(queue, known, given_up)
-    found, head = _tables_at_head(parts, source, _epoch(parts, source, state))
+    found, head = tables_at_head(parts, source, _epoch(parts, source, state))
     _say(parts, found)
     records = {(record.sink, record.table) for record in state.tables()}
-    again, epoch = {*state.resyncs()}, state.forgotten().tables + 1
+    # One that is known was asked for since, and is still to be forgotten.
+    again, epoch = {*state.resyncs()} - known.keys() - halts.keys(), state.forgotten().tables + 1
     reasons = parts.refused(found.taken, before=known)
     items, new, size = state.added_item([]), [], 0
     for each in found.taken:
         table = each.schema.table
         sinks = [sink for sink in parts.sinks_of(table) if (sink, table) not in records]
-        why = _refusal(reasons[table]) if reasons[table] else ""
+        why = refusal(reasons[table]) if reasons[table] else ""
         if table in halts or (table in known and not sinks):
             continue
         if table not in known and why:
@@ -134,12 +135,12 @@ def _schema_now(parts: Parts, state: State, schema: TableSchema, head: Head) -> 
     newest = max(versions, default=-1)
     if newest > head.seq:
         raise TransientError(f"{schema.table} has changed behind the log's visible end", retry_after=1.0)
-    pair = _pair(parts, replace(schema, version=head.seq))
+    pair = pair_of(parts, replace(schema, version=head.seq))
     same = newest >= 0 and replace(pair.source, version=newest) == versions[newest].source
     return {} if same else state.schema_item(pair)
 
 
-def _pair(parts: Parts, schema: TableSchema) -> SchemaPair:
+def pair_of(parts: Parts, schema: TableSchema) -> SchemaPair:
     transform = parts.transform(schema)
     return SchemaPair(transform.saved, transform.schema)
 
@@ -149,7 +150,7 @@ def _say(parts: Parts, found: Tables) -> None:
         log.warning("job_tables", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
 
 
-def _tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Tables, Head]:
+def tables_at_head(parts: Parts, source: Source, epoch: int) -> tuple[Tables, Head]:
     """The tables as they are at the head: read before and after it, until nothing has changed between."""
     while True:
         before = tables(parts, source)
@@ -164,7 +165,7 @@ def _columns(found: Tables) -> dict[TableId, object]:
     return {each.schema.table: (each.schema.columns, each.schema.key, each.refusals) for each in found.taken}
 
 
-def _refusal(reasons: Refusals) -> str:
+def refusal(reasons: Refusals) -> str:
     hint = (
         "leave the table out by its name (`skip: true`), or change it and load the job anew; until then it stands "
         "still and holds up no other"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +28,7 @@ from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError, FencedError, PositionLost, StateError, SyncdError, TransientError, Unfollowed
+from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError, Unfollowed
 from syncd.model import TableId
 from syncd.spi import Lease, Queue
 from syncd.state import STANDING, Answer, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
@@ -62,9 +62,13 @@ class JobRunner:
     file was applied, and this one ends for it. `applied`: when the one that this runs was (`Wish.applied`).
     """
 
-    def __init__(self, parts: Parts, queue: Queue, sums: Sums | None = None, applied: int = 0) -> None:
-        """`sums`: where what the workers count is added up."""
+    def __init__(
+        self, parts: Parts, queue: Queue, repair: Callable[..., None], sums: Sums | None = None, applied: int = 0
+    ) -> None:
+        """`repair`: the work of the process that mends copies whose log was lost. `sums`: where what the workers count
+        is added up."""
         self.parts = parts
+        self._repair = repair
         self.applied = applied
         self.next: Parts | None = None
         self.queue = queue
@@ -160,7 +164,7 @@ class JobRunner:
         self._run_lease = self._take(f"job/{self.name}/run")
         change.take_over(self.parts, self.queue, self._state, self._put)
         self._snapshot_lease = self._take(f"job/{self.name}/snapshot")
-        if self._state.source() is None or self._state.added():
+        if self._state.source() is None or self._state.added() or self._state.lost():
             self._add("planner", snapshot.plan, self._snapshot_lease)
         else:
             self._tables_known()
@@ -255,6 +259,7 @@ class JobRunner:
             self._loader.look(records)
             loading = self.parts.loads and any(r.phase in {Phase.NEW, Phase.SNAPSHOT} for r in records)
             self._staff(loading=loading)
+            self._staff_repair()
         self._deal_out()
         self._save_readers()
         self._save_waits()
@@ -320,6 +325,13 @@ class JobRunner:
         chunks = max(self._loader.chunks_open(), self._expected)
         for number in range(1, min(self.parts.readers, chunks) + 1):
             self._add(f"reader/{number}", snapshot.read, self._snapshot_lease)
+
+    def _staff_repair(self) -> None:
+        """As long as a table is not known to be what the source has."""
+        if self._state.repairs():
+            self._add("repair", self._repair)
+        elif "repair" in self._supervisor.slots:
+            self._supervisor.end(["repair"])
 
     def _deal_out(self) -> None:
         for name, slot in self._supervisor.slots.items():
@@ -392,9 +404,9 @@ class JobRunner:
         record = task.record if task is not None else self._delivered(slot, error)
         if record is not None:
             self._halt(record, error)
-        elif isinstance(error, PositionLost) and self.parts.begins_anew:
+        elif way := self.parts.goes_on(error):
             log.error("position_lost", job=self.name, error=str(error))
-            self._put(self._state.anew_item())
+            self._put(self._state.lost_item(wanted=True) if way == "mended" else self._state.anew_item())
             self.next = self.parts
         elif self.failed is None:
             self.failed = error

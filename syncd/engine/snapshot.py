@@ -23,6 +23,7 @@ from syncd.engine.batches import join, refuse_rows, refused
 from syncd.engine.build import Parts, clock
 from syncd.engine.discover import discover
 from syncd.engine.process import Link, reach
+from syncd.engine.relocate import relocate
 from syncd.errors import BatchError, FatalError, FencedError, MovedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, Ddl, Lane, SchemaChange, TableSchema, Target
@@ -125,6 +126,7 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
                 match link.receive(0.2):
                     case Discover():
                         link.step("reading the tables and the head of the log at the source")
+                        _patiently(link, source, partial(relocate, parts, queue, source, lease))
                         chunks = _patiently(link, source, partial(discover, parts, queue, source, lease))
                         link.send(Discovered(chunks or 0))
                     case Plan() as task:

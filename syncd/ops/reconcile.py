@@ -126,15 +126,7 @@ def reconcile(
         _add(result, found)
         return result
     moving: set[Key] = set()
-    for chunks, lower, upper in _parts(source.chunks(schema, chunk_bytes, None), transform, target):
-
-        def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
-            batches = (transform.apply(batch).rows for chunk in chunks for batch in source.scan(schema, chunk, 0))
-            return _table(target.schema.arrow(), batches)
-
-        def right(lower: Bound | None = lower, upper: Bound | None = upper) -> pa.Table:
-            return _table(target.schema.arrow(), sink.scan(target, lower, upper))
-
+    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes):
         found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
         moving |= moved
         _add(result, found)
@@ -143,6 +135,33 @@ def reconcile(
         some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
         result.unsettled = f"{len(moving)} rows changed at the source whenever they were compared: {some}"
     return result
+
+
+def differing(
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk_bytes: int
+) -> Iterator[set[Key]]:
+    """The keys of a table that differ at one look at both ends, part by part: also those of changes on their way."""
+    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes):
+        yield _judged(target, compare_rows(target.schema, left(), right())).keys
+
+
+Look = Callable[[], pa.Table]
+
+
+def _ends(
+    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk_bytes: int
+) -> Iterator[tuple[Look, Look]]:
+    """The rows of each part of a table, at the source and at the sink, to be read as often as one likes."""
+    for chunks, lower, upper in _parts(source.chunks(schema, chunk_bytes, None), transform, target):
+
+        def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
+            batches = (transform.apply(batch).rows for chunk in chunks for batch in source.scan(schema, chunk, 0))
+            return table_of(target.schema.arrow(), batches)
+
+        def right(lower: Bound | None = lower, upper: Bound | None = upper) -> pa.Table:
+            return table_of(target.schema.arrow(), sink.scan(target, lower, upper))
+
+        yield left, right
 
 
 def _parts(
@@ -185,8 +204,8 @@ def bounds(transform: Transform, published: TableSchema) -> Callable[[Values, Va
 
 def _looked_at(
     target: Target,
-    left: Callable[[], pa.Table],
-    right: Callable[[], pa.Table],
+    left: Look,
+    right: Look,
     unsettled: str,
     settle: Callable[[], str],
 ) -> tuple[Comparison, set[Key], str]:
@@ -219,10 +238,10 @@ def _counted(
     wanted, whole = target.schema.arrow(), Chunk(schema.table, 0)
     found, suspects, unsettled = Comparison(0, [], [], []), None, ""
     for _ in range(ROUNDS):
-        before = _table(wanted, sink.scan(target, None, None))
-        left = _table(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
+        before = table_of(wanted, sink.scan(target, None, None))
+        left = table_of(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
         unsettled = settle()
-        after = before if unsettled else _table(wanted, sink.scan(target, None, None))
+        after = before if unsettled else table_of(wanted, sink.scan(target, None, None))
         found = _judged(target, Comparison(len(left), surplus(left, after), surplus(before, left), []))
         suspects = found.keys if suspects is None else suspects & found.keys
         if not suspects or unsettled:
@@ -262,7 +281,7 @@ def _judged(target: Target, found: Comparison) -> Comparison:
     return replace(found, extra=[], kept=len(found.extra)) if target.deletes == "ignore" else found
 
 
-def _table(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+def table_of(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     schema = pa.schema([field.with_nullable(True) for field in schema])  # a twin that a sink does not hold is null
     table = pa.Table.from_batches([batch.cast(schema) for batch in batches], schema=schema)
     for place, kind in enumerate(schema.types):

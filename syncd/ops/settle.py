@@ -40,6 +40,23 @@ def opened_sink(parts: Parts, queue: Queue, name: str) -> Iterator[Sink]:
             return
 
 
+def stands(state: State, record: TableRecord) -> str:
+    """Why the table's changes are not applied at the sink as they come; "" when they are."""
+    table, sink = record.table, record.sink
+    now = next((each for each in state.tables(sink) if each.table == table), record)
+    if now.phase in STANDING:
+        return f"it is {now.phase}: {now.reason}"
+    if (halt := state.halts().get(table)) is not None:
+        return f"it is HALTED at capture: {halt.reason}"
+    return "it is paused" if state.wish().pauses(sink, table) else ""
+
+
+def lanes_of(parts: Parts, queue: Queue, record: TableRecord) -> list[tuple[Lane, tuple[int, int]]]:
+    """The table's lanes at the sink, with their borders as `Queue.lanes` tells them."""
+    tag, lanes = parts.tag(record.table), queue.lanes(parts.group(record.sink))
+    return [(lane, borders) for lane, borders in lanes.items() if lane.tag == tag]
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """The end of a table's changes at one sink, for whoever waits for it. No other table or sink is looked at."""
@@ -52,13 +69,7 @@ class End:
 
     def stands(self) -> str:
         """Why its changes are not applied as they come; "" when they are."""
-        table, sink, state = self.record.table, self.record.sink, self.state
-        now = next((record for record in state.tables(sink) if record.table == table), self.record)
-        if now.phase in STANDING:
-            return f"it is {now.phase}: {now.reason}"
-        if (halt := state.halts().get(table)) is not None:
-            return f"it is HALTED at capture: {halt.reason}"
-        return "it is paused" if state.wish().pauses(sink, table) else ""
+        return stands(self.state, self.record)
 
     def settled(self, seconds: float) -> str:
         """Wait until everything committed at the source by now is applied. Why that cannot be, or ""."""
@@ -83,8 +94,7 @@ class End:
             time.sleep(0.1)
 
     def _lanes(self) -> list[tuple[Lane, tuple[int, int]]]:
-        tag, lanes = self.parts.tag(self.record.table), self.queue.lanes(self.parts.group(self.record.sink))
-        return [(lane, borders) for lane, borders in lanes.items() if lane.tag == tag]
+        return lanes_of(self.parts, self.queue, self.record)
 
 
 def source_head(parts: Parts, queue: Queue) -> Head:

@@ -53,6 +53,8 @@ ELSEWHERE |= {"deliver.refused", "refresh.read"}
 ELSEWHERE |= {"change.saved", "change.cleared", "snapshot.added", "capture.joined"}
 # One table loaded anew: test_resync.py.
 ELSEWHERE |= {"deliver.swapped", "change.forgotten"}
+# A lost position, and what differs since: test_lost_position.py.
+ELSEWHERE |= {"snapshot.relocated", "repair.asked", "repair.compared"}
 ELSEWHERE |= {*LOADS, *CHANGES, *DEATHS}
 
 LARGE = 1 << 18

@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from syncd import control
 from syncd.engine import refresh
+from syncd.errors import ConfigError
 from syncd.model import TableId
 from syncd.state import State
 from tests.e2e.harness import Running, running
@@ -77,6 +79,32 @@ def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None
         assert asked(run) == {}
         assert "saved: 5 rows" in syncd(*words, "--yes").stdout
         run.wait_for(lambda: asked(run) == {}, 60)
+        right(run)
+
+        # a range, of which the sink has what the source has no more, and what is out of it at the source by now
+        mariadb_database.execute(
+            "SET sql_log_bin = 0",
+            "DELETE FROM a WHERE id = 40",
+            "UPDATE a SET v = 'hidden' WHERE id = 41",
+            "UPDATE a SET id = 1041, v = 'new' WHERE id = 42",
+            f"INSERT INTO a VALUES ({ROWS + 41}, 'new')",
+        )
+        table = f"{run.database}.a"
+        service = ("--service", str(tmp_path / "syncd.yaml"))
+        for wrong, says in [("w = 3", f"{table} has no column 'w'"), ("id = ", "C120"), ("SLEEP(9)", "C120")]:
+            with pytest.raises(ConfigError, match=says):
+                control.span(run.service, run.job, table, wrong)
+        with pytest.raises(ConfigError, match="E167"):
+            control.span(run.service, run.job, "no.such", "id = 3")
+        where = ("--where", f"id BETWEEN 40 AND {2 * ROWS} OR v = 'new'")
+        refused = syncd("jobs", "resync", run.job.name, "--table", table, *where, *service)  # nobody can be asked here
+        span = refused.stdout.replace("\n", " ")
+        rows = mariadb_database.query(f"SELECT COUNT(*) FROM a WHERE ({where[1]}) AND v <> 'hidden'")[0][0]
+        said = f"{table} at copy: {rows} rows are read again and written; 3 rows that meet the condition there only"
+        assert (said in span, "[C109]" in refused.stderr, asked(run)) == (True, True, {}), span
+        run.die_at({"refresh.read": 1})
+        assert control.read_again(run.service, run.job, control.span(run.service, run.job, table, where[1])) == rows + 3
+        run.wait_for(lambda: asked(run) == {} and not run.deaths_to_come(), 60)
         right(run)
         assert run.terminate() == 0
         run.assert_equal()

@@ -24,6 +24,7 @@ from syncd.engine.job import JobRunner
 from syncd.engine.trace import Change
 from syncd.errors import FatalError
 from syncd.model import Finding, Head, Hop, Lane, Op, Position, TableId
+from syncd.ops import repairer
 from syncd.ops.reconcile import Different, Result
 from syncd.ops.status import JobStatus, TableStatus
 from syncd.progress import Progress, log_above
@@ -127,7 +128,7 @@ def test_findings_and_plugins(
 def test_the_progress(tmp_path: Path) -> None:
     shown = StringIO()
     with engine_in(tmp_path / "world") as world:
-        failed = JobRunner(world.parts, world.queue)
+        failed = JobRunner(world.parts, world.queue, repairer.work)
         failed.failed = FatalError("shop.a[/x]b and shop.log[old]")
         with Progress(Console(file=shown, force_terminal=True, width=200), on=True) as progress:
             progress.show([failed])

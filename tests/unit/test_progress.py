@@ -13,6 +13,7 @@ from rich.console import Console
 from syncd import progress as terminal
 from syncd.engine.job import JobRunner, Picture
 from syncd.errors import ConfigError
+from syncd.ops import repairer
 from syncd.progress import Progress
 from syncd.state import Wait
 from tests.unit.engine.world import engine_in
@@ -21,7 +22,7 @@ from tests.unit.engine.world import engine_in
 def test_a_job_that_could_not_start_is_shown_with_its_reason(tmp_path: Path) -> None:
     shown = StringIO()
     with engine_in(tmp_path / "world") as world:
-        never = JobRunner(world.parts, world.queue)
+        never = JobRunner(world.parts, world.queue, repairer.work)
         assert never.picture() == Picture(0, 0, False, {}, None, {})
         never.failed = ConfigError("queues: the saved state was made with [4]", code="C140")
         with Progress(Console(file=shown, force_terminal=True, width=200), on=True) as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from syncd.errors import FatalError, PositionLost, TransientError
+from syncd.errors import FatalError, PositionLost, TransactionsLost, TransientError
 from syncd.model import Head, Position
 from syncd.sources.mysql.binlog import gtid as gtids
 from syncd.sources.mysql.binlog import position as positions
@@ -27,7 +27,7 @@ _FILE_AND_BYTE = re.compile(r"^([^:,/\s]+\.\d+):(\d+)$")
 
 
 def log_identity(connection: Connection, position: Position) -> str:
-    """The name of the log that answers now. PositionLost, FatalError: it cannot go on from `position`.
+    """The name of the log that answers now. PositionLost, TransactionsLost, FatalError: not to be gone on with.
 
     TransientError: not yet, since what was copied from another server is still to come here.
     """
@@ -54,7 +54,10 @@ def log_identity(connection: Connection, position: Position) -> str:
 
 
 def _has_all(connection: Connection, here: str, before: str, copied: str) -> None:
-    """The transactions that were copied from `before` are `here`. TransientError: they are on their way."""
+    """The transactions that were copied from `before` are `here`. TransientError: they are on their way.
+
+    TransactionsLost: some are not; FatalError: none is.
+    """
     lost = lacking(connection, copied, itself=False)
     if not lost.gtids:
         return
@@ -69,10 +72,9 @@ def _has_all(connection: Connection, here: str, before: str, copied: str) -> Non
     if coming(connection):
         raise TransientError(f"{what}; it is a replica, and may still get them", retry_after=_COMING_SECONDS)
     doubt = "" if lost.kin == "yes" else "; or it is another server altogether: it knows none of the server of these"
-    raise FatalError(
+    raise TransactionsLost(
         f"{what}: it has {lost.has or 'none'}, copied was {copied}{doubt}",
         hint="let the source's address lead to a server that has them, bring them there and start again, or load anew",
-        code="E176",
     )
 
 

@@ -56,7 +56,6 @@ def test_not_yet_names_every_part_with_its_place(full: Job) -> None:
         (r"tables.shop_(\d+).orders.to", 6, "C130"),
         ("tables.shop.audit.kind", 7, "C130"),
         ("retry", 14, "C130"),
-        ("policy.position_lost", 13, "C130"),
         ("reconcile.cron", 15, "C130"),
         ("reconcile.repair", 15, "C130"),
     }
@@ -66,7 +65,6 @@ def test_not_yet_names_every_part_with_its_place(full: Job) -> None:
     ("addition", "key"),
     [
         ("mode: cdc\nstart: {timestamp: 2026-05-01T00:00:00Z}", "start.timestamp"),
-        ("policy: {lost_transactions: refresh}", "policy.lost_transactions"),
         ("queue: {kafka: {brokers: k}}", "queue.kafka"),
     ],
 )

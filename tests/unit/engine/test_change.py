@@ -13,6 +13,7 @@ from syncd.engine import apply, change
 from syncd.engine.daemon import Daemon
 from syncd.errors import ConfigError
 from syncd.model import Index, IndexPart
+from syncd.ops import repairer
 from syncd.state import Answer, Items, Leaving, Phase, Wish, paused_part
 from tests import plugins
 from tests.unit.engine import world as engine_world
@@ -282,7 +283,7 @@ def test_the_daemon_takes_over_what_is_applied_or_says_why_not(few: World) -> No
 
 
 def test_a_job_that_has_failed_begins_anew_with_what_is_applied(few: World) -> None:
-    daemon, runner = Daemon([few.parts]), few.runner
+    daemon, runner = Daemon([few.parts], repairer.work), few.runner
     runner.failed = ConfigError("its file is wrong")
     assert daemon._follower(runner) is None
     few.kill()

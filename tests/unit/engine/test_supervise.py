@@ -17,6 +17,7 @@ from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.model import TableId
+from syncd.ops import repairer
 from syncd.state import Phase, Wait
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS, WORDS, Change, apply
@@ -169,7 +170,7 @@ def test_a_failed_job_is_stopped_once(tmp_path: Path) -> None:
     with engine_in(tmp_path / "world") as world:
         world.log.create(NUMBERS)
         world.settle()
-        daemon = Daemon([world.parts])
+        daemon = Daemon([world.parts], repairer.work)
         world.runner.failed = FatalError("by order")
         daemon._step(world.runner)
         alive = {worker.name.partition("/")[0] for worker in world.workers if worker.alive}
@@ -194,7 +195,7 @@ def test_a_queue_in_trouble_delays_a_start(tmp_path: Path) -> None:
     with engine_in(tmp_path / "world") as world:
         world.log.create(NUMBERS)
         world.settle()
-        daemon, runner = Daemon([world.parts]), JobRunner(world.parts, world.queue)
+        daemon, runner = Daemon([world.parts], repairer.work), JobRunner(world.parts, world.queue, repairer.work)
         world.orders.pending["queue.put"] = 1, "fail"
         daemon._step(runner)
         assert runner.failed is None

@@ -40,6 +40,7 @@ from syncd.engine import (
     opening,
     process,
     queue_used,
+    relocate,
     snapshot,
     supervise,
 )
@@ -49,6 +50,7 @@ from syncd.engine.process import Alive, Failed, Waiting
 from syncd.errors import FencedError, QueueFull, SyncdError, TransientError
 from syncd.model import ChangeBatch, Position, TableId, Target
 from syncd.mq.embedded import EmbeddedQueue
+from syncd.ops import repairer
 from syncd.spi import Context, Event, Queue, Sink, Source, Ticket
 from syncd.state import DELIVERED, Phase, State, TableRecord
 from syncd.testing.source_log import Log
@@ -331,7 +333,7 @@ class ModelWorker:
         try:
             if self._work is deliver_process.work:
                 self._deliver(*self._args)
-            elif self._work is capture.work or self._link.inbox or not self._stepped:
+            elif self._work in {capture.work, repairer.work} or self._link.inbox or not self._stepped:
                 self._link.stop.clear()
                 self._parts.world.idle = self._link.stop.set
                 self._work(self._link, self._parts, *self._args)
@@ -407,7 +409,7 @@ class World:
         self.orders.on = False
         try:
             queue_used.settle(self.parts, self.queue)
-            runner = job.JobRunner(self.parts, self.queue)
+            runner = job.JobRunner(self.parts, self.queue, repairer.work)
             runner.start()
         finally:
             self.orders.on = True
@@ -579,7 +581,19 @@ def engine_in(folder: Path) -> Iterator[World]:
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         clock_and_points: list[World] = []
-        for module in (load, capture, change, deliver, collect, discover, opening, snapshot, barrier):
+        for module in (
+            load,
+            capture,
+            change,
+            deliver,
+            collect,
+            discover,
+            opening,
+            relocate,
+            repairer,
+            snapshot,
+            barrier,
+        ):
             patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
         patch.setattr(job, "Worker", ModelWorker)
         patch.setattr(snapshot, "ThreadPoolExecutor", Inline)
@@ -589,6 +603,7 @@ def engine_in(folder: Path) -> Iterator[World]:
             patch.setattr(module, name, 1 << 30)
         patch.setattr(snapshot, "WRITE_ROWS", 2)
         patch.setattr(capture, "PUBLISH_BYTES", 1200)
+        patch.setattr(capture, "REFRESH_SECONDS", 0.0)  # each step makes a Capture anew
         structlog.configure(processors=[], logger_factory=_Silent)
         world = World.__new__(World)
         clock_and_points.append(world)

@@ -1,0 +1,141 @@
+"""`policy.position_lost: reconcile-repair`: capture goes on from a new place; the copies are compared and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from syncd.model import Column
+from syncd.state import DELIVERED, Phase, paused_part
+from tests.unit.engine import world as engine_world
+from tests.unit.engine.script import LATER, NUMBERS, VISITS, WORDS
+from tests.unit.engine.test_change import edit, until, wish, write
+from tests.unit.engine.world import World, engine_in
+
+JOB = engine_world.JOB + "policy: {{position_lost: reconcile-repair}}\n"
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[World]:
+    """Three tables at two sinks, LIVE; one of them has no key."""
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, WORDS, VISITS):
+            world.log.create(schema)
+        write(world, 20)
+        edit(world, JOB)
+        world.restart()
+        until(world, 6)
+        yield world
+
+
+def lose(world: World) -> None:
+    """Rows come, go and change in a part of the log that capture never sees; some published ones are not applied."""
+    write(world, 3, 60)
+    for _ in range(3):
+        world.work("capture")
+    world.kill()
+    write(world, 5, 40)
+    with world.log.transaction() as tx:
+        tx.delete(NUMBERS.table, (3,))
+        tx.put(NUMBERS.table, (50, "unseen"))
+        tx.delete(WORDS.table, ("w1",))
+        tx.put(WORDS.table, ("W2", "in other letters"))
+    world.log.purge(world.log.end()[0])
+    world.writes.exempt |= {str(table.table) for table in (NUMBERS, WORDS, VISITS)}
+
+
+def on(world: World, rounds: int = 40) -> None:
+    """The daemon goes on; nothing is LIVE before it is right."""
+    for _ in range(rounds):
+        world.round()
+        world.clock.now += 4.0
+        if world.runner.next is not None:
+            world.restart()
+        source = world.state.source()
+        with world.calm():
+            for record in world.records():
+                there = world.log.find(record.table) is not None and source is not None and source.epoch > 1
+                if there and record.phase is Phase.LIVE:
+                    copy, rows = world.copy(record.sink, record.table), world.log.rows(record.table)
+                    assert sorted(copy, key=repr) == sorted(rows, key=repr), record
+        if world._still() and not world.state.repairs() and not world.state.lost():
+            return
+    raise AssertionError(f"{world.records()}, {world.state.repairs()}")
+
+
+@pytest.mark.parametrize(
+    ("point", "times"),
+    [
+        ("", 0),
+        ("snapshot.relocated", 1),
+        ("snapshot.added", 1),
+        ("repair.asked", 1),
+        ("repair.asked", 3),
+        ("repair.compared", 2),
+    ],
+)
+def test_the_copies_are_mended_before_they_are_live(whole: World, point: str, times: int) -> None:
+    """Wherever a process dies on the way, or the whole daemon."""
+    world = whole
+    lose(world)
+    records = {(record.sink, record.table.name): record for record in world.records()}
+    assert world.copy("arrival", NUMBERS.table) != world.log.rows(NUMBERS.table)
+    before = world.state.source()
+    if point:
+        world.orders.pending[point] = times, "die"
+    world.restart()
+    on(world)
+    assert point not in world.orders.pending
+    after = world.state.source()
+    assert before is not None
+    assert after is not None
+    assert (after.epoch, after.seq > before.seq) == (before.epoch + 1, True)
+    for record in world.records():
+        old = records[record.sink, record.table.name]
+        anew = record.table == VISITS.table
+        assert (record.phase, record.reason, record.epoch > old.epoch) == (Phase.LIVE, "", anew)
+    write(world, 5, 80)
+    world.settle()
+    world.assert_equal()
+
+
+def test_tables_that_came_went_and_changed_in_the_lost_part(whole: World) -> None:
+    world = whole
+    lose(world)
+    world.log.add_column(WORDS.table, Column("n", pa.int64(), True, "bigint"))
+    world.log.drop(VISITS.table)
+    world.log.create(LATER)
+    with world.log.transaction() as tx:
+        tx.put(LATER.table, (1, "new"))
+    world.log.purge(world.log.end()[0])
+    world.restart()
+    on(world)
+    assert "it went in a part of the log that is lost" in world.state.halts()[VISITS.table].reason
+    assert {r.table.name for r in world.records() if r.phase is Phase.LIVE} >= {"numbers", "words", "later"}
+
+
+def test_a_table_that_stands_still_waits_and_holds_up_no_other(whole: World) -> None:
+    """Until the lanes have applied what was published, what is there cannot be compared."""
+    world = whole
+    part = paused_part(str(NUMBERS.table), "arrival")
+    wish(world, lambda before: replace(before, paused=(part,)))
+    lose(world)
+    world.restart()
+    for _ in range(20):
+        world.round()
+        world.clock.now += 4.0
+        if world.runner.next is not None:
+            world.restart()
+    assert [*world.state.repairs()] == [("arrival", NUMBERS.table)]
+    live = {(record.sink, record.table): record.phase is Phase.LIVE for record in world.records()}
+    assert [place for place, is_live in live.items() if not is_live] == [("arrival", NUMBERS.table)]
+    waits = world.state.waits()
+    assert waits["repair: shop.numbers at arrival"].reason == "it is paused"
+    wish(world, lambda before: replace(before, paused=()))
+    on(world)
+    world.assert_equal()
+    assert all(record.phase in DELIVERED for record in world.records())
