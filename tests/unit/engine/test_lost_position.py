@@ -16,7 +16,7 @@ from tests.unit.engine.script import LATER, NUMBERS, VISITS, WORDS
 from tests.unit.engine.test_change import edit, until, wish, write
 from tests.unit.engine.world import World, engine_in
 
-JOB = engine_world.JOB + "policy: {{position_lost: reconcile-repair}}\n"
+JOB = engine_world.JOB.replace("policy: {{", "policy: {{position_lost: reconcile-repair, ")
 
 
 @pytest.fixture
