@@ -120,10 +120,10 @@ def soaked(given: argparse.Namespace) -> Facts:
 
 
 def fuzz(given: argparse.Namespace) -> Facts:
-    """Every Hypothesis test with many times its examples, from a new seed."""
-    words = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--hypothesis-seed={given.seed}", "tests/unit"]
+    """Every Hypothesis test with many times its examples, from a new seed, and what takes long by itself."""
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "2", f"--hypothesis-seed={given.seed}", "tests"]
     env = {**os.environ, "SYNCD_FUZZ": str(given.fuzz)}
-    done = subprocess.run([*words, "-m", "hypothesis"], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*words, "-m", "hypothesis or nightly"], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     found = CLOSING.search(done.stdout)
     facts = {"times_the_examples": given.fuzz, "pytest": found[1].strip() if found else "no closing line"}
     if done.returncode:

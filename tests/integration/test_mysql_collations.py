@@ -27,6 +27,7 @@ EVERYWHERE = [
     "ascii_general_ci",
     "ascii_bin",
 ]
+LONG = {"utf8mb4_uca1400_ai_ci", "utf8mb4_uca1400_ai_cs", "utf8mb4_uca1400_nopad_as_ci"}
 MYSQL = ["utf8mb4_0900_ai_ci", "utf8mb4_0900_as_ci", "utf8mb4_0900_as_cs"]
 MARIADB = [
     "utf8mb4_general_nopad_ci",
@@ -85,7 +86,10 @@ def proved(database: Database, directory: Path, collation: str) -> None:
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("collation", [*EVERYWHERE, *MARIADB])
+@pytest.mark.parametrize(
+    "collation",
+    [pytest.param(name, marks=[pytest.mark.nightly] if name in LONG else []) for name in [*EVERYWHERE, *MARIADB]],
+)
 def test_mariadb(mariadb_database: Database, tmp_path: Path, collation: str) -> None:
     proved(mariadb_database, tmp_path, collation)
 

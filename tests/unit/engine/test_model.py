@@ -130,7 +130,14 @@ MUTANTS: dict[Callable[[pytest.MonkeyPatch], None], str] = {
 }
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+LONG = {commits_before_it_writes, leaves_key_changes_whole, ignores_marks}
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [pytest.param(mutant, marks=[pytest.mark.nightly] if mutant in LONG else []) for mutant in MUTANTS],
+    ids=lambda mutant: mutant.__name__,
+)
 def test_the_model_finds(mutant: Callable[[pytest.MonkeyPatch], None], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         mutant(patch)
