@@ -95,6 +95,11 @@ class TableRecord:
             return replace(self, resume=Phase.CATCH_UP) if self.resume is Phase.LIVE else self
         return replace(self, phase=Phase.CATCH_UP, reason=reason, since=now) if self.phase is Phase.LIVE else self
 
+    @property
+    def was_live(self) -> bool:
+        """And is no longer, since its log was lost."""
+        return self.phase is Phase.CATCH_UP and bool(self.reason)
+
     def live(self, now: int) -> TableRecord:
         return replace(self, phase=Phase.LIVE, reason="", since=now)
 

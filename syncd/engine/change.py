@@ -160,8 +160,6 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     items = state.meta_item(**mine, started=clock()) | state.failure_item(None)
     if (state.meta() or mine).get("unique") != mine["unique"]:
         items |= state.respread_item(wanted=True)
-    if state.lost():
-        items |= relocate.unproven(state)
     again, other = _resyncs(parts, state)
     items |= other
     if new or _lacks_sinks(parts, state):
@@ -180,6 +178,8 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
     put(items)
     failpoint("change.saved")
     clear(parts, queue, state, put)
+    if state.lost():
+        put(relocate.unproven(state))  # of what has not left; done again by the next start if this one dies
 
 
 def _resyncs(parts: Parts, state: State) -> tuple[tuple[TableId, ...], Items]:

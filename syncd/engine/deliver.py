@@ -303,7 +303,7 @@ class Deliverer:
     def _plain_indexes(self, record: TableRecord) -> list[Work]:
         """After the load, of the table as it was then."""
         loaded = record.table, record.epoch
-        if record.phase is not Phase.CATCH_UP or loaded in self._indexed:
+        if record.phase is not Phase.CATCH_UP or record.was_live or loaded in self._indexed:
             return []
         published = self._parts.schema_at(self._state, record).published
         target = self._collector.target(record.table, published.version)

@@ -412,11 +412,13 @@ class JobRunner:
             self.failed = error
 
     def _delivered(self, slot: Slot, error: SyncdError) -> TableRecord | None:
-        """The table at the slot's sink that the error names, if it does."""
+        """The table that the error names, if it does: at the slot's sink, or at one where it is being mended."""
         kind, _, sink = slot.name.partition("/")
-        if kind != "deliver" or not isinstance(error, FatalError) or error.table is None:
+        if kind not in {"deliver", "repair"} or not isinstance(error, FatalError) or error.table is None:
             return None
-        return next((record for record in self._state.tables(sink) if str(record.table) == error.table), None)
+        mended = self._state.repairs()
+        named = (record for record in self._state.tables(sink) if str(record.table) == error.table)
+        return next((r for r in named if kind == "deliver" or (r.sink, r.table) in mended), None)
 
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
         """Saved at the end of this step, or of the first one in which the queue takes it."""

@@ -28,8 +28,9 @@ _LOADED = {Phase.CATCH_UP, Phase.LIVE, Phase.NEEDS_RESYNC}
 def unproven(state: State) -> Items:
     """No table is LIVE any more. Nothing of the job runs, so that none becomes so meanwhile."""
     items: Items = {}
+    halts = state.halts()
     for record in state.tables():
-        if record.phase is not Phase.NEEDS_RESYNC:
+        if record.phase is not Phase.NEEDS_RESYNC and record.table not in halts:
             items |= state.table_item(record.behind(_BEHIND, clock()))
             items |= state.repair_item(record.sink, record.table, Repair())
     return items

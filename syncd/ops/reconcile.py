@@ -138,10 +138,17 @@ def reconcile(
 
 
 def differing(
-    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk_bytes: int
+    source: Source,
+    sink: Sink,
+    schema: TableSchema,
+    transform: Transform,
+    target: Target,
+    chunk_bytes: int,
+    beat: Callable[[], None],
 ) -> Iterator[set[Key]]:
-    """The keys of a table that differ at one look at both ends, part by part: also those of changes on their way."""
-    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes):
+    """The keys of a table that differ at one look at both ends, part by part: also those of changes on their way.
+    `beat` is called with each batch that is read."""
+    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes, beat):
         yield _judged(target, compare_rows(target.schema, left(), right())).keys
 
 
@@ -149,19 +156,31 @@ Look = Callable[[], pa.Table]
 
 
 def _ends(
-    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, chunk_bytes: int
+    source: Source,
+    sink: Sink,
+    schema: TableSchema,
+    transform: Transform,
+    target: Target,
+    chunk_bytes: int,
+    beat: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Look, Look]]:
     """The rows of each part of a table, at the source and at the sink, to be read as often as one likes."""
     for chunks, lower, upper in _parts(source.chunks(schema, chunk_bytes, None), transform, target):
 
         def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
             batches = (transform.apply(batch).rows for chunk in chunks for batch in source.scan(schema, chunk, 0))
-            return table_of(target.schema.arrow(), batches)
+            return table_of(target.schema.arrow(), _beating(batches, beat))
 
         def right(lower: Bound | None = lower, upper: Bound | None = upper) -> pa.Table:
-            return table_of(target.schema.arrow(), sink.scan(target, lower, upper))
+            return table_of(target.schema.arrow(), _beating(sink.scan(target, lower, upper), beat))
 
         yield left, right
+
+
+def _beating(batches: Iterator[pa.RecordBatch], beat: Callable[[], None]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        beat()
+        yield batch
 
 
 def _parts(

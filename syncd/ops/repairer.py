@@ -68,13 +68,17 @@ class Repairer:
     def _guarded(self, place: Place, record: TableRecord) -> None:
         """A table that cannot be compared now holds up no other (8)."""
         try:
-            why = self._step(place, record)
+            with self._link.in_hand(record.table):
+                why = self._step(place, record)
         except _Stopped:
             return
         except FencedError:
             raise
         except SyncdError as error:
             why = str(error)
+        except Exception as error:
+            log.exception("repair_crashed", job=self._parts.job.name, table=str(record.table))
+            why = f"{type(error).__name__}: {error} [E159]"
         if why != self._said.get(place, ""):
             self._said[place] = why
             self._link.waits(why, f"{record.table} at {record.sink}")
@@ -83,8 +87,8 @@ class Repairer:
 
     def _step(self, place: Place, record: TableRecord) -> str:
         """What is next for the table, done. Why that cannot be, or ""."""
-        if self._state.dropped().get(record.table):
-            return self._done(place, 0)  # its rows go with the barrier
+        if record.table in self._state.dropped():
+            return self._done(place, 0)  # its rows go with the barrier, or are to stay
         if why := stands(self._state, record):
             return why
         repair = self._state.repairs(record.sink)[place]
@@ -104,7 +108,7 @@ class Repairer:
     def _done(self, place: Place, rows: int) -> str:
         self._save(place, None)
         sink, table = place
-        log.warning("table_repaired", job=self._parts.job.name, table=str(table), sink=sink, rows=rows)
+        log.info("table_repaired", job=self._parts.job.name, table=str(table), sink=sink, rows=rows)
         return ""
 
     def _save(self, place: Place, repair: Repair | None) -> None:
@@ -144,9 +148,7 @@ class Repairer:
         with opened_sink(self._parts, self._queue, record.sink) as sink:
             self._link.step(f"comparing {record.table} at {record.sink}", every=PART_SECONDS)
             rows, keys = 0, set[Key]()
-            for found in differing(source, sink, pair.source, transform, target, size):
-                self._link.beat()
-                self._go_on()
+            for found in differing(source, sink, pair.source, transform, target, size, self._go_on):
                 rows, keys = rows + len(found), keys | found
                 if len(keys) >= AT_ONCE:
                     self._ask(requests(source, pair, transform, sorted(keys, key=repr), log_now[0]), record)
@@ -177,6 +179,7 @@ class Repairer:
 
     def _go_on(self) -> None:
         self._beat()
+        self._link.beat()
         if self._link.stop.is_set():
             raise _Stopped
 

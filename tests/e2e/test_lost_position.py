@@ -34,8 +34,7 @@ def mended(run: Running, tables: int) -> None:
 
 
 @pytest.mark.mariadb
-@pytest.mark.parametrize("sink", ["arrival", "clickhouse"])
-def test_a_purged_log(private_mariadb: PrivateServer, tmp_path: Path, sink: str) -> None:
+def test_a_purged_log(private_mariadb: PrivateServer, tmp_path: Path) -> None:
     """Rows and a table come, change and go in what is lost; a table without a key and one that was altered are loaded
     anew. Processes die on the way, and the source goes on meanwhile."""
     server, policy = private_mariadb(), "policy: {position_lost: reconcile-repair}\n"
@@ -44,7 +43,7 @@ def test_a_purged_log(private_mariadb: PrivateServer, tmp_path: Path, sink: str)
         database.execute("CREATE TABLE w (v INT)", "INSERT INTO w VALUES (1), (1)")
         database.execute("CREATE TABLE x (id VARCHAR(9) PRIMARY KEY)", "INSERT INTO x VALUES ('a'), ('b')")
         rule = "keyless: append"
-        with running(tmp_path, database.port, database.name, sink, rule=rule, extra=policy) as run:
+        with running(tmp_path, database.port, database.name, "arrival", rule=rule, extra=policy) as run:
             run.wait_live(4)
             assert run.terminate() == 0
             database.execute(
@@ -80,28 +79,18 @@ def test_a_purged_log(private_mariadb: PrivateServer, tmp_path: Path, sink: str)
             run.assert_equal()
 
 
-@pytest.mark.parametrize(
-    ("kind", "sink"),
-    [
-        pytest.param("mariadb", "arrival", marks=pytest.mark.mariadb),
-        pytest.param("mysql9", "clickhouse", marks=pytest.mark.mysql9),
-    ],
-)
-def test_a_promoted_replica_that_lacks_what_was_copied(
-    kind: str, sink: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+@pytest.mark.mysql9
+def test_a_promoted_replica_that_lacks_what_was_copied(private_mysql9: PrivateServer, tmp_path: Path) -> None:
     """The copy becomes what the new server has."""
-    private: PrivateServer = request.getfixturevalue(f"private_{kind}")
-    more = ("--log-slave-updates",) if kind == "mariadb" else ()
-    old, new = private("--server-id=11", *more), private("--server-id=12", *more)
+    old, new = private_mysql9("--server-id=11"), private_mysql9("--server-id=12")
     follow(new, old)
     with fresh_database(old) as database, proxied(old.port) as proxy:
         fill(database)
         at_new, policy = Database(new, database.name), "policy: {lost_transactions: refresh}\n"
-        with running(tmp_path, proxy.port, database.name, sink, extra=policy) as run:
+        with running(tmp_path, proxy.port, database.name, "clickhouse", extra=policy) as run:
             run.wait_live(2)
             run.wait_for(lambda: at_new.query("SELECT COUNT(*) FROM b") == database.query("SELECT COUNT(*) FROM b"))
-            run_at(new, "STOP REPLICA" if kind == "mysql9" else "STOP SLAVE")
+            run_at(new, "STOP REPLICA")
             database.execute(
                 "UPDATE a SET v = 'only here' WHERE id < 9",
                 "DELETE FROM b WHERE id BETWEEN 5 AND 20",

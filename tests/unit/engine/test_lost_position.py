@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from syncd.errors import FatalError
 from syncd.model import Column
 from syncd.state import DELIVERED, Phase, paused_part
 from tests.unit.engine import world as engine_world
@@ -118,6 +119,25 @@ def test_tables_that_came_went_and_changed_in_the_lost_part(whole: World) -> Non
     assert {r.table.name for r in world.records() if r.phase is Phase.LIVE} >= {"numbers", "words", "later"}
 
 
+def test_a_table_that_is_to_be_loaded_anew_and_one_that_leaves(whole: World) -> None:
+    """At the same time; nothing of them is to be mended."""
+    world = whole
+    lose(world)
+    wish(
+        world,
+        lambda before: before,
+        world.state.resync_item(WORDS.table, wanted=True) | world.state.lost_item(wanted=True),
+    )
+    edit(world, JOB.replace('"shop.*": {{', '"shop.numbers": {{keyless: append}}, "shop.words": {{'))
+    epoch = max(record.epoch for record in world.records())
+    world.restart()
+    assert {table for _, table in world.state.repairs()} == {NUMBERS.table}
+    until(world, 4)
+    assert {r.table.name: r.epoch > epoch for r in world.records()} == {"numbers": False, "words": True}
+    for sink, table in {(record.sink, record.table) for record in world.records()}:
+        assert world.copy(sink, table) == world.log.rows(table)
+
+
 def test_a_table_that_stands_still_waits_and_holds_up_no_other(whole: World) -> None:
     """Until the lanes have applied what was published, what is there cannot be compared."""
     world = whole
@@ -139,3 +159,26 @@ def test_a_table_that_stands_still_waits_and_holds_up_no_other(whole: World) -> 
     on(world)
     world.assert_equal()
     assert all(record.phase in DELIVERED for record in world.records())
+
+
+def test_a_table_whose_comparison_crashes_halts_alone(whole: World) -> None:
+    world = whole
+    lose(world)
+    world.restart()
+    for _ in range(12):
+        world.round()
+        if world.runner.next is not None:
+            world.restart()
+        if "repair" in world.runner.workers() and not world.state.resyncs():
+            break
+    slot = world.runner._supervisor.slots["repair"]
+    world.runner._fatal(slot, FatalError("it died 3 times", table=str(NUMBERS.table)))
+    for _ in range(20):
+        world.round()
+        world.clock.now += 4.0
+        if world.runner.next is not None:
+            world.restart()
+    halted = [(r.sink, r.table, r.resume) for r in world.records() if r.phase is Phase.HALTED]
+    assert halted == [("arrival", NUMBERS.table, Phase.CATCH_UP)]
+    assert [*world.state.repairs()] == [("arrival", NUMBERS.table)]
+    assert world.copy("versioned", NUMBERS.table) == world.log.rows(NUMBERS.table)

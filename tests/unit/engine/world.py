@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -238,6 +238,9 @@ class ModelLink:
         self.send(Waiting(what, reason))
 
     def step(self, doing: str, every: float = 0.0) -> None: ...
+
+    def in_hand(self, table: TableId) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def beat(self) -> None: ...
 
