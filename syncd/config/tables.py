@@ -59,6 +59,31 @@ class TableRule:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     salt: SecretStr | None = None
 
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Added columns that are part of the key: all rows of the table have these values in it, at every sink."""
+        return {name: value for name, value in self.add.items() if name in (self.key or ())}
+
+    def is_apart_from(self, other: TableRule) -> bool:
+        """No row of the one table can have the key of one of the other, wherever keys are compared: some servers take
+        texts for equal that differ in spaces at their end."""
+        here, there = _compared(self.constants), _compared(other.constants)
+        return any(here[column] != there[column] for column in here.keys() & there)
+
+    @property
+    def apart(self) -> tuple[frozenset[tuple[str, type]], frozenset[Any]]:
+        """Of two tables with the same first part, those are apart whose second part differs."""
+        compared = _compared(self.constants)
+        return frozenset(compared), frozenset(compared.items())
+
+
+def _compared(constants: Mapping[str, Any]) -> dict[tuple[str, type], Any]:
+    return {(name, type(value)): _trimmed(value) for name, value in constants.items()}
+
+
+def _trimmed(value: Any) -> Any:
+    return value.rstrip(" ") if isinstance(value, str) else value
+
 
 class Pattern:
     """One key of `tables`. ValueError says what is wrong with it, and how to write it."""
