@@ -28,6 +28,10 @@ _REGEX = re.compile(r"[\\()\[\]{}|+^]")
 _QUOTED = re.compile(r"(`(?:[^`]|``)+`|[^.`]+)\.(`(?:[^`]|``)+`|[^.`]+)", re.DOTALL)
 _GROUP = re.compile(r"\\(\d+)")
 _SPECS: TypeAdapter[dict[str, TableSpec]] = TypeAdapter(Tables)
+ONE_TARGET = (
+    "give each another `to`, or leave some out (`skip: true`); or tell them apart by a column with a value for each, "
+    "as a part of the key: `add: {shard: '\\1'}` and `key: [shard, id]`"
+)
 _NOT_LITERAL = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|\(\?[^)]*\)|[^\w]")
 
 
@@ -75,6 +79,24 @@ class TableRule:
         """Of two tables with the same first part, those are apart whose second part differs."""
         compared = _compared(self.constants)
         return frozenset(compared), frozenset(compared.items())
+
+
+def _constants(spec: TableSpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.add.items() if name in (spec.key or ())}
+
+
+def are_apart(one: TableSpec, other: TableSpec) -> bool:
+    """As `TableRule.is_apart_from`, of patterns that are tables' names."""
+    here, there = _compared(_constants(one)), _compared(_constants(other))
+    return any(here[column] != there[column] for column in here.keys() & there)
+
+
+def tells_apart(pattern: Pattern, spec: TableSpec) -> bool:
+    """Whether tables that differ in a group of the pattern have several targets, or another value in their keys."""
+    words = (spec.to, *(value for value in _constants(spec).values() if isinstance(value, str)))
+    used = {int(number) for word in words for number in _GROUP.findall(word or "")}
+    groups = {*range(1, pattern.groups + 1)}
+    return pattern.kind == "regex" and (used >= groups or not used <= groups)  # those are a fault of their own
 
 
 def _compared(constants: Mapping[str, Any]) -> dict[tuple[str, type], Any]:

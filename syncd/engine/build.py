@@ -20,7 +20,8 @@ import structlog
 
 from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, SinkUse, TableRule
-from syncd.engine.fan_in import disagreement
+from syncd.config.tables import ONE_TARGET
+from syncd.engine.agree import disagreement
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
 from syncd.model import Finding, Head, TableId, TableSchema, Target
@@ -32,10 +33,6 @@ HANG_SECONDS = 300.0
 IDLE_SECONDS = 0.25
 """A lane worker looks at least this often; new messages wake it at once."""
 _LONG_NAME = 60
-ONE_TARGET = (
-    "give one of them another `to`, or leave it out (`skip: true`); both go into it once a column tells them apart: "
-    "`add: {shard: '\\1'}` and `key: [shard, id]`"
-)
 LIVE_SECONDS = 10.0
 """A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
 

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,6 +19,7 @@ from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.engine.collect import Act, Collector, Work, Write
+from syncd.engine.fan_in import Siblings, Turns, Waits
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
@@ -36,6 +37,8 @@ LOOK_SECONDS = 60.0
 """How often the marks of tables that stand still are compared with what is known of them."""
 FLYING_SECONDS = 0.05
 """While writes are under way, lanes that are idle are looked at this often."""
+TURN_SECONDS = 0.1
+"""How often a table asks whether others with the same target have come as far as it must wait for."""
 MOVED_SECONDS = 1.0
 """A target that is put back takes its time."""
 
@@ -79,9 +82,10 @@ class Deliverer:
         in_hand: Callable[[TableId], AbstractContextManager[None]] = lambda table: nullcontext(),
         count: counts.Count = counts.nothing,
         writers: Writers | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """`numbers`: of this deliverer's writes, unlike those of any other of the lease. `writers`: who writes rows and
-        acts at barriers, by default this thread with `sink`.
+        acts at barriers, by default this thread with `sink`. `turns`: of all deliverers of the process.
 
         `waits` hears (why, tag), `doing` each step before it is made, `in_hand` is held while a table is worked on: see
         `engine.process.Link`.
@@ -107,6 +111,8 @@ class Deliverer:
         self._doing = doing
         self._in_hand = in_hand
         self._writers = writers or Inline(sink)
+        self._turns = turns or Turns()
+        self._siblings = Siblings(parts, sink_name, queue, self._state)
         self._count = count
         self._worker = parts.owner()
         self._indexed: set[tuple[TableId, int]] = set()
@@ -165,7 +171,9 @@ class Deliverer:
         return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
 
     def _live(self, record: TableRecord) -> bool:
-        self._save(replace(record, phase=Phase.LIVE, since=clock()))
+        with self._turn(record):
+            if not (self._plain_indexes(record) or self._unique_indexes(record)):
+                self._save(replace(record, phase=Phase.LIVE, since=clock()))
         return True
 
     def idle(self, seconds: float) -> None:
@@ -203,6 +211,10 @@ class Deliverer:
                 self._waits("", unit.tag)
             unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
             return unit.not_before if more else unit.not_before + IDLE_SECONDS
+        except Waits as error:
+            unit.not_before = now + TURN_SECONDS
+            self._waits(str(error), unit.tag)
+            return unit.not_before
         except TransientError as error:
             unit.attempts += 1
             unit.not_before = now + max(error.retry_after, min(30.0, 0.1 * 2**unit.attempts))
@@ -229,6 +241,10 @@ class Deliverer:
     def _prepare(self, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         target = self._loaded(record)
+        if target.own and not record.shadow:
+            change = SchemaChange(Ddl.CREATE, target.schema, target.schema.version, "the load begins")
+            with self._turn(record):
+                self._sink.apply(target, change, self._collector.ticket())
         self._sink.prepare(target, max(record.newest, record.head.seq))
         if self._parts.loads:
             refuse_rows(self._sink, target, record)
@@ -247,7 +263,8 @@ class Deliverer:
         shadow, ticket = self._loaded(record), self._collector.ticket()
         target = replace(shadow, name=shadow.name.removesuffix(record.shadow))
         self._sink.fence(self._parts.chunk_owner(record), record.epoch)
-        self._sink.swap(shadow, target, record.head.seq, ticket)
+        with self._turn(record):
+            self._sink.swap(shadow, target, record.head.seq, ticket)
         failpoint("deliver.swapped")
         log.info("table_swapped", sink=self._group, table=str(record.table))
         self._save(replace(record, shadow=""))
@@ -275,10 +292,11 @@ class Deliverer:
 
     def _go_live(self, unit: Unit, record: TableRecord) -> bool:
         """All lanes are empty: the rows are those of one place in the log, and unique indexes hold."""
-        unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
-        if not unit.pending:
-            self._save(replace(record, phase=Phase.LIVE, since=clock()))
-            return False
+        with self._turn(record):
+            unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
+            if not unit.pending:
+                self._save(replace(record, phase=Phase.LIVE, since=clock()))
+                return False
         return self._deliver(unit, record, {})
 
     def _plain_indexes(self, record: TableRecord) -> list[Work]:
@@ -291,6 +309,8 @@ class Deliverer:
         if all(index.kind == "unique" and not target.relaxed for index in published.indexes):
             self._indexed.add(loaded)
             return []
+        if target.own and not self._siblings.all_loaded(record.table):
+            return []  # the last one makes them
         return [self._indexing(target, lambda: self._indexed.add(loaded))]
 
     def _unique_indexes(self, record: TableRecord) -> list[Work]:
@@ -303,6 +323,8 @@ class Deliverer:
 
         target = self._collector.target(record.table, max(self._state.schemas(record.table)[record.table]))
         if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
+            return []
+        if target.own and not self._siblings.all_live(record.table):
             return []
         return [self._indexing(replace(target, settled=True), live)]
 
@@ -361,13 +383,40 @@ class Deliverer:
         return bool(unit.flying) or any(taken.get(lane, start) < end for lane, (start, end) in lanes.items())
 
     def _launch(self, unit: Unit, table: TableId) -> None:
-        for work in [*unit.pending]:
+        for ready in [*unit.pending]:
             self._doing(f"delivering {table}")
+            work = self._in_turn(ready) if isinstance(ready, Act) and ready.target.own else ready
             lane = min(work.offsets if isinstance(work, Write) else work.standing.offsets, default=Lane(unit.tag, 0))
             do = partial(self._write, work) if isinstance(work, Write) else partial(self._act, work)
             long = isinstance(work, Act)
             unit.flying.append((work, self._writers.submit(lane, table, do, long=long)))
-            unit.pending.remove(work)
+            unit.pending.remove(ready)
+
+    def _in_turn(self, act: Act) -> Act:
+        """The act as it is to be done now: nobody else acts at the target until it is saved. Waits."""
+        table, standing = act.target.schema.table, act.standing
+        self._turns.take(self._parts.rule(table).to, table)
+        try:
+            change = standing.change if standing.old else self._siblings.as_now(standing.change)
+            settled = act.target.settled and self._siblings.all_live(table)
+        except BaseException:
+            self._turns.give(self._parts.rule(table).to, table)
+            raise
+        target = replace(act.target, settled=settled)
+        return replace(act, standing=replace(standing, change=change), target=target)
+
+    @contextmanager
+    def _turn(self, record: TableRecord) -> Iterator[None]:
+        """Waits: another table acts at the target."""
+        if not self._parts.rule(record.table).constants:
+            yield
+            return
+        place = self._parts.rule(record.table).to
+        self._turns.take(place, record.table)
+        try:
+            yield
+        finally:
+            self._turns.give(place, record.table)
 
     def _settle(self, unit: Unit) -> dict[Lane, int]:
         """What has come back: offsets and hops of what was done in one commit (1). The offsets that are taken."""
@@ -395,6 +444,10 @@ class Deliverer:
         if offsets:
             self._queue.commit(self._lease, self._group, offsets, items, hops)
             failpoint("deliver.committed")
+        for work, _ in done:
+            if isinstance(work, Act) and work.target.own:
+                table = work.target.schema.table
+                self._turns.give(self._parts.rule(table).to, table)
         for write, seconds in written:
             self._counted(write, seconds)
         for work, future in done:
@@ -410,8 +463,8 @@ class Deliverer:
             failpoint("deliver.refused")
             self._count("refused_rows", self._sink_name, str(work.target.schema.table), by=len(error.rows))
             error = refused(work.batch, work.target.schema.key, error)
-        if isinstance(error, TransientError):
-            unit.pending.append(work)
+        if isinstance(error, TransientError) and not (isinstance(work, Act) and work.target.own):
+            unit.pending.append(work)  # others may act in between: then the act may have become another one
         if unit.error is None or isinstance(unit.error, TransientError):
             unit.error = error
 

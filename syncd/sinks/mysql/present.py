@@ -10,7 +10,7 @@ from syncd.drivers.mysql.connection import Connection, quoted, rows
 from syncd.drivers.mysql.types import base_type
 from syncd.model import Target
 from syncd.sinks.mysql.layout import Layout
-from syncd.sinks.mysql.types import canonical
+from syncd.sinks.mysql.types import canonical, holds
 from syncd.sinks.mysql.words import DELETED
 
 
@@ -120,7 +120,7 @@ def _columns(of: Layout, present: Present) -> list[str]:
         generated = column.name in of.generated
         if there is None:
             found.append(f"column {column.name} is missing, {wanted} is wanted")
-        elif not _same_type(there.type, wanted):
+        elif not (has_room(there, kind.name) if of.target.own else _same_type(there.type, wanted)):
             found.append(f"column {column.name} is {there.type}, {wanted} is wanted")
         elif kind.collation and column.name in of.key and there.collation != kind.collation:
             found.append(f"key column {column.name} is compared by {there.collation}, {kind.collation} is wanted")
@@ -131,6 +131,14 @@ def _columns(of: Layout, present: Present) -> list[str]:
     if of.soft and present.column(DELETED) is None:
         found.append(f"column {DELETED} is missing: deletes are soft")
     return found
+
+
+def has_room(there: PresentColumn, wanted: str) -> bool:
+    """Whether the column takes each value of the type, which may say its character set."""
+    kind, _, charset = wanted.partition(" CHARACTER SET ")
+    here = there.collation.partition("_")[0]
+    texts = not charset or not here or here in {charset.partition(" ")[0], "utf8mb4"}
+    return texts and holds(there.type, kind)
 
 
 def _same_type(there: str, wanted: str) -> bool:
