@@ -192,6 +192,7 @@ class Traits:
     target: names the system and the place in it, without secrets; a job that has run refuses another one.
     parallel: how many lanes are written at once, each by an instance of its own. 0: lanes share writes.
     unique: it has secondary unique indexes, which refuse rows that come in another order than they were committed in.
+    shares: it knows `Target.own`, so that several tables may go to one target.
     """
 
     scope: Literal["any process", "one process"]
@@ -200,6 +201,7 @@ class Traits:
     target: str = ""
     parallel: int = 0
     unique: bool = False
+    shares: bool = False
 
 
 class Mark(NamedTuple):

@@ -238,16 +238,27 @@ class Parts:
         crowded = {}
         for table in [*before, *self._by_name(tables)]:
             rule, places = self.rule(table), self._places(table)
-            clashes = ((place, _clash(rule, taken.get(place, {}))) for place in places)
+            clashes = ((place, self._clash(rule, place[0], taken.get(place, {}))) for place in places)
             at, other = next((found for found in clashes if found[1] is not None), (None, None))
             if at is None or other is None:
                 for place in places:
                     taken.setdefault(place, {})[rule.apart] = rule
                 continue
             what = f"{table} and {other.table} both go to {rule.to} at sink {at[0]}, and {other.table} has it"
+            what += "; the sink takes one table only" if rule.is_apart_from(other) else ""
             key = ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern)
             crowded[table] = self.job.fault(key, what, code="C127", hint=ONE_TARGET, of_key=not rule.to_given)
         return crowded
+
+    def _clash(self, rule: TableRule, sink: str, others: Mapping[_Apart, TableRule]) -> TableRule | None:
+        if others and sink not in self._sharing:
+            return next(iter(others.values()))
+        return _clash(rule, others)
+
+    @cached_property
+    def _sharing(self) -> frozenset[str]:
+        """The sinks that keep rows of several tables apart."""
+        return frozenset(sink for sink in self.job.sinks if self.make_sink(sink).traits().shares)
 
     def _by_name(self, tables: Iterable[TableId]) -> list[TableId]:
         return sorted(tables, key=lambda table: (self.rule(table).to != table, table))

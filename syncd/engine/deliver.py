@@ -385,25 +385,32 @@ class Deliverer:
     def _launch(self, unit: Unit, table: TableId) -> None:
         for ready in [*unit.pending]:
             self._doing(f"delivering {table}")
-            work = self._in_turn(ready) if isinstance(ready, Act) and ready.target.own else ready
+            work = self._in_turn(ready) if ready.target.own else ready
             lane = min(work.offsets if isinstance(work, Write) else work.standing.offsets, default=Lane(unit.tag, 0))
             do = partial(self._write, work) if isinstance(work, Write) else partial(self._act, work)
             long = isinstance(work, Act)
             unit.flying.append((work, self._writers.submit(lane, table, do, long=long)))
             unit.pending.remove(ready)
 
-    def _in_turn(self, act: Act) -> Act:
-        """The act as it is to be done now: nobody else acts at the target until it is saved. Waits."""
-        table, standing = act.target.schema.table, act.standing
-        self._turns.take(self._parts.rule(table).to, table)
+    def _in_turn(self, work: Work) -> Work:
+        """Of several tables with one target. An act as it is to be done now: nobody else acts there until it is saved.
+        Waits."""
+        table = work.target.schema.table
+        place = self._parts.rule(table).to
+        if isinstance(work, Write):
+            self._turns.check(place, table)
+            return work
+        standing = work.standing
+        alters = not standing.old and standing.change.kind in {Ddl.ALTER, Ddl.INDEX}
+        self._turns.take(place, table, locks=alters and self._traits.unique)
         try:
             change = standing.change if standing.old else self._siblings.as_now(standing.change)
-            settled = act.target.settled and self._siblings.all_live(table)
+            settled = work.target.settled and self._siblings.all_live(table)
         except BaseException:
-            self._turns.give(self._parts.rule(table).to, table)
+            self._turns.give(place, table)
             raise
-        target = replace(act.target, settled=settled)
-        return replace(act, standing=replace(standing, change=change), target=target)
+        target = replace(work.target, settled=settled)
+        return replace(work, standing=replace(standing, change=change), target=target)
 
     @contextmanager
     def _turn(self, record: TableRecord) -> Iterator[None]:

@@ -27,18 +27,24 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._at: dict[TableId, TableId] = {}
+        self._at: dict[TableId, tuple[TableId, bool]] = {}
 
-    def take(self, target: TableId, table: TableId) -> None:
-        """Waits: it is another table's turn."""
+    def take(self, target: TableId, table: TableId, *, locks: bool = False) -> None:
+        """`locks`: others cannot even write meanwhile. Waits: it is another table's turn."""
         with self._lock:
-            holder = self._at.setdefault(target, table)
+            holder, _ = self._at.setdefault(target, (table, locks))
         if holder != table:
             raise Waits(f"{table} waits for {holder}, whose act at {target} is not over")
 
+    def check(self, target: TableId, table: TableId) -> None:
+        """Waits: the table's writes would stand still at the server, and look as if they hung."""
+        holder, locks = self._at.get(target, (table, False))
+        if locks and holder != table:
+            raise Waits(f"{table} waits for {holder}, which alters {target}")
+
     def give(self, target: TableId, table: TableId) -> None:
         with self._lock:
-            if self._at.get(target) == table:
+            if self._at.get(target, (None, False))[0] == table:
                 del self._at[target]
 
 

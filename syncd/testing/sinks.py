@@ -69,7 +69,9 @@ class SqliteSink:
 
     def traits(self) -> Traits:
         target = str(self._options.path)
-        return Traits("any process", versioned=self.versioned, transactional=not self.versioned, target=target)
+        return Traits(
+            "any process", versioned=self.versioned, transactional=not self.versioned, target=target, shares=True
+        )
 
     def open(self) -> None:
         self._options.path.parent.mkdir(parents=True, exist_ok=True)

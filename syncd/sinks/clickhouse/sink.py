@@ -51,7 +51,7 @@ class ClickHouseSink:
     def traits(self) -> Traits:
         embedded = self._options.embedded
         scope: Literal["one process", "any process"] = "one process" if embedded else "any process"
-        return Traits(scope, versioned=True, transactional=False, target=self._options.target)
+        return Traits(scope, versioned=True, transactional=False, target=self._options.target, shares=True)
 
     def open(self) -> None:
         self._client.open()

@@ -55,6 +55,7 @@ class MySQLSink:
             target=str(self._options.address),
             parallel=self._options.connections,
             unique=True,
+            shares=True,
         )
 
     def open(self) -> None:

@@ -35,7 +35,7 @@ class ParquetSink:
 
     def traits(self) -> Traits:
         target = f"parquet:{self._options.path}"
-        return Traits("any process", versioned=True, transactional=False, target=target)
+        return Traits("any process", versioned=True, transactional=False, target=target, shares=True)
 
     def open(self) -> None:
         """Nothing is held open between two calls."""
