@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -496,9 +497,12 @@ class Target:
     @property
     def part(self) -> str:
         """A short name of the own rows, the same for the same values; "" where all rows are."""
-        if not self.own:
-            return ""
-        return hashlib.blake2b(json.dumps(sorted(self.own)).encode(), digest_size=8).hexdigest()
+        return part_of(self.own)
+
+
+def part_of(own: Collection[tuple[str, int | float | str]]) -> str:
+    """See `Target.part`."""
+    return hashlib.blake2b(json.dumps(sorted(own)).encode(), digest_size=6).hexdigest() if own else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from syncd.config.tables import ONE_TARGET
 from syncd.engine.agree import disagreement
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, StateError
-from syncd.model import Finding, Head, TableId, TableSchema, Target
+from syncd.model import Finding, Head, TableId, TableSchema, Target, part_of
 from syncd.spi import Context, Found, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord
 
@@ -297,8 +297,16 @@ class Parts:
             append=rule.kind == "append" or (not published.key and rule.keyless == "append"),
             relaxed=rule.unique == "relaxed",
             options=dict(rule.options.get(sink, {})),
-            own=tuple((name, transforms.constant(name, value)[1].as_py()) for name, value in rule.constants.items()),
+            own=self._own(rule),
         )
+
+    def _own(self, rule: TableRule) -> tuple[tuple[str, int | float | str], ...]:
+        return tuple((name, transforms.constant(name, value)[1].as_py()) for name, value in rule.constants.items())
+
+    def shadow(self, table: TableId, epoch: int) -> str:
+        """What is added to a target's name while the table is loaded beside it: no other one's."""
+        own = self._own(self.rule(table))
+        return f"_syncd_{part_of(own)}_{epoch}" if own else f"_syncd_{epoch}"
 
     def queues_of(self, published: TableSchema) -> int:
         """Into how many queues the rows of the table are spread, under this version of it."""

@@ -74,17 +74,17 @@ class Siblings:
             return change
         siblings = self.of(change.table)
         lanes = self._lanes(siblings)
-        held: dict[str, TableId] = {}
+        held: dict[str, TableRecord] = {}
         for record in siblings:
             fronts = lanes[record.table]
             for column in self._columns(record, fronts) - self._renamed_now(fronts, change):
-                held[column] = record.table
+                held[column] = record
         for old, new in change.renamed:
             if old in held:
-                place = self._parts.rule(change.table).to
+                place, other = self._parts.rule(change.table).to, held[old]
                 raise Waits(
-                    f"{change.table}: {old} is called {new} now; it stays {old} at {place} until {held[old]} has come "
-                    "to the same change"
+                    f"{change.table}: {old} is called {new} now; it stays {old} at {place} until {other.table} "
+                    f"({other.phase.value}) has come to the same change"
                 )
         return replace(change, kept=(*change.kept, *(name for name in change.gone if name in held)))
 

@@ -89,8 +89,8 @@ def test_several_tables_into_one(mariadb_database: Database, tmp_path: Path) -> 
     shards.make(1, 2, 3, rows=150)
     run.start()
     try:
-        run.wait_live(3, 60)
-        shards.check(1, 2, 3)
+        run.wait_for(lambda: len(run.phases()) == 3, 60)
+        run.wait_copies(6)
         assert shards.indexes() == {"u": "name,shard", "k": "qty"}
 
         run.die_at({"barrier.acted": 2})
@@ -127,7 +127,6 @@ def test_several_tables_into_one(mariadb_database: Database, tmp_path: Path) -> 
         shards.each("ALTER TABLE orders_{0} CHANGE name title VARCHAR(40) NOT NULL", 2, 3, 4)
         run.wait_applied(60)
         assert shards.columns() == {"shard", "id", "title", "note", "qty"}
-        shards.check(1, 2, 3, 4)
 
         shards.shop.execute(
             f"DELETE FROM {shards.all}.orders WHERE shard = '1' AND id IN (7, 8)",
@@ -136,8 +135,9 @@ def test_several_tables_into_one(mariadb_database: Database, tmp_path: Path) -> 
         )
         run.die_at({"deliver.swapped": 1})
         service = ("--service", str(tmp_path / "syncd.yaml"))
-        table = f"{mariadb_database.name}.orders_1"
-        assert syncd("jobs", "resync", "chaos", "--table", table, *service).returncode == 0
+        for n in (1, 3):
+            table = f"{mariadb_database.name}.orders_{n}"
+            assert syncd("jobs", "resync", "chaos", "--table", table, *service).returncode == 0
         shards.each("UPDATE orders_{0} SET note = 'meanwhile' WHERE id % 9 = 0", 1, 2, 3, 4)
         run.wait_for(lambda: not run.deaths_to_come(), 60)
         run.wait_for(lambda: not run.state.resyncs() and not any(r.shadow for r in run.state.tables()), 60)

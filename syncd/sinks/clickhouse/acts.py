@@ -8,7 +8,7 @@ from syncd.errors import FatalError, Unsupported
 from syncd.model import Ddl, SchemaChange, Target
 from syncd.sinks.clickhouse.alter import Alter
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import floor, full_name, own_rows, raise_floor
+from syncd.sinks.clickhouse.ddl import floor, floor_name, full_name, own_rows, raise_floor
 from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.present import fingerprint
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
@@ -60,9 +60,15 @@ def refuse_newer(client: Client, target: Target, newest: int, floor: int) -> Non
     raise FatalError(
         f"{name} {why}, and the log is at seq {newest}: it was written by another job, or from another log",
         table=table,
-        hint="drop the target table (emptying it is not enough), then `syncd jobs resume`",
+        hint=f"{_todo(target)}, then `syncd jobs resume`",
         code="E192",
     )
+
+
+def _todo(target: Target) -> str:
+    if not target.own:
+        return "drop the target table (emptying it is not enough)"
+    return f"remove the rows where {own_rows(target)}, and the table's constraint {floor_name(target)}"
 
 
 def expire(client: Client, target: Target, below: int, at_least: int) -> None:

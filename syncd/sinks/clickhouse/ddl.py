@@ -83,18 +83,18 @@ def create_view(target: Target, more: Sequence[str] = ()) -> str:
 
 def raise_floor(target: Target, seq: int) -> str:
     """The server itself refuses own rows older than `seq` from now on, whoever sends them and however late."""
-    name, others = _floor_name(target), f" OR NOT ({own_rows(target)})" if target.own else ""
+    name, others = floor_name(target), f" OR NOT ({own_rows(target)})" if target.own else ""
     check = f"DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} CHECK {VERSION} >= {seq}{others}"
     return f"ALTER TABLE {full_name(target)} {check}"
 
 
 def floor(target: Target, statement: str) -> int:
     """The seq below which the table refuses own rows, out of its CREATE statement; 0 without."""
-    found = re.search(_FLOOR % _floor_name(target), without_strings(statement))
+    found = re.search(_FLOOR % floor_name(target), without_strings(statement))
     return int(found[1]) if found else 0
 
 
-def _floor_name(target: Target) -> str:
+def floor_name(target: Target) -> str:
     return f"{FLOOR}_{target.part}" if target.own else FLOOR
 
 

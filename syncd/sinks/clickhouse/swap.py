@@ -49,7 +49,8 @@ class Swap:
         fit()
         self._command(raise_floor(self._target, self._seq))
         names = ", ".join(map(quoted, (*(c.name for c in self._target.schema.columns), VERSION, DELETED)))
-        self._command(f"INSERT INTO {full_name(self._target)} ({names}) SELECT {names} FROM {full_name(self._shadow)}")
+        mine = f"SELECT {names} FROM {full_name(self._shadow)} WHERE {own_rows(self._target)}"
+        self._command(f"INSERT INTO {full_name(self._target)} ({names}) {mine}")
         old = f"{VERSION} < {self._seq} AND {own_rows(self._target)}"
         self._command(f"ALTER TABLE {full_name(self._target)} DELETE WHERE {old} SETTINGS mutations_sync = 2")
         self._command(f"DROP TABLE IF EXISTS {full_name(self._shadow)}")

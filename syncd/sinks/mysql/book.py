@@ -227,9 +227,10 @@ class Book:
         return int(found[0][0]) if found else 0
 
     def do(self, database: str, act: str, seq: int, owner: str = "") -> None:
+        """An owner's number is the last one; of other acts it is the largest."""
         sql = (
             f"INSERT INTO {quoted(database, BOOK)} (kind, owner, part, number) VALUES ('act', %s, %s, %s) "
-            "ON DUPLICATE KEY UPDATE number = GREATEST(number, VALUES(number))"
+            f"ON DUPLICATE KEY UPDATE number = {'VALUES(number)' if owner else 'GREATEST(number, VALUES(number))'}"
         )
         rows(self._connection, sql, [owner, act, seq])
 

@@ -135,10 +135,25 @@ def _columns(of: Layout, present: Present) -> list[str]:
 
 def has_room(there: PresentColumn, wanted: str) -> bool:
     """Whether the column takes each value of the type, which may say its character set."""
-    kind, _, charset = wanted.partition(" CHARACTER SET ")
-    here = there.collation.partition("_")[0]
-    texts = not charset or not here or here in {charset.partition(" ")[0], "utf8mb4"}
-    return texts and holds(there.type, kind)
+    kind, charset = _parted(wanted)
+    return holds(there.type, kind) and _has_characters(there.collation.partition("_")[0], charset)
+
+
+def is_wider(wanted: str, there: PresentColumn) -> bool:
+    """Whether the type takes each value of the column."""
+    kind, charset = _parted(wanted)
+    return holds(kind, there.type) and _has_characters(charset, there.collation.partition("_")[0])
+
+
+def _parted(wanted: str) -> tuple[str, str]:
+    kind, _, rest = wanted.partition(" CHARACTER SET ")
+    return kind, rest.partition(" ")[0]
+
+
+def _has_characters(wide: str, narrow: str) -> bool:
+    """Whether the one character set has all characters of the other; "": it is no text."""
+    order = [name for name in ("ascii", "latin1", "utf8", "utf8mb3", "utf8mb4") if name in {wide, narrow}]
+    return wide in {narrow, "utf8mb4"} or not (wide and narrow) or (len(order) == 2 and order[1] == wide)
 
 
 def _same_type(there: str, wanted: str) -> bool:

@@ -14,9 +14,8 @@ from syncd.model import Column, SchemaChange, Target
 from syncd.sinks.mysql import ddl
 from syncd.sinks.mysql.book import Book
 from syncd.sinks.mysql.layout import Layout
-from syncd.sinks.mysql.present import Present, PresentColumn, describe, has_room
+from syncd.sinks.mysql.present import Present, PresentColumn, describe, has_room, is_wider
 from syncd.sinks.mysql.scan import own_rows
-from syncd.sinks.mysql.types import holds
 from syncd.sinks.mysql.words import DELETED, full_name
 
 _ROWS = 20_000
@@ -91,7 +90,7 @@ class Shard:
             return ""
         if has_room(there, kind.name):
             return _as_it_is(column.name, there, nullable=True) if column.nullable and not there.nullable else ""
-        if not holds(kind.name.partition(" CHARACTER SET ")[0], there.type):
+        if not is_wider(kind.name, there):
             raise FatalError(
                 f"{self._target.schema.table}.{column.name} is {kind.name} now, {self._name} has {there.type} for it "
                 "and for other tables, and neither holds all values of the other",
@@ -149,11 +148,11 @@ class Shard:
 
     def swap(self, shadow: Target, owner: str) -> None:
         """The shadow's rows in the place of the own ones, in one transaction, in which the book says that it was done:
-        by its number, since the position of two loads may be the same."""
+        by its load's number, since the position of two loads may be the same."""
         act, epoch = f"{self._target.name}/swap/{self._target.part}", int(shadow.name.rpartition("_")[2])
         if describe(self._connection, shadow) is None:
             return
-        if self._book.done(self._target.database, act, owner) < epoch:
+        if self._book.done(self._target.database, act, owner) != epoch:
             self.fit()
             self.relax()
             self._run("BEGIN")
@@ -171,7 +170,9 @@ class Shard:
         names = [c.name for c in self._of.written] + ([DELETED] if self._of.soft else [])
         listed = ", ".join(quoted(name) for name in names)
         self._remove()
-        self._run(f"INSERT INTO {self._name} ({listed}) SELECT {listed} FROM {full_name(shadow)}")
+        self._run(
+            f"INSERT INTO {self._name} ({listed}) SELECT {listed} FROM {full_name(shadow)} WHERE {own_rows(self._of)}"
+        )
 
     def relax(self) -> None:
         """Before rows that were read at several moments: without the source's unique indexes, which are made again when

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from syncd.model import Column, SchemaChange, TableId, TableSchema, Target
 from syncd.spi import Ticket, Traits
 from syncd.testing.sinks import ArrivalSink, SqliteSink
 from tests.unit.engine import world as worlds
-from tests.unit.engine.script import NUMBERS
+from tests.unit.engine.script import NUMBERS, POINTS
 from tests.unit.engine.world import SINKS, ModelSink, World, engine_in
 
 SHARDS = tuple(replace(NUMBERS, table=TableId("shop", f"orders_{n}")) for n in (1, 2, 3))
@@ -100,7 +101,7 @@ def test_a_column_gets_its_new_name_when_all_tables_stand_before_it(
         rounds(world)
         assert acts == []
         reasons = {name: wait.reason for name, wait in world.state.waits().items()}
-        why = "v is called w now; it stays v at all.orders until shop.orders_3 has come to the same change"
+        why = "v is called w now; it stays v at all.orders until shop.orders_3 (LIVE) has come to the same change"
         assert f"{ONE}: {why}" in reasons[f"deliver/arrival: {ONE}"]
         put(world, THREE, (3, "c"))
         world.restart()
@@ -156,6 +157,69 @@ def test_a_sink_that_takes_one_table_only(tmp_path: Path, monkeypatch: pytest.Mo
         rounds(world)
         assert world.state.halts().keys() == {TWO, THREE}
         assert "the sink takes one table only" in world.state.halts()[TWO].reason
+
+
+@pytest.mark.parametrize("seed", [3, 8, 37])
+def test_acts_of_many_tables_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Rows, TRUNCATEs and columns that come and go, table by table, while processes die; in Parquet files, of which all
+    tables have the same ones."""
+    path = "parquet: {{path: {folder}/files, merge_files: 4}}"
+    job = worlds.JOB.replace("sqlite_versioned: {{path: {folder}/versioned.db, faults_file: {folder}/faults}}", path)
+    assert job != worlds.JOB
+    monkeypatch.setattr(worlds, "JOB", job)
+    with engine_in(tmp_path / "world") as world:
+        for schema in SHARDS:
+            world.log.create(schema)
+        world.settle()
+        script = Script(world, random.Random(seed))
+        for _ in range(40):
+            script.step()
+        script.end()
+        world.settle()
+        check(world)
+
+
+class Script:
+    """A column `v` goes from some tables, or gets another name in all."""
+
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self.world, self.rng = world, rng
+        self.renames = rng.random() < 0.5
+        self.points = [*POINTS["deliver"], *POINTS["barrier"], *POINTS["state"], *POINTS["capture"]]
+
+    def step(self) -> None:
+        log, rng = self.world.log, self.rng
+        schema = rng.choice(log.tables())
+        table, columns = schema.table, schema.columns
+        match rng.choice([*["put"] * 6, *["round"] * 3, "truncate", "die", "add", "change", "create"]):
+            case "put":
+                put(self.world, table, (rng.randrange(6), *(f"x{rng.randrange(9)}" for _ in columns[1:])))
+            case "round":
+                rounds(self.world, 1)
+            case "truncate":
+                log.truncate(table)
+            case "die":
+                self.world.orders.pending[rng.choice(self.points)] = rng.randrange(1, 3), "die"
+            case "add" if all(column.name != "note" for column in columns):
+                log.add_column(table, replace(VALUE, name="note", nullable=False, default=rng.choice("de")))
+            case "change":
+                self._change(schema)
+            case "create" if len(log.tables()) < 5 and not self.renames:
+                log.create(replace(NUMBERS, table=TableId("shop", f"orders_{len(log.tables()) + 1}")))
+
+    def _change(self, schema: TableSchema) -> None:
+        if all(column.name != "v" for column in schema.columns):
+            return
+        named = tuple(replace(c, name="w") if c.name == "v" else c for c in schema.columns)
+        if self.renames:
+            self.world.log.alter(schema.table, named, {"v": "w"})
+        else:
+            self.world.log.alter(schema.table, [c for c in schema.columns if c.name != "v"])
+
+    def end(self) -> None:
+        """What has begun in one table comes in all."""
+        for schema in self.world.log.tables() if self.renames else ():
+            self._change(schema)
 
 
 def test_turns() -> None:
