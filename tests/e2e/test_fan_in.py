@@ -11,7 +11,6 @@ from syncd import control
 from syncd.config import load_job
 from syncd.state import Phase
 from tests.e2e.test_change import Changed
-from tests.e2e.test_daemon import syncd
 from tests.services.database import Database
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.chdb]
@@ -134,10 +133,8 @@ def test_several_tables_into_one(mariadb_database: Database, tmp_path: Path) -> 
             f"UPDATE {shards.all}.orders SET note = 'other' WHERE shard = '1' AND id = 9",
         )
         run.die_at({"deliver.swapped": 1})
-        service = ("--service", str(tmp_path / "syncd.yaml"))
         for n in (1, 3):
-            table = f"{mariadb_database.name}.orders_{n}"
-            assert syncd("jobs", "resync", "chaos", "--table", table, *service).returncode == 0
+            control.resync(run.service, "chaos", f"{mariadb_database.name}.orders_{n}")
         shards.each("UPDATE orders_{0} SET note = 'meanwhile' WHERE id % 9 = 0", 1, 2, 3, 4)
         run.wait_for(lambda: not run.deaths_to_come(), 60)
         run.wait_for(lambda: not run.state.resyncs() and not any(r.shadow for r in run.state.tables()), 60)
