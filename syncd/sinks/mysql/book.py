@@ -138,7 +138,8 @@ class Book:
             rows(self._connection, "COMMIT")
         except BaseException:
             self._registered.pop(key, None)
-            rows(self._connection, "ROLLBACK")
+            if self._connection.open:  # else a fence has ended it, which is what is told
+                rows(self._connection, "ROLLBACK")
             raise
         self._registered[key] = ticket.epoch
 
