@@ -242,9 +242,7 @@ class Deliverer:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         target = self._loaded(record)
         if target.own and not record.shadow:
-            change = SchemaChange(Ddl.CREATE, target.schema, target.schema.version, "the load begins")
-            with self._turn(record):
-                self._sink.apply(target, change, self._collector.ticket())
+            self._take_in(record, target)
         self._sink.prepare(target, max(record.newest, record.head.seq))
         if self._parts.loads:
             refuse_rows(self._sink, target, record)
@@ -252,6 +250,12 @@ class Deliverer:
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
         return True
+
+    def _take_in(self, record: TableRecord, target: Target) -> None:
+        """A target that other tables may have is there, and takes the rows of this one, too. Waits."""
+        change = SchemaChange(Ddl.CREATE, target.schema, target.schema.version, "its rows come")
+        with self._turn(record):
+            self._sink.apply(target, change, self._collector.ticket())
 
     def _loaded(self, record: TableRecord) -> Target:
         """The table that the load writes to."""
@@ -355,6 +359,9 @@ class Deliverer:
         self._doing(f"opening the lanes of {record.table}")
         unit.pending = []
         self._indexed.discard((record.table, record.epoch))
+        target = self._loaded(record)
+        if target.own and self._traits.transactional and record.opened != record.epoch:
+            self._take_in(record, target)
         self._opening.open(record, lanes)
 
     # -- rounds

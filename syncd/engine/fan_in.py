@@ -75,10 +75,14 @@ class Siblings:
         siblings = self.of(change.table)
         lanes = self._lanes(siblings)
         held: dict[str, TableRecord] = {}
+        standing: set[str] = set()
         for record in siblings:
-            fronts = lanes[record.table]
-            for column in self._columns(record, fronts) - self._renamed_now(fronts, change):
-                held[column] = record
+            columns, renamed = (
+                self._columns(record, lanes[record.table]),
+                self._renamed_now(lanes[record.table], change),
+            )
+            held |= dict.fromkeys(columns - renamed, record)
+            standing |= columns & renamed
         for old, new in change.renamed:
             if old in held:
                 place, other = self._parts.rule(change.table).to, held[old]
@@ -86,7 +90,8 @@ class Siblings:
                     f"{change.table}: {old} is called {new} now; it stays {old} at {place} until {other.table} "
                     f"({other.phase.value}) has come to the same change"
                 )
-        return replace(change, kept=(*change.kept, *(name for name in change.gone if name in held)))
+        lost = [*change.gone, *(old for old, _ in change.renamed)]
+        return replace(change, kept=(*change.kept, *(name for name in lost if name in held.keys() | standing)))
 
     def _lanes(self, records: Collection[TableRecord]) -> dict[TableId, dict[Lane, Message | None]]:
         """The next message of each lane; None: nothing waits in it."""

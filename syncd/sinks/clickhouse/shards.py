@@ -43,12 +43,20 @@ class Shared(Alter):
                 self._command(", ".join([*parts, *marks(turn, turn + 1)]))
                 turn += 1
         if self._change.kind is Ddl.ALTER:
-            self._fill([c for c in self._target.schema.columns if self._change.former(c.name) is None])
+            both = self._both(present)
+            self._fill([c for c in self._target.schema.columns if self._change.former(c.name) is None], both)
             mine = f"{ALTERED}{self._target.part}_"
-            gone = [] if done is None else [f"DROP CONSTRAINT {mine}{done}"]
+            gone = [f"DROP COLUMN {quoted(old)}" for old in sorted({*both.values()} - {*self._change.kept})]
+            gone += [] if done is None else [f"DROP CONSTRAINT {mine}{done}"]
             self._command(
                 ", ".join([*gone, f"ADD CONSTRAINT {mine}{self._change.seq} {HOLDS}", *marks(turn, turn + 1)])
             )
+
+    def _both(self, present: Present) -> dict[str, str]:
+        """New name -> old name of the columns that were renamed and that another table has under the new name already:
+        the values go over."""
+        renamed = self._change.renamed
+        return {new: old for old, new in renamed if present.column(new) is not None and present.column(old) is not None}
 
     def _refuse_other_key(self, present: Present) -> None:
         wrong = keys(self._target, present)
@@ -78,7 +86,7 @@ class Shared(Alter):
         ours = {VERSION, DELETED, *gone}
         for column in self._target.schema.columns:
             there, was = present.column(column.name), present.column(old.get(column.name, column.name))
-            ours |= {column.name, *([was.name] if was is not None else [])}
+            ours |= {column.name, *([was.name] if was is not None and there is None else [])}
             if there is not None:
                 yield from self._widened(column, there)
             elif was is not None:
@@ -106,9 +114,9 @@ class Shared(Alter):
         line = column_line(wider, False, self._making).removeprefix(quoted(column.name))
         yield f"MODIFY COLUMN {quoted(there.name)}{line}"
 
-    def _fill(self, columns: list[Column]) -> None:
+    def _fill(self, columns: list[Column], both: dict[str, str]) -> None:
         """The own rows that are older hold what the source gave them, whatever the table's default is."""
-        values = {}
+        values = {quoted(new): self._moved(new, old) for new, old in both.items()}
         for column in columns:
             there = self._present().column(column.name)
             empty = self._is_empty() or (there is not None and takes_null(there.type) and not column.nullable)
@@ -117,7 +125,9 @@ class Shared(Alter):
         if not values:
             return
         other = " OR ".join(
-            f"{name} IS NOT NULL" if value == "NULL" else f"ifNull({name} != {value}, 1)"
+            f"{name} IS NOT NULL"
+            if value == "NULL"
+            else f"ifNull({name} != {value}, isNull({name}) != isNull({value}))"
             for name, value in values.items()
         )
         where = f"{own_rows(self._target)} AND {VERSION} < {self._change.seq} AND ({other})"
@@ -125,3 +135,14 @@ class Shared(Alter):
         if int(self._client.text(count, doing=f"looking into {self._name}", table=self._table)):
             given = ", ".join(f"{name} = {value}" for name, value in values.items())
             self._command(f"UPDATE {given} WHERE {where}")
+
+    def _moved(self, new: str, old: str) -> str:
+        """The old column's value for the new one, also in rows of others, which have none: the server looks at them,
+        too."""
+        there = self._present().column(new)
+        assert there is not None, "it was there a moment ago"
+        return (
+            quoted(old)
+            if takes_null(there.type)
+            else f"ifNull({quoted(old)}, defaultValueOfTypeName({text(there.type)}))"
+        )

@@ -51,7 +51,18 @@ class Shard:
         for one in [[part] for part in parts] if self._of.limits.oceanbase else filter(None, [parts]):
             self._run(f"ALTER TABLE {self._name} {', '.join(one)}")
         if change is not None and change.before is not None:
-            self._fill([c for c in self._of.written if change.former(c.name) is None], change.seq)
+            both = self._both(present, change)
+            self._fill([c for c in self._of.written if change.former(c.name) is None], both, change.seq)
+            for old in {*both.values()} - {*change.kept}:
+                self._run(f"ALTER TABLE {self._name} DROP COLUMN {quoted(old)}")
+
+    def _both(self, present: Present, change: SchemaChange) -> dict[str, str]:
+        """New name -> old name of the columns that were renamed and that another table has under the new name already:
+        the values go over."""
+        pairs = {
+            new: old for old, new in change.renamed if new.lower() != old.lower() and new not in self._of.generated
+        }
+        return {new: old for new, old in pairs.items() if present.column(new) and present.column(old)}
 
     def _refuse_other_key(self, present: Present) -> None:
         if [name.lower() for name in present.key] != [name.lower() for name in self._of.key]:
@@ -70,7 +81,7 @@ class Shard:
             there = present.column(column.name)
             old = change.former(column.name) if change is not None else None
             was = present.column(old.name) if old is not None else None
-            ours |= {column.name.lower(), *([was.name.lower()] if was is not None else [])}
+            ours |= {column.name.lower(), *([was.name.lower()] if was is not None and there is None else [])}
             if there is not None:
                 line = self._widened(column, there)
                 yield from [f"MODIFY COLUMN {line}"] if line else []
@@ -109,24 +120,23 @@ class Shard:
         place = f"AFTER {quoted(names[at - 1])}" if at else "FIRST"
         return f"ADD COLUMN {ddl.column_line(self._of, column, added=True)} {place}"
 
-    def _fill(self, columns: list[Column], seq: int) -> None:
+    def _fill(self, columns: list[Column], both: dict[str, str], seq: int) -> None:
         """The own rows hold what the source gave them; once, since later ones have values of their own."""
         act = f"{self._target.name}/fill/{self._target.part}"
-        if not columns or self._book.done(self._target.database, act) >= seq:
+        if not (columns or both) or self._book.done(self._target.database, act) >= seq:
             return
-        values = [(quoted(c.name), ddl.old_value(c)) for c in columns]
-        own = own_rows(self._of)
-        unknown = next((name for name, value in values if value is None), None)
+        values = {quoted(c.name): ddl.old_value(c) for c in columns} | {quoted(n): quoted(o) for n, o in both.items()}
+        own, table = own_rows(self._of), self._target.schema.table
+        unknown = next((name for name, value in values.items() if value is None), None)
         if unknown is not None and rows(self._connection, f"SELECT 1 FROM {self._name} WHERE {own} LIMIT 1"):
-            table = self._target.schema.table
             raise FatalError(
                 f"{table}: the value of the new column {unknown} in the rows that are there is not known",
                 table=str(table),
                 hint="give the column a constant DEFAULT at the source, or resync the table",
             )
         if unknown is None:
-            same = " AND ".join(f"{name} <=> {value}" for name, value in values)
-            given = ", ".join(f"{name} = {value}" for name, value in values)
+            same = " AND ".join(f"{name} <=> {value}" for name, value in values.items())
+            given = ", ".join(f"{name} = {value}" for name, value in values.items())
             self._run(f"UPDATE {self._name} SET {given} WHERE {own} AND NOT ({same})")
         self._book.do(self._target.database, act, seq)
 

@@ -4,12 +4,14 @@ table that was loaded anew takes the place of its own rows. All under the lock, 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from syncd.errors import FatalError
 from syncd.model import Column, Ddl, SchemaChange, Target
@@ -28,11 +30,25 @@ def fit(table: Table, entrance: Entrance, target: Target, change: SchemaChange, 
         state = table.known()
         if change.kind is Ddl.ALTER and state.marks(target).altered >= change.seq:
             return
+        both = _both_names(state, change)
         state = _fitted(table, entrance, _rewritten(table, state, rows), target, change)
         state = _rewritten(table, state, rows)
         if change.kind is Ddl.ALTER:
-            _fill(table, state, target, change, rows)
-            table.save(state.marked(target, altered=change.seq))
+            _fill(table, state, target, change, both, rows)
+            gone = {*both.values()} - {*change.kept}
+            columns = tuple(column for column in state.schema.columns if column.name not in gone)
+            state = replace(state, schema=replace(state.schema, columns=columns)).marked(target, altered=change.seq)
+            table.save(state)
+            if gone:
+                entrance.shut(table)
+                _rewritten(table, state, rows)
+
+
+def _both_names(state: State, change: SchemaChange) -> dict[str, str]:
+    """New name -> old name of the columns that were renamed and that another table has under the new name already: the
+    values go over."""
+    there = {column.name for column in state.schema.columns}
+    return {new: old for old, new in change.renamed if {old, new} <= there}
 
 
 def _rewritten(table: Table, state: State, rows: int) -> State:
@@ -87,49 +103,59 @@ def _both(table: Table, state: State, column: Column, was: Column) -> Column:
     return replace(wider, name=column.name, nullable=column.nullable or was.nullable, default=was.default)
 
 
-def _fill(table: Table, state: State, target: Target, change: SchemaChange, rows: int) -> None:
+def _fill(table: Table, state: State, target: Target, change: SchemaChange, both: Mapping[str, str], rows: int) -> None:
     """The own rows that are older hold what the source gave them, whatever the table's default is."""
-    for column in target.schema.columns:
-        if change.former(column.name) is not None:
-            continue
-        value = defaults.fill(target.schema.table, column).cast(state.columns.field(column.name).type)
-        for file in table.files():
-            _fill_file(table, state, target, change, file, column, value, rows)
-
-
-def _fill_file(
-    table: Table,
-    state: State,
-    target: Target,
-    change: SchemaChange,
-    file: Path,
-    column: Column,
-    value: pa.Scalar,
-    rows: int,
-) -> None:
     own = own_rows(target, state)
     assert own is not None, "only of such targets"
     older = own & (pc.field(VERSION) < pa.scalar(change.seq, pa.uint64()))
-    field = pc.field(column.name)
-    other = field.is_valid() if not value.is_valid else field.is_null() | (field != value)
+    for column in target.schema.columns:
+        if column.name in both:
+            value = pc.field(both[column.name])
+        elif change.former(column.name) is None:
+            kind = state.columns.field(column.name).type
+            value = pc.scalar(defaults.fill(target.schema.table, column).cast(kind))
+            _refuse_unknown(table, state, column, older)
+        else:
+            continue
+        for file in table.files():
+            _fill_file(table, state, file, column.name, older, value, rows)
+
+
+def _refuse_unknown(table: Table, state: State, column: Column, older: pc.Expression) -> None:
+    with ExitStack() as stack:
+        if defaults.is_known(column) or not any(p.count(older) for p in opened(stack, table.files(), state)):
+            return
+    raise FatalError(
+        f"{table.source}.{column.name}: the value of the new column in the rows that are there is not known",
+        table=table.source,
+        hint="give the column a constant DEFAULT at the source, or resync the table",
+    )
+
+
+def _fill_file(
+    table: Table, state: State, file: Path, name: str, older: pc.Expression, value: pc.Expression, rows: int
+) -> None:
+    """`value` in the column, of the rows that are older."""
+    field, at = pc.field(name), state.columns.get_field_index(name)
+    same = (field.is_null() & value.is_null()) | (field == value)
     with ExitStack() as stack:
         (part,) = opened(stack, [file], state)
-        any_older, wrong = part.count(older), part.count(older & other)
-    if any_older and not defaults.is_known(column):
-        raise FatalError(
-            f"{target.schema.table}.{column.name}: the value of the new column in the rows that are there is not known",
-            table=table.source,
-            hint="give the column a constant DEFAULT at the source, or resync the table",
-        )
-    if wrong:
-        at, kind = state.columns.get_field_index(column.name), state.columns.field(column.name)
+        if not part.count(older):
+            return
+        whole = {*state.columns.names} <= {*part.schema.names}
+    if not whole:
+        rewrite(table, state, file, lambda page: page, rows)
+    with ExitStack() as stack:
+        (part,) = opened(stack, [file], state)
+        if not part.count(older & ~pc.coalesce(same, pc.scalar(False))):
+            return
 
-        def filled(page: pa.Table) -> pa.Table:
-            rest, mine = page.filter(~older), page.filter(older)
-            mine = mine.set_column(at, kind, pa.repeat(value, len(mine)))
-            return _sorted(pa.concat_tables([rest, mine]), state)
+    def filled(page: pa.Table) -> pa.Table:
+        rest, mine = page.filter(~older), page.filter(older)
+        given = ds.dataset(mine).to_table(columns={"given": value}).column("given").cast(state.columns.field(at).type)
+        return _sorted(pa.concat_tables([rest, mine.set_column(at, state.columns.field(at), given)]), state)
 
-        rewrite(table, state, file, filled, rows)
+    rewrite(table, state, file, filled, rows)
 
 
 def _sorted(page: pa.Table, state: State) -> pa.Table:

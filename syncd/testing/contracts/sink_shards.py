@@ -150,6 +150,18 @@ class Shards:
         again = replace(one, schema=with_column(one.schema, note, 3))
         assert there(sink, again) == [(1, "a", 1, "it's"), (2, "c", 3, "own")]
 
+    def test_a_column_whose_default_is_null_in_one_shard(self, sink: Sink) -> None:
+        one, two = shard("1"), shard("2")
+        for of in (one, two):
+            sink.prepare(of)
+            writer(sink, of).write((INSERT, 10, row(of, 1, "a", 1)))
+        for of, default in ((one, None), (two, "7")):
+            number = Column("more", pa.int32(), source_type="int", default=default)
+            after = replace(of, schema=with_column(of.schema, number, 3))
+            for _ in range(2):
+                sink.apply(after, altered(of, after, 20), ACT)
+            assert there(sink, after) == [(1, "a", 1, None if default is None else 7)]
+
     def test_a_column_without_a_default_in_the_way_of_others(self, sink: Sink) -> None:
         """Those that do not have it yet write as before."""
         one, two = shard("1"), shard("2")
@@ -217,6 +229,27 @@ class Shards:
                 sink.apply(after, altered(of, after, at, ("qty", "pieces")), ACT)
             writer(sink, after, 1).write((INSERT, 60, row(of, 2, "b", 2)))
             assert there(sink, after) == [(1, "a", 1), (2, "b", 2)]
+
+    def test_a_column_that_one_has_under_its_new_name_already(self, sink: Sink) -> None:
+        """A table that came later, or was loaded anew: the others' values go over, and the old column with the last."""
+        shards = [shard(name) for name in "12"]
+        for of in shards:
+            sink.prepare(of)
+            writer(sink, of).write((INSERT, 10, row(of, 1, "a", 1)), (INSERT, 11, row(of, 2, "b", None)))
+        pieces = replace(QTY, name="pieces")
+        new = shard("3", KEY, NAME, pieces)
+        sink.apply(new, change(Ddl.CREATE, new, 30), ACT)
+        writer(sink, new).write((INSERT, 31, row(new, 1, "n", 7)))
+        for of, at, kept in zip(shards, (50, 40), (("qty",), ()), strict=True):
+            after = shard(str(of.own[0][1]), KEY, NAME, pieces)
+            for _ in range(2):
+                sink.apply(after, altered(of, after, at, ("qty", "pieces"), kept=kept), ACT)
+            writer(sink, after, 1).write((INSERT, 60, row(of, 3, "c", 3)), (UPDATE, 61, row(of, 2, "b", 2)))
+            sink.apply(after, altered(of, after, at, ("qty", "pieces"), kept=kept), ACT)
+            assert there(sink, after) == [(1, "a", 1), (2, "b", 2), (3, "c", 3)]
+        assert there(sink, new) == [(1, "n", 7)]
+        with pytest.raises(FatalError, match="qty"):
+            sink.prepare(shards[0])
 
     def test_a_shard_that_comes_later(self, sink: Sink) -> None:
         """With a column that the table has not got yet, and without one that it still has."""

@@ -23,6 +23,7 @@ from tests.unit.engine.world import SINKS, ModelSink, World, engine_in
 SHARDS = tuple(replace(NUMBERS, table=TableId("shop", f"orders_{n}")) for n in (1, 2, 3))
 ONE, TWO, THREE = (schema.table for schema in SHARDS)
 ID, VALUE = NUMBERS.columns
+NAMED = replace(VALUE, name="w")
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +94,9 @@ def test_a_column_gets_its_new_name_when_all_tables_stand_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then status says for which one it waits; one that was killed on the way finds it again."""
-    named = replace(VALUE, name="w")
     with running(tmp_path, monkeypatch) as (world, acts):
         for table in (ONE, TWO):
-            world.log.alter(table, (ID, named), {"v": "w"})
+            world.log.alter(table, (ID, NAMED), {"v": "w"})
             put(world, table, (3, "c"))
         rounds(world)
         assert acts == []
@@ -106,11 +106,12 @@ def test_a_column_gets_its_new_name_when_all_tables_stand_before_it(
         put(world, THREE, (3, "c"))
         world.restart()
         world.orders.pending["barrier.acted"] = 1, "die"
-        world.log.alter(THREE, (ID, named), {"v": "w"})
+        world.log.alter(THREE, (ID, NAMED), {"v": "w"})
         put(world, THREE, (4, "d"))
         rounds(world)
         world.settle()
         assert {c.table for c in acts} == {ONE, TWO, THREE}
+        assert [acts[0].kept, acts[-1].kept] == [("v",), ()]
         assert world.state.waits() == {}
         check(world)
 
@@ -204,13 +205,14 @@ class Script:
                 log.add_column(table, replace(VALUE, name="note", nullable=False, default=rng.choice("de")))
             case "change":
                 self._change(schema)
-            case "create" if len(log.tables()) < 5 and not self.renames:
-                log.create(replace(NUMBERS, table=TableId("shop", f"orders_{len(log.tables()) + 1}")))
+            case "create" if len(log.tables()) < 5:
+                named = NUMBERS if rng.random() < 0.5 or not self.renames else replace(NUMBERS, columns=(ID, NAMED))
+                log.create(replace(named, table=TableId("shop", f"orders_{len(log.tables()) + 1}")))
 
     def _change(self, schema: TableSchema) -> None:
         if all(column.name != "v" for column in schema.columns):
             return
-        named = tuple(replace(c, name="w") if c.name == "v" else c for c in schema.columns)
+        named = tuple(NAMED if c.name == "v" else c for c in schema.columns)
         if self.renames:
             self.world.log.alter(schema.table, named, {"v": "w"})
         else:
