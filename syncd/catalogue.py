@@ -176,11 +176,12 @@ _ENTRIES: Final = (
     Entry(
         "C127",
         "Two tables go to one target",
-        "Two tables of the source have the same target table at a sink, and each would overwrite the other's rows. "
-        "The one that was there first is copied; of tables found together, one that keeps its own name, else the one "
-        "whose name comes first. The other one is refused.",
-        "Give one of them another `to`, or leave it out (`skip: true`); then load anew. Several source tables into one "
-        "are not there yet.",
+        "Two tables of the source have the same target table at a sink, and rows of theirs could have the same key "
+        "there. The one that was there first is copied; of tables found together, one that keeps its own name, else "
+        "the one whose name comes first. The other one is refused. A pattern is refused as it stands when its tables "
+        "have one target and nothing in their keys tells them apart.",
+        "Give each another `to`, or leave some out (`skip: true`); or add a column that has another value in each, as "
+        "a part of the key: `add: {shard: '\\1'}` and `key: [shard, id]`. Then load anew.",
     ),
     Entry(
         "C128",

@@ -5,8 +5,10 @@ Everything that moves is a `ChangeBatch` of Arrow columns; no value here stands 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -477,7 +479,9 @@ class Target:
 
     `deletes`: "apply" removes, "soft" keeps the row and marks it, "ignore" drops the delete. `append`: rows are only
     ever added (keyless append tables); there is no key to merge by. `settled`: the rows are those of one place in the
-    log, so that unique indexes hold. `relaxed`: those are made as plain ones.
+    log, so that unique indexes hold. `relaxed`: those are made as plain ones. `own`: columns of the key that have one
+    value in all rows of `schema.table`: the target may hold rows of other tables, with other values in them, and
+    whatever is done to it touches the own rows alone. Its columns may be more, and wider, than those of `schema`.
     """
 
     schema: TableSchema
@@ -488,6 +492,17 @@ class Target:
     settled: bool = False
     relaxed: bool = False
     options: dict[str, object] = field(default_factory=dict)
+    own: tuple[tuple[str, int | float | str], ...] = ()
+
+    @property
+    def part(self) -> str:
+        """A short name of the own rows, the same for the same values; "" where all rows are."""
+        return part_of(self.own)
+
+
+def part_of(own: Collection[tuple[str, int | float | str]]) -> str:
+    """See `Target.part`."""
+    return hashlib.blake2b(json.dumps(sorted(own)).encode(), digest_size=6).hexdigest() if own else ""
 
 
 @dataclass(frozen=True, slots=True)

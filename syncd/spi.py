@@ -193,6 +193,7 @@ class Traits:
     target: names the system and the place in it, without secrets; a job that has run refuses another one.
     parallel: how many lanes are written at once, each by an instance of its own. 0: lanes share writes.
     unique: it has secondary unique indexes, which refuse rows that come in another order than they were committed in.
+    shares: it knows `Target.own`, so that several tables may go to one target.
     """
 
     scope: Literal["any process", "one process"]
@@ -201,6 +202,7 @@ class Traits:
     target: str = ""
     parallel: int = 0
     unique: bool = False
+    shares: bool = False
 
 
 class Mark(NamedTuple):
@@ -261,7 +263,8 @@ class Sink(Protocol):
         """DDL, type of each column, what is lossy, what is refused (level "error"). Reads, never writes."""
 
     def prepare(self, target: Target, newest: int | None = None) -> None:
-        """The table is there and fits `target`: created if absent. FatalError names a column that differs.
+        """The table is there and fits `target`: created if absent. FatalError names a column that differs. With `own`
+        (here and below: see `Target`) columns may be wider, and there may be others.
 
         `newest`, before the load: the job has written no newer seq. FatalError (E192): what is there would stay or
         would hide what is loaded. Of a versioned sink, rows or tombstones with a newer seq, or a table that takes none
@@ -287,6 +290,11 @@ class Sink(Protocol):
     def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         """A barrier's act (CREATE, ALTER, TRUNCATE, DROP, INDEX); `target` is the table after it.
 
+        With `own`, CREATE of a table that is there, and ALTER, add the columns that it lacks, widen those that do not
+        hold the target's values, and let rows be written without those that the target has not; an ALTER gives only
+        the own rows the default of a column that is new to them. FatalError names a column that could hold the values
+        of one side alone. Nobody else acts at the table meanwhile; others may write to it.
+
         Harmless when done twice or late: it touches only what is older than `change.seq`, or (where rows have no
         versions) is refused (FencedError) when the ticket's epoch is over. The ticket's marks move after the act, all
         at once. MovedError: see `Ticket.behind`; nothing was done.
@@ -294,6 +302,7 @@ class Sink(Protocol):
 
     def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
         """The table `shadow` takes the place and the name of `target`; the one that was there is gone, with all rows.
+        With `own`, its rows take the place of the own ones in it, and `shadow` is gone.
 
         Where rows have versions, the table takes none older than `seq` from the return on. Harmless when done twice;
         when done late, it changes nothing, or is refused (FencedError) when the ticket's epoch is over.

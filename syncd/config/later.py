@@ -9,11 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from syncd.config.document import Document, Key
-from syncd.config.rules import items, valid
-from syncd.config.spec import TableSpec
-from syncd.config.tables import Pattern, check_pattern, target_of
 from syncd.errors import ConfigError
-from syncd.model import TableId
 
 _HINT = "it comes with a later version of syncd; take it out for now"
 
@@ -65,9 +61,8 @@ def of_job(document: Document, data: Mapping[str, Any], plugins: Iterable[Key]) 
 
     `data`: with references put in. `plugins`: where plugins that are to come are named.
     """
-    several = [("several source tables into one", key) for key in _fan_in(document, data)]
     named = [("this plugin", key) for key in plugins]
-    return [_fault(document, key, what) for what, key in (*named, *several, *_found(data, JOB))]
+    return [_fault(document, key, what) for what, key in (*named, *_found(data, JOB))]
 
 
 def of_service(document: Document, data: Mapping[str, Any]) -> list[ConfigError]:
@@ -89,27 +84,3 @@ def _at(value: Any, way: tuple[str, ...], key: Key = ()) -> Iterator[tuple[Key, 
     elif isinstance(value, dict):
         for name in value if way[0] == "*" else {way[0]} & value.keys():
             yield from _at(value[name], way[1:], (*key, name))
-
-
-def _fan_in(document: Document, data: Mapping[str, Any]) -> Iterator[Key]:
-    """Tables that can become one: a pattern whose `to` does not tell its tables apart, or two tables with one target.
-
-    What depends on which tables there are is found when they are known (`Parts.crowded_out`).
-    """
-    seen: set[TableId] = set()
-    for text, value in items(data.get("tables")):
-        spec, (pattern, _) = valid(TableSpec, {} if value is None else value), check_pattern(document, text)
-        if spec is None or pattern is None or spec.skip:
-            continue
-        if pattern.kind == "exact":
-            target = target_of(TableId(*text.split(".", 1)), spec.to or "")
-            several = target in seen
-            seen.add(target)
-        else:
-            several = spec.to is not None and not _tells_apart(pattern, spec.to)
-        if several:
-            yield ("tables", text, "to") if spec.to is not None else ("tables", text)
-
-
-def _tells_apart(pattern: Pattern, to: str) -> bool:
-    return pattern.kind == "regex" and all(f"\\{n + 1}" in to for n in range(pattern.groups))

@@ -36,9 +36,19 @@ merged. In `to` and `add`, `\\1` is the first group of a regular expression.
 A pattern that fits no table, also one with `skip: true`, is warned of by `check` and `plan`, and in the log of the
 first run. Views and sequences are left out with a warning, unless they are named exactly: then they are refused.
 
-A target belongs to one table. Of two tables that go to the same one at a sink, the one that was there first is copied;
-of two that are found together, one that keeps its own name, else the one whose name comes first. The other one is
-refused (C127), also when it is created while the job runs.
+Of two tables that go to the same target at a sink, and whose rows could have the same key there, the one that was there
+first is copied; of two that are found together, one that keeps its own name, else the one whose name comes first. The
+other one is refused (C127), also when it is created while the job runs.
+
+Several tables go into one target when an added column of the key tells them apart:
+
+```yaml
+tables:
+  'shop_(\\d+).orders': {to: shop.orders, add: {shard: '\\1'}, key: [shard, id]}
+```
+
+See [many tables into one](many-into-one.md). The column has another value in each of them: texts
+that differ only in spaces at their end are the same.
 
 ## Masks
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 from syncd import tags
 from syncd.config.document import Document, Key
 from syncd.config.spec import SinkBlock, TableSpec
-from syncd.config.tables import check_group_use, check_pattern
+from syncd.config.tables import ONE_TARGET, are_apart, check_group_use, check_pattern, target_of, tells_apart
 from syncd.errors import ConfigError
+from syncd.model import TableId
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -20,6 +21,7 @@ def check_rules(document: Document, data: Mapping[str, Any]) -> Iterator[ConfigE
     """Faults that one setting alone does not show. Parts that are faulty in themselves are passed over."""
     for text, value in items(data.get("tables")):
         yield from _table(document, text, {} if value is None else value)
+    yield from _one_target(document, data)
     for name, value in items(data.get("sinks")):
         sink = valid(SinkBlock, value)
         if sink is not None:
@@ -42,6 +44,29 @@ def _table(document: Document, text: str, value: object) -> Iterator[ConfigError
     yield from _columns(document, ("tables", text), table)
     yield from _where(document, ("tables", text, "where"), table.where)
     yield from _compute(document, ("tables", text, "compute"), table)
+
+
+def _one_target(document: Document, data: Mapping[str, Any]) -> Iterator[ConfigError]:
+    """Tables that go to one target without a constant in their keys that tells them apart: a pattern's, or two tables.
+
+    What depends on which tables there are is found when they are known (`Parts.crowded_out`).
+    """
+    seen: dict[TableId, list[TableSpec]] = {}
+    for text, value in items(data.get("tables")):
+        spec, (pattern, _) = valid(TableSpec, {} if value is None else value), check_pattern(document, text)
+        if spec is None or pattern is None or spec.skip:
+            continue
+        if pattern.kind == "exact":
+            table = TableId(*text.split(".", 1)) if "`" not in text else TableId.parse(text)
+            others = seen.setdefault(target_of(table, spec.to or ""), [])
+            wrong = not all(are_apart(spec, other) for other in others)
+            others.append(spec)
+        else:
+            wrong = spec.to is not None and not tells_apart(pattern, spec)
+        if wrong:
+            key: Key = ("tables", text, "to") if spec.to is not None else ("tables", text)
+            what = "several tables go to one target, and nothing in the key tells their rows apart"
+            yield document.fault(key, what, code="C127", hint=ONE_TARGET, of_key=spec.to is None)
 
 
 def items(value: object) -> list[tuple[str, Any]]:

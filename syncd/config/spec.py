@@ -72,7 +72,7 @@ class TableSpec(Section):
     """Leave these tables out: for exceptions to a wider pattern."""
     to: str | None = None
     """Name at the sinks, `database.table` or `table`; `\\1` stands for the first group of a regular expression. Several
-    tables with one name are not there yet, and refused."""
+    tables may have one name where `add` and `key` tell their rows apart."""
     add: dict[str, Constant] = Field(default_factory=dict)
     """Columns with one value each, added to every row; `\\1` stands for the first group of a regular expression."""
     compute: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)

@@ -28,6 +28,10 @@ _REGEX = re.compile(r"[\\()\[\]{}|+^]")
 _QUOTED = re.compile(r"(`(?:[^`]|``)+`|[^.`]+)\.(`(?:[^`]|``)+`|[^.`]+)", re.DOTALL)
 _GROUP = re.compile(r"\\(\d+)")
 _SPECS: TypeAdapter[dict[str, TableSpec]] = TypeAdapter(Tables)
+ONE_TARGET = (
+    "give each another `to`, or leave some out (`skip: true`); or tell them apart by a column with a value for each, "
+    "as a part of the key: `add: {shard: '\\1'}` and `key: [shard, id]`"
+)
 _NOT_LITERAL = re.compile(r"\\.|\[[^\]]*\]|\{[^}]*\}|\(\?[^)]*\)|[^\w]")
 
 
@@ -58,6 +62,49 @@ class TableRule:
     where: str | None = field(default=None, repr=False)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     salt: SecretStr | None = None
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Added columns that are part of the key: all rows of the table have these values in it, at every sink."""
+        return {name: value for name, value in self.add.items() if name in (self.key or ())}
+
+    def is_apart_from(self, other: TableRule) -> bool:
+        """No row of the one table can have the key of one of the other, wherever keys are compared: some servers take
+        texts for equal that differ in spaces at their end."""
+        here, there = _compared(self.constants), _compared(other.constants)
+        return any(here[column] != there[column] for column in here.keys() & there)
+
+    @property
+    def apart(self) -> tuple[frozenset[tuple[str, type]], frozenset[Any]]:
+        """Of two tables with the same first part, those are apart whose second part differs."""
+        compared = _compared(self.constants)
+        return frozenset(compared), frozenset(compared.items())
+
+
+def _constants(spec: TableSpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.add.items() if name in (spec.key or ())}
+
+
+def are_apart(one: TableSpec, other: TableSpec) -> bool:
+    """As `TableRule.is_apart_from`, of patterns that are tables' names."""
+    here, there = _compared(_constants(one)), _compared(_constants(other))
+    return any(here[column] != there[column] for column in here.keys() & there)
+
+
+def tells_apart(pattern: Pattern, spec: TableSpec) -> bool:
+    """Whether tables that differ in a group of the pattern have several targets, or another value in their keys."""
+    words = (spec.to, *(value for value in _constants(spec).values() if isinstance(value, str)))
+    used = {int(number) for word in words for number in _GROUP.findall(word or "")}
+    groups = {*range(1, pattern.groups + 1)}
+    return pattern.kind == "regex" and (used >= groups or not used <= groups)  # those are a fault of their own
+
+
+def _compared(constants: Mapping[str, Any]) -> dict[tuple[str, type], Any]:
+    return {(name, type(value)): _trimmed(value) for name, value in constants.items()}
+
+
+def _trimmed(value: Any) -> Any:
+    return value.rstrip(" ") if isinstance(value, str) else value
 
 
 class Pattern:

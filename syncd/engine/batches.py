@@ -49,6 +49,8 @@ def refuse_rows(sink: Sink, target: Target, record: TableRecord) -> None:
         raise FatalError(
             f"{record.table}: the target at {record.sink} holds rows that this load did not write",
             table=str(record.table),
-            hint="drop the target table, then `syncd jobs resume`",
+            hint="remove the table's rows there, then `syncd jobs resume`"
+            if target.own
+            else "drop the target table, then `syncd jobs resume`",
             code="E192",
         )

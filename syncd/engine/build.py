@@ -20,9 +20,11 @@ import structlog
 
 from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, SinkUse, TableRule
+from syncd.config.tables import ONE_TARGET
+from syncd.engine.agree import disagreement
 from syncd.engine.remote import RemoteSink
 from syncd.errors import ConfigError, FatalError, PositionLost, StateError, TransactionsLost
-from syncd.model import Finding, Head, TableId, TableSchema, Target
+from syncd.model import Finding, Head, TableId, TableSchema, Target, part_of
 from syncd.spi import Context, Found, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord
 
@@ -33,6 +35,16 @@ IDLE_SECONDS = 0.25
 _LONG_NAME = 60
 LIVE_SECONDS = 10.0
 """A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
+
+_Apart = tuple[frozenset[tuple[str, type]], frozenset[Any]]
+
+
+def _clash(rule: TableRule, others: Mapping[_Apart, TableRule]) -> TableRule | None:
+    """One of the others that is not apart; there may be thousands."""
+    if rule.apart in others:
+        return others[rule.apart]
+    columns = rule.apart[0]
+    return next((o for (its, _), o in others.items() if its != columns and not rule.is_apart_from(o)), None)
 
 
 def _digest(text: str) -> str:
@@ -223,30 +235,62 @@ class Parts:
             each.schema.table: each.refusals if each.aside else (*each.refusals, *self.refusals(each.schema))
             for each in found
         }
-        mine = [table for table in before if self.wants(table)]
-        crowded = self.crowded_out([table for table, why in reasons.items() if not why and table not in mine], mine)
+        mine = {table for table in before if self.wants(table)}
+        good = [table for table, why in reasons.items() if not why and table not in mine]
+        crowded: dict[TableId, str | ConfigError] = {**self.crowded_out(good, mine)}
+        if not before:
+            crowded |= self._disagreeing([each.schema for each in found if each.schema.table in {*good} - {*crowded}])
         return reasons | {table: (why,) for table, why in crowded.items()}
 
     def crowded_out(self, tables: Iterable[TableId], before: Iterable[TableId] = ()) -> dict[TableId, ConfigError]:
-        """Those of `tables` whose target another one has at some sink, each with the reason.
+        """Those of `tables` of which a row could have the key of a row that another one has in the same target at some
+        sink, each with the reason.
 
         First come the tables of `before`, then those that keep their own name, then the others by name.
         """
-        order = [*before, *sorted(tables, key=lambda table: (self.rule(table).to != table, table))]
-        taken: dict[tuple[str, TableId], TableId] = {}
+        taken: dict[tuple[str, TableId], dict[_Apart, TableRule]] = {}
         crowded = {}
-        for table in order:
-            rule = self.rule(table)
-            places = [(sink, rule.to) for sink in self.sinks_of(table)]
-            at = next((place for place in places if taken.get(place, table) != table), None)
-            if at is None:
-                taken |= dict.fromkeys(places, table)
+        for table in [*before, *self._by_name(tables)]:
+            rule, places = self.rule(table), self._places(table)
+            clashes = ((place, self._clash(rule, place[0], taken.get(place, {}))) for place in places)
+            at, other = next((found for found in clashes if found[1] is not None), (None, None))
+            if at is None or other is None:
+                for place in places:
+                    taken.setdefault(place, {})[rule.apart] = rule
                 continue
-            what = f"{table} and {taken[at]} both go to {rule.to} at sink {at[0]}, and {taken[at]} has it"
-            hint = "give one of them another `to`, or leave it out (`skip: true`)"
+            what = f"{table} and {other.table} both go to {rule.to} at sink {at[0]}, and {other.table} has it"
+            what += "; the sink takes one table only" if rule.is_apart_from(other) else ""
             key = ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern)
-            crowded[table] = self.job.fault(key, what, code="C127", hint=hint, of_key=not rule.to_given)
+            crowded[table] = self.job.fault(key, what, code="C127", hint=ONE_TARGET, of_key=not rule.to_given)
         return crowded
+
+    def _clash(self, rule: TableRule, sink: str, others: Mapping[_Apart, TableRule]) -> TableRule | None:
+        if others and sink not in self._sharing:
+            return next(iter(others.values()))
+        return _clash(rule, others)
+
+    @cached_property
+    def _sharing(self) -> frozenset[str]:
+        """The sinks that keep rows of several tables apart."""
+        return frozenset(sink for sink in self.job.sinks if self.make_sink(sink).traits().shares)
+
+    def _by_name(self, tables: Iterable[TableId]) -> list[TableId]:
+        return sorted(tables, key=lambda table: (self.rule(table).to != table, table))
+
+    def _places(self, table: TableId) -> list[tuple[str, TableId]]:
+        return [(sink, self.rule(table).to) for sink in self.sinks_of(table)]
+
+    def _disagreeing(self, schemas: Iterable[TableSchema]) -> dict[TableId, str]:
+        """Tables of which another one that goes to the same target has other columns, each with the reason."""
+        by_table = {schema.table: self.transform(schema).schema for schema in schemas}
+        first: dict[tuple[str, TableId], TableSchema] = {}
+        found, holds_all = {}, self.make_source().holds_all
+        for table in self._by_name(by_table):
+            for place in self._places(table):
+                other = first.setdefault(place, by_table[table])
+                if other.table != table and (why := disagreement(by_table[table], other, holds_all)):
+                    found[table] = f"it goes to {place[1]} as {other.table} does, and {why}"
+        return found
 
     def transform(self, schema: TableSchema) -> transforms.Transform:
         return transforms.build(self.rule(schema.table), schema)
@@ -267,7 +311,16 @@ class Parts:
             append=rule.kind == "append" or (not published.key and rule.keyless == "append"),
             relaxed=rule.unique == "relaxed",
             options=dict(rule.options.get(sink, {})),
+            own=self._own(rule),
         )
+
+    def _own(self, rule: TableRule) -> tuple[tuple[str, int | float | str], ...]:
+        return tuple((name, transforms.constant(name, value)[1].as_py()) for name, value in rule.constants.items())
+
+    def shadow(self, table: TableId, epoch: int) -> str:
+        """What is added to a target's name while the table is loaded beside it: no other one's."""
+        own = self._own(self.rule(table))
+        return f"_syncd_{part_of(own)}_{epoch}" if own else f"_syncd_{epoch}"
 
     def queues_of(self, published: TableSchema) -> int:
         """Into how many queues the rows of the table are spread, under this version of it."""

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,6 +19,7 @@ from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.engine.collect import Act, Collector, Swap, Work, Write
+from syncd.engine.fan_in import Siblings, Turns, Waits
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
@@ -36,6 +37,8 @@ LOOK_SECONDS = 60.0
 """How often the marks of tables that stand still are compared with what is known of them."""
 FLYING_SECONDS = 0.05
 """While writes are under way, lanes that are idle are looked at this often."""
+TURN_SECONDS = 0.1
+"""How often a table asks whether others with the same target have come as far as it must wait for."""
 MOVED_SECONDS = 1.0
 """A target that is put back takes its time."""
 
@@ -79,9 +82,10 @@ class Deliverer:
         in_hand: Callable[[TableId], AbstractContextManager[None]] = lambda table: nullcontext(),
         count: counts.Count = counts.nothing,
         writers: Writers | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """`numbers`: of this deliverer's writes, unlike those of any other of the lease. `writers`: who writes rows and
-        acts at barriers, by default this thread with `sink`.
+        acts at barriers, by default this thread with `sink`. `turns`: of all deliverers of the process.
 
         `waits` hears (why, tag), `doing` each step before it is made, `in_hand` is held while a table is worked on: see
         `engine.process.Link`.
@@ -107,6 +111,8 @@ class Deliverer:
         self._doing = doing
         self._in_hand = in_hand
         self._writers = writers or Inline(sink)
+        self._turns = turns or Turns()
+        self._siblings = Siblings(parts, sink_name, queue, self._state)
         self._count = count
         self._worker = parts.owner()
         self._indexed: set[tuple[TableId, int]] = set()
@@ -172,7 +178,9 @@ class Deliverer:
         return not (self._plain_indexes(record) or self._unique_indexes(record))
 
     def _live(self, record: TableRecord) -> bool:
-        self._save(record.live(clock()))
+        with self._turn(record):
+            if not (self._plain_indexes(record) or self._unique_indexes(record)):
+                self._save(record.live(clock()))
         return True
 
     def idle(self, seconds: float) -> None:
@@ -210,6 +218,10 @@ class Deliverer:
                 self._waits("", unit.tag)
             unit.not_before = time.monotonic() + (0.0 if more else self._config.batch.seconds)
             return unit.not_before if more else unit.not_before + IDLE_SECONDS
+        except Waits as error:
+            unit.not_before = now + TURN_SECONDS
+            self._waits(str(error), unit.tag)
+            return unit.not_before
         except TransientError as error:
             unit.attempts += 1
             unit.not_before = now + max(error.retry_after, min(30.0, 0.1 * 2**unit.attempts))
@@ -237,6 +249,8 @@ class Deliverer:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         unit.pending = []
         target = self._loaded(record)
+        if target.own and not record.shadow:
+            self._take_in(record, target)
         self._sink.prepare(target, max(record.newest, record.head.seq))
         if self._parts.loads:
             refuse_rows(self._sink, target, record)
@@ -244,6 +258,12 @@ class Deliverer:
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
         return True
+
+    def _take_in(self, record: TableRecord, target: Target) -> None:
+        """A target that other tables may have is there, and takes the rows of this one, too. Waits."""
+        change = SchemaChange(Ddl.CREATE, target.schema, target.schema.version, "its rows come")
+        with self._turn(record):
+            self._sink.apply(target, change, self._collector.ticket())
 
     def _loaded(self, record: TableRecord) -> Target:
         """The table that the load writes to."""
@@ -297,7 +317,8 @@ class Deliverer:
 
     def _go_live(self, unit: Unit, record: TableRecord) -> bool:
         """All lanes are empty: the rows are those of one place in the log, and unique indexes hold."""
-        unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
+        with self._turn(record):
+            unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
         return self._deliver(unit, record, {}) if unit.pending else self._live(record)
 
     def _plain_indexes(self, record: TableRecord) -> list[Work]:
@@ -310,6 +331,8 @@ class Deliverer:
         if all(index.kind == "unique" and not target.relaxed for index in published.indexes):
             self._indexed.add(loaded)
             return []
+        if target.own and not self._siblings.all_loaded(record.table):
+            return []  # the last one makes them
         return [self._indexing(target, lambda: self._indexed.add(loaded))]
 
     def _unique_indexes(self, record: TableRecord) -> list[Work]:
@@ -322,6 +345,8 @@ class Deliverer:
 
         target = self._collector.target(record.table, max(self._state.schemas(record.table)[record.table]))
         if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
+            return []
+        if target.own and not self._siblings.all_live(record.table):
             return []
         return [self._indexing(replace(target, settled=True), live)]
 
@@ -352,6 +377,9 @@ class Deliverer:
         self._doing(f"opening the lanes of {record.table}")
         unit.pending = []
         self._indexed.discard((record.table, record.epoch))
+        target = self._loaded(record)
+        if target.own and self._traits.transactional and record.opened != record.epoch:
+            self._take_in(record, target)
         self._opening.open(record, lanes)
 
     # -- rounds
@@ -383,12 +411,49 @@ class Deliverer:
             raise error
 
     def _launch(self, unit: Unit, table: TableId) -> None:
-        for work in [*unit.pending]:
+        for ready in [*unit.pending]:
             self._doing(f"delivering {table}")
+            work = self._in_turn(ready) if ready.target.own else ready
             lane = min(work.offsets, default=Lane(unit.tag, 0))
             do = partial(self._write, work) if isinstance(work, Write) else partial(self._act, work)
             unit.flying.append((work, self._writers.submit(lane, table, do, long=not isinstance(work, Write))))
-            unit.pending.remove(work)
+            unit.pending.remove(ready)
+
+    def _in_turn(self, work: Work) -> Work:
+        """Of several tables with one target. An act as it is to be done now: nobody else acts there until it is saved.
+        Waits."""
+        table = work.target.schema.table
+        place = self._parts.rule(table).to
+        if isinstance(work, Write):
+            self._turns.check(place, table)
+            return work
+        if isinstance(work, Swap):
+            self._turns.take(place, table)
+            return work
+        standing = work.standing
+        alters = not standing.old and standing.change.kind in {Ddl.ALTER, Ddl.INDEX}
+        self._turns.take(place, table, locks=alters and self._traits.unique)
+        try:
+            change = standing.change if standing.old else self._siblings.as_now(standing.change)
+            settled = work.target.settled and self._siblings.all_live(table)
+        except BaseException:
+            self._turns.give(place, table)
+            raise
+        target = replace(work.target, settled=settled)
+        return replace(work, standing=replace(standing, change=change), target=target)
+
+    @contextmanager
+    def _turn(self, record: TableRecord) -> Iterator[None]:
+        """Waits: another table acts at the target."""
+        if not self._parts.rule(record.table).constants:
+            yield
+            return
+        place = self._parts.rule(record.table).to
+        self._turns.take(place, record.table)
+        try:
+            yield
+        finally:
+            self._turns.give(place, record.table)
 
     def _settle(self, unit: Unit) -> dict[Lane, int]:
         """What has come back: offsets and hops of what was done in one commit (1). The offsets that are taken."""
@@ -414,6 +479,10 @@ class Deliverer:
         if offsets:
             self._queue.commit(self._lease, self._group, offsets, items, hops)
             failpoint("deliver.committed")
+        for work, _ in done:
+            if not isinstance(work, Write) and work.target.own:
+                table = work.target.schema.table
+                self._turns.give(self._parts.rule(table).to, table)
         for write, seconds in written:
             self._counted(write, seconds)
         for work, future in done:
@@ -429,8 +498,8 @@ class Deliverer:
             failpoint("deliver.refused")
             self._count("refused_rows", self._sink_name, str(work.target.schema.table), by=len(error.rows))
             error = refused(work.batch, work.target.schema.key, error)
-        if isinstance(error, TransientError):
-            unit.pending.append(work)
+        if isinstance(error, TransientError) and not (isinstance(work, Act) and work.target.own):
+            unit.pending.append(work)  # others may act in between: then the act may have become another one
         if unit.error is None or isinstance(unit.error, TransientError):
             unit.error = error
 

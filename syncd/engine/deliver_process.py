@@ -10,11 +10,12 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.engine import queue_used
 from syncd.engine.build import Parts
 from syncd.engine.deliver import Deliverer
+from syncd.engine.fan_in import Turns
 from syncd.engine.lease import Keeper
 from syncd.engine.process import Link, leased, reach
 from syncd.engine.remote import HostedSink, SinkHost, SinkServer
@@ -40,6 +41,7 @@ class DeliverProcess:
     sink_name: str
     lease: Lease
     keeper: Keeper
+    turns: Turns = field(default_factory=Turns)
 
     def run(self) -> None:
         traits = self._make_sink().traits()
@@ -148,6 +150,7 @@ class DeliverProcess:
                 link.in_hand,
                 link.count,
                 writers,
+                self.turns,
             )
             ends.callback(deliverer.close)
             while not link.stop.is_set():

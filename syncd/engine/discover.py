@@ -54,7 +54,7 @@ def _first(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Stat
         items |= state.schema_item(pair_of(parts, schema))
         for sink in parts.sinks_of(schema.table):
             fresh = TableRecord(schema.table, sink, Phase.NEW, start, past.tables + 1, clock(), newest=head.seq)
-            items |= state.table_item(_beside(fresh) if schema.table in again else fresh)
+            items |= state.table_item(_beside(parts, fresh) if schema.table in again else fresh)
     for table, why in refused.items():
         items |= _refused(parts, state, table, why, start)
     for table in again:
@@ -97,7 +97,7 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
         for sink in sinks:
             fresh = TableRecord(table, sink, Phase.NEW, head, epoch, clock(), newest=head.seq)
             if table in again:
-                fresh = _beside(fresh)
+                fresh = _beside(parts, fresh)
             items |= state.table_item(fresh.halted(why, clock()) if why else fresh)
             size += 1 + each.bytes // parts.job.snapshot.chunk_bytes
     there = {each.schema.table for each in found.taken}
@@ -112,9 +112,9 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
     return size
 
 
-def _beside(record: TableRecord) -> TableRecord:
+def _beside(parts: Parts, record: TableRecord) -> TableRecord:
     """Loaded beside the copy that is there."""
-    return replace(record, shadow=f"_syncd_{record.epoch}")
+    return replace(record, shadow=parts.shadow(record.table, record.epoch))
 
 
 def _epoch(parts: Parts, source: Source, state: State) -> int:

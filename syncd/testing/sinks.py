@@ -69,7 +69,9 @@ class SqliteSink:
 
     def traits(self) -> Traits:
         target = str(self._options.path)
-        return Traits("any process", versioned=self.versioned, transactional=not self.versioned, target=target)
+        return Traits(
+            "any process", versioned=self.versioned, transactional=not self.versioned, target=target, shares=True
+        )
 
     def open(self) -> None:
         self._options.path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,6 +219,7 @@ class SqliteSink:
         held = db.execute("SELECT schema FROM tables WHERE name = ?", (_name(target),)).fetchone()
         if held is None or TableSchema.load(held[0]).version >= target.schema.version:
             return
+        self._refuse_other_kinds(target, TableSchema.load(held[0]), change)
         names = dict(change.renamed)
         shapes = "SELECT DISTINCT shape, columns FROM rows JOIN shapes ON id = shape WHERE name = ?"
         for shape, columns in db.execute(shapes, (_name(target),)).fetchall():
@@ -229,6 +232,15 @@ class SqliteSink:
             moved = [(to, widened(data, values), _name(target), key) for data, key in found.fetchall()]
             db.executemany("UPDATE rows SET shape = ?, data = ? WHERE name = ? AND key = ?", moved)
         db.execute("UPDATE tables SET schema = ? WHERE name = ?", (target.schema.dump(), _name(target)))
+
+    def _refuse_other_kinds(self, target: Target, held: TableSchema, change: SchemaChange) -> None:
+        """A column that several tables have in common holds the values of all of them."""
+        kinds = {column.name: column.type for column in held.columns}
+        for column in target.schema.columns if target.own else ():
+            old = change.former(column.name)
+            kind = kinds.get(old.name if old else "", column.type)
+            if pa.types.is_integer(kind) != pa.types.is_integer(column.type):
+                raise _misfit(target, f"column {column.name} is {kind}, {column.type} is wanted")
 
     def _truncate(self, db: sqlite3.Connection, target: Target, seq: int) -> None:
         older = (_name(target), seq)
@@ -313,7 +325,8 @@ class VersionedSink(SqliteSink):
 
 
 def _name(target: Target) -> str:
-    return str(TableId(target.database, target.name))
+    """Of several tables in one target, each has its rows and columns for itself."""
+    return str(TableId(target.database, target.name)) + (f"/{target.part}" if target.own else "")
 
 
 def _identity(target: Target) -> Sequence[str]:

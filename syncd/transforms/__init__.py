@@ -2,6 +2,7 @@
 rename, add.
 
     transform = build(rule, schema)        once per table and schema version; ConfigError: the rule does not fit
+    constant(name, value)                  a column that has one value, and that value
     unknown_columns(rule, schema)          every column that the rule names and the table has not, one ConfigError each
     transform.schema                       the table as it is behind the transform
     transform.before_columns               source columns whose old values `apply` needs in `batch.before`
@@ -11,7 +12,7 @@ rename, add.
 and computed columns see the values as they are at the source, masks come behind them, new names last.
 """
 
-from syncd.transforms.build import Rule, build, unknown_columns
+from syncd.transforms.build import Rule, build, constant, unknown_columns
 from syncd.transforms.transform import Step, Transform
 
-__all__ = ["Rule", "Step", "Transform", "build", "unknown_columns"]
+__all__ = ["Rule", "Step", "Transform", "build", "constant", "unknown_columns"]

@@ -50,7 +50,7 @@ def build(rule: Rule, schema: TableSchema) -> Transform:
     builder = _Builder(rule, schema)
     kept = builder.kept()
     steps = tuple(builder.step(column) for column in kept)
-    added = tuple(builder.constant(name, value) for name, value in rule.add.items())
+    added = tuple(constant(name, value) for name, value in rule.add.items())
     computed = tuple(builder.new(name) for name in rule.compute if name.lower() not in builder.by_name)
     columns = (
         *(step.column for step in steps),
@@ -94,6 +94,21 @@ def _read(rule: Rule) -> Iterator[tuple[str, str]]:
 def _no_column(rule: Rule, schema: TableSchema, name: str, setting: str, there: Iterable[str]) -> ConfigError:
     what, hint = f"{schema.table} has no column '{name}'", nearest(name, there)
     return ConfigError(what, key=f"tables.{rule.pattern}.{setting}", hint=hint, code="C124")
+
+
+def constant(name: str, value: object) -> tuple[Column, pa.Scalar]:
+    """A column with one value."""
+    if isinstance(value, bool):
+        scalar, source_type = pa.scalar(int(value), pa.int8()), "tinyint(1)"
+    elif isinstance(value, int):
+        scalar, source_type = pa.scalar(value, pa.int64()), "bigint"
+    elif isinstance(value, float):
+        scalar, source_type = pa.scalar(value, pa.float64()), "double"
+    else:
+        scalar, source_type = pa.scalar(str(value), pa.string()), "varchar(255)"
+    text = pa.types.is_string(scalar.type)
+    charset, collation = ("utf8mb4", "utf8mb4_bin") if text else ("", "")
+    return Column(name, scalar.type, False, source_type, charset, collation), scalar
 
 
 class _Builder:
@@ -194,20 +209,6 @@ class _Builder:
         kept = {column.name for column in self.kept()}
         changed = {name for name, (_, expression) in self.compute.items() if not is_cast(parse(expression))}
         return any(name not in kept or name in self.masks or name.lower() in changed for name in names)
-
-    def constant(self, name: str, value: object) -> tuple[Column, pa.Scalar]:
-        """A column with one value."""
-        if isinstance(value, bool):
-            scalar, source_type = pa.scalar(int(value), pa.int8()), "tinyint(1)"
-        elif isinstance(value, int):
-            scalar, source_type = pa.scalar(value, pa.int64()), "bigint"
-        elif isinstance(value, float):
-            scalar, source_type = pa.scalar(value, pa.float64()), "double"
-        else:
-            scalar, source_type = pa.scalar(str(value), pa.string()), "varchar(255)"
-        text = pa.types.is_string(scalar.type)
-        charset, collation = ("utf8mb4", "utf8mb4_bin") if text else ("", "")
-        return Column(name, scalar.type, False, source_type, charset, collation), scalar
 
     def unique(self, names: list[str]) -> list[str]:
         double = next((name for i, name in enumerate(names) if name in names[:i]), None)

@@ -128,3 +128,20 @@ def test_a_first_fence_while_a_writer_registers(
         Writer(sink, OF, owner="job/other").write((UPDATE, 300, (1, "late", 9)))
     heir.close()
     assert live(sink, OF)[1] == ("row", 0)
+
+
+def test_a_connection_that_is_ended_while_it_registers(
+    server: Server, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader's, of which another table has just been handed over: the same call goes on over a new one."""
+    now = Book._now
+
+    def killed(book: Book) -> float:
+        monkeypatch.setattr(Book, "_now", now)
+        with closing(connect(server)) as other, other.cursor() as cursor:
+            cursor.execute(f"KILL {book._connection.thread_id()}")
+        return now(book)
+
+    monkeypatch.setattr(Book, "_now", killed)
+    Writer(sink, OF, owner="job/sink/chunk/shop.other", number=1).write((UPDATE, 300, (5, "row", 5)))
+    assert live(sink, OF)[5] == ("row", 5)

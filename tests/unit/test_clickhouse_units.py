@@ -16,14 +16,15 @@ from urllib3.exceptions import MaxRetryError
 from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 from syncd.model import Column, Lane, TableId
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import floor, names_in
+from syncd.sinks.clickhouse.ddl import floor, names_in, raise_floor
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.errors import mapped
 from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.options import ClickHouseOptions
 from syncd.sinks.clickhouse.sink import token
-from syncd.sinks.clickhouse.types import Making, held
+from syncd.sinks.clickhouse.types import Making, held, holds
 from syncd.spi import Mark, Ticket
+from syncd.testing.contracts.sink_kit import target
 
 TABLE = TableId("shop", "items")
 LIMITS = Limits(dates=(-25567, 120529), times=(-25567, 120529))
@@ -65,8 +66,34 @@ def test_every_option_is_described_and_the_password_hidden() -> None:
 
 def test_a_comment_is_no_floor() -> None:
     check = "CONSTRAINT syncd_floor CHECK _version >= 12"
-    assert floor(f"CREATE TABLE t (id Int8, {check}) COMMENT 'it\\'s {check}99'") == 12
-    assert floor(f"CREATE TABLE t (id Int8 COMMENT '{check}') COMMENT 'it''s {check}'") == 0
+    assert floor(target(), f"CREATE TABLE t (id Int8, {check}) COMMENT 'it\\'s {check}99'") == 12
+    assert floor(target(), f"CREATE TABLE t (id Int8 COMMENT '{check}') COMMENT 'it''s {check}'") == 0
+
+
+def test_each_part_of_a_target_has_its_floor() -> None:
+    one, two = (replace(target(), own=(("name", name),)) for name in ("it's", "b"))
+    check = raise_floor(one, 12).partition(", ADD ")[2]
+    assert (floor(one, check), floor(two, check), floor(target(), check)) == (12, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "does"),
+    [
+        ("Int64", "Int32", True),
+        ("Int32", "Int64", False),
+        ("Int64", "UInt32", True),
+        ("UInt64", "Int8", False),
+        ("Nullable(Int64)", "Int64", True),
+        ("Int64", "Nullable(Int32)", False),
+        ("LowCardinality(String)", "String", True),
+        ("Decimal(12, 2)", "Decimal(10, 2)", True),
+        ("Decimal(12, 4)", "Decimal(12, 2)", False),
+        ("DateTime64(6, 'UTC')", "DateTime64(3, 'UTC')", True),
+        ("String", "Int8", False),
+    ],
+)
+def test_which_type_holds_which(wide: str, narrow: str, does: bool) -> None:
+    assert holds(wide, narrow) == does
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def translate(error: BaseException, where: str, table: str | None = None) -> Syn
     if isinstance(cause, ssl.SSLError) or number in _TLS:
         hint = "see `tls`: the authority, the certificate's name, and whether the server speaks TLS at all"
         return FatalError(f"{place}: TLS was refused: {text}", hint=hint, code="E180")
-    if number in _LOST or isinstance(error, OSError):
+    closed = isinstance(error, pymysql.err.InterfaceError) and not number  # it broke in the statement before
+    if number in _LOST or closed or isinstance(error, OSError):
         hint = "is the server up, and its address and port right?"
         return TransientError(f"{place}: the server cannot be reached: {text}", hint=hint)
     if number in _BUSY:

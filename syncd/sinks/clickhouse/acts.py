@@ -8,10 +8,11 @@ from syncd.errors import FatalError, Unsupported
 from syncd.model import Ddl, SchemaChange, Target
 from syncd.sinks.clickhouse.alter import Alter
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import floor, full_name, raise_floor
+from syncd.sinks.clickhouse.ddl import floor, floor_name, full_name, own_rows, raise_floor
 from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.present import fingerprint
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.shards import Shared
 from syncd.sinks.clickhouse.syntax import quoted
 from syncd.sinks.clickhouse.types import Making
 
@@ -24,7 +25,7 @@ def truncate(client: Client, target: Target, seq: int) -> None:
 
     Guarantee 7: first the floor is raised, so that an owner that was frozen before the act brings no row back after it.
     """
-    name, table = full_name(target), str(target.schema.table)
+    name, table, own = full_name(target), str(target.schema.table), own_rows(target)
     if target.deletes == "ignore":
         return
     _raise_floor(client, target, seq)
@@ -34,15 +35,15 @@ def truncate(client: Client, target: Target, seq: int) -> None:
         columns = ", ".join(quoted(c.name) for c in target.schema.columns)
         sql = (
             f"INSERT INTO {name} ({columns}, {VERSION}, {DELETED}) SELECT {columns}, toUInt64({seq}), 1 "
-            f"FROM {name} FINAL WHERE {VERSION} < {seq} AND {DELETED} = 0"
+            f"FROM {name} FINAL WHERE {VERSION} < {seq} AND {DELETED} = 0 AND {own}"
         )
     else:
-        sql = f"ALTER TABLE {name} DELETE WHERE {VERSION} < {seq} {_SYNC}"
+        sql = f"ALTER TABLE {name} DELETE WHERE {VERSION} < {seq} AND {own} {_SYNC}"
     client.command(sql, doing=f"truncating {name}", table=table)
 
 
 def _raise_floor(client: Client, target: Target, seq: int) -> None:
-    if floor(fingerprint(client, target)) < seq:
+    if floor(target, fingerprint(client, target)) < seq:
         client.command(
             raise_floor(target, seq), doing=f"closing {full_name(target)} to older rows", table=str(target.schema.table)
         )
@@ -51,7 +52,7 @@ def _raise_floor(client: Client, target: Target, seq: int) -> None:
 def refuse_newer(client: Client, target: Target, newest: int, floor: int) -> None:
     """FatalError: rows with the seq `newest` would be left out, or lose to what is there (4)."""
     name, table = full_name(target), str(target.schema.table)
-    found = f"SELECT max({VERSION}) FROM {name}"
+    found = f"SELECT max({VERSION}) FROM {name} WHERE {own_rows(target)}"
     there = int(client.text(found, doing=f"looking into {name}", table=table))
     if max(floor, there) <= newest:
         return
@@ -59,9 +60,15 @@ def refuse_newer(client: Client, target: Target, newest: int, floor: int) -> Non
     raise FatalError(
         f"{name} {why}, and the log is at seq {newest}: it was written by another job, or from another log",
         table=table,
-        hint="drop the target table (emptying it is not enough), then `syncd jobs resume`",
+        hint=f"{_todo(target)}, then `syncd jobs resume`",
         code="E192",
     )
+
+
+def _todo(target: Target) -> str:
+    if not target.own:
+        return "drop the target table (emptying it is not enough)"
+    return f"remove the rows where {own_rows(target)}, and the table's constraint {floor_name(target)}"
 
 
 def expire(client: Client, target: Target, below: int, at_least: int) -> None:
@@ -72,7 +79,7 @@ def expire(client: Client, target: Target, below: int, at_least: int) -> None:
     tombstone that left before them would let them appear again.
     """
     name, table = full_name(target), str(target.schema.table)
-    old = f"{DELETED} = 1 AND {VERSION} < {below}"
+    old = f"{DELETED} = 1 AND {VERSION} < {below} AND {own_rows(target)}"
     doing = f"removing tombstones of {name}"
     if int(client.text(f"SELECT count() FROM {name} WHERE {old}", doing=doing, table=table)) < at_least:
         return
@@ -90,6 +97,8 @@ def expire(client: Client, target: Target, below: int, at_least: int) -> None:
 def act(client: Client, target: Target, change: SchemaChange, making: Making, limits: Limits) -> None:
     """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
     match change.kind:
+        case Ddl.ALTER if target.own:
+            Shared(client, target, change, making, limits).run()
         case Ddl.ALTER:
             Alter(client, target, change, making, limits).run()
         case Ddl.TRUNCATE:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from syncd.errors import Unfollowed
 from syncd.model import Column, SchemaChange, Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import ALTERED, HOLDS, column_line, full_name, without_strings
+from syncd.sinks.clickhouse.ddl import ALTERED, HOLDS, column_line, full_name, own_rows, without_strings
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.limits import Limits
 from syncd.sinks.clickhouse.present import Present, describe, fingerprint
@@ -48,9 +48,9 @@ class Alter:
         # The server does not rename and change a column in one statement.
         first = [*self._changed_first(self._present())]
         if first:
-            self._command(", ".join([*first, *_marks(mark, mark)]))
+            self._command(", ".join([*first, *marks(mark, mark)]))
         parts = [*self._parts(self._present())]
-        self._command(", ".join([*parts, *_marks(mark, self._change.seq)]))
+        self._command(", ".join([*parts, *marks(mark, self._change.seq)]))
 
     def _command(self, parts: str) -> None:
         self._client.command(
@@ -129,7 +129,8 @@ class Alter:
 
     def _is_empty(self) -> bool:
         """No row is older than the change."""
-        count = f"SELECT count() FROM (SELECT 1 FROM {self._name} WHERE {VERSION} < {self._change.seq} LIMIT 1)"  # noqa: S608 - quoted
+        old = f"{VERSION} < {self._change.seq} AND {own_rows(self._target)}"
+        count = f"SELECT count() FROM (SELECT 1 FROM {self._name} WHERE {old} LIMIT 1)"  # noqa: S608 - quoted
         return self._client.text(count, doing=f"looking into {self._name}", table=self._table).strip() == "0"
 
 
@@ -139,5 +140,5 @@ def altered(statement: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _marks(old: int, new: int) -> tuple[str, str]:
+def marks(old: int, new: int) -> tuple[str, str]:
     return f"DROP CONSTRAINT {ALTERED}{old}", f"ADD CONSTRAINT {ALTERED}{new} {HOLDS}"

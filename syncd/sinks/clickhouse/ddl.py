@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -22,7 +23,7 @@ ALTERED = "syncd_altered_"
 """With the seq of the last schema change that the table has followed: see `alter`."""
 HOLDS = f"CHECK {VERSION} >= 0"
 """For every row. A constant would not do: a column may have its text as a name."""
-_FLOOR = re.compile(rf"CONSTRAINT `?{FLOOR}`? CHECK `?{VERSION}`? >= (\d+)")
+_FLOOR = rf"CONSTRAINT `?%s`? CHECK \(?`?{VERSION}`? >= (\d+)"
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _UNIX = {"ms": "Milli", "us": "Micro", "ns": "Nano"}
 
@@ -73,22 +74,34 @@ def create_table(target: Target, making: Making, fsync: bool) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def create_view(target: Target) -> str:
-    names = ", ".join(quoted(c.name) for c in target.schema.columns if not c.normal_of)
+def create_view(target: Target, more: Sequence[str] = ()) -> str:
+    """`more`: columns of the table that are not the target's."""
+    names = ", ".join(quoted(n) for n in (*(c.name for c in target.schema.columns if not c.normal_of), *more))
     table = full_name(target) + ("" if target.append else " FINAL")
     return f"CREATE OR REPLACE VIEW {view_name(target)} AS SELECT {names} FROM {table} WHERE {DELETED} = 0"
 
 
 def raise_floor(target: Target, seq: int) -> str:
-    """The server itself refuses rows older than `seq` from now on, whoever sends them and however late."""
-    check = f"DROP CONSTRAINT IF EXISTS {FLOOR}, ADD CONSTRAINT {FLOOR} CHECK {VERSION} >= {seq}"
+    """The server itself refuses own rows older than `seq` from now on, whoever sends them and however late."""
+    name, others = floor_name(target), f" OR NOT ({own_rows(target)})" if target.own else ""
+    check = f"DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} CHECK {VERSION} >= {seq}{others}"
     return f"ALTER TABLE {full_name(target)} {check}"
 
 
-def floor(statement: str) -> int:
-    """The seq below which the table refuses rows, out of its CREATE statement; 0 without."""
-    found = _FLOOR.search(without_strings(statement))
+def floor(target: Target, statement: str) -> int:
+    """The seq below which the table refuses own rows, out of its CREATE statement; 0 without."""
+    found = re.search(_FLOOR % floor_name(target), without_strings(statement))
     return int(found[1]) if found else 0
+
+
+def floor_name(target: Target) -> str:
+    return f"{FLOOR}_{target.part}" if target.own else FLOOR
+
+
+def own_rows(target: Target) -> str:
+    """The condition that tells the rows of the target's own table from those of others; true where all are."""
+    kinds = {column.name: column.type for column in target.schema.columns}
+    return " AND ".join(f"{quoted(n)} = {value(of, kinds[n])}" for n, of in target.own) or "1"
 
 
 def without_strings(statement: str) -> str:

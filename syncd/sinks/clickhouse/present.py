@@ -13,7 +13,7 @@ from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.ddl import engine, full_name
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
 from syncd.sinks.clickhouse.syntax import text
-from syncd.sinks.clickhouse.types import Making, held
+from syncd.sinks.clickhouse.types import Making, held, holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _bare(expression: str) -> str:
 
 def differences(target: Target, present: Present, making: Making) -> list[str]:
     """One line per difference that would lose or change something; empty when the table fits."""
-    return [*_columns(target, present, making), *_extra(target, present), *_keys(target, present)]
+    return [*_columns(target, present, making), *_extra(target, present), *keys(target, present)]
 
 
 def _columns(target: Target, present: Present, making: Making) -> list[str]:
@@ -107,7 +107,7 @@ def _columns(target: Target, present: Present, making: Making) -> list[str]:
         there = present.column(name)
         if there is None:
             found.append(f"column {name} is missing, {kind} is wanted")
-        elif there.type != kind:
+        elif there.type != kind and not (target.own and name in wanted and holds(there.type, kind)):
             found.append(f"column {name} is {there.type}, {kind} is wanted")
         elif there.default_kind in {"MATERIALIZED", "ALIAS", "EPHEMERAL"}:
             found.append(f"column {name} is {there.default_kind}: it cannot be written")
@@ -123,7 +123,8 @@ def _extra(target: Target, present: Present) -> list[str]:
     ]
 
 
-def _keys(target: Target, present: Present) -> list[str]:
+def keys(target: Target, present: Present) -> list[str]:
+    """The part of `differences` that no ALTER could mend."""
     found = []
     if present.engine != engine(target):
         found.append(f"the engine is {present.engine}, {engine(target)} is wanted")

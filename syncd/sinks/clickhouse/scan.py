@@ -11,7 +11,7 @@ import pyarrow as pa
 from syncd.errors import FatalError
 from syncd.model import KeyValue, Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import full_name, value
+from syncd.sinks.clickhouse.ddl import full_name, own_rows, value
 from syncd.sinks.clickhouse.rows import DELETED
 from syncd.sinks.clickhouse.syntax import quoted
 from syncd.sinks.clickhouse.types import restored
@@ -57,7 +57,7 @@ def _page(client: Client, target: Target, lower: Key | None, upper: Key | None) 
 
 
 def _where(target: Target, lower: Key | None, upper: Key | None, *more: str) -> str:
-    conditions = list(more)
+    conditions = [*more, *([own_rows(target)] if target.own else [])]
     if lower is not None:
         conditions.append(_bound(target, lower, ">", ">"))
     if upper is not None:

@@ -19,8 +19,9 @@ from syncd.sinks.clickhouse.client import Client
 from syncd.sinks.clickhouse.errors import CHANGED_CODES, mapped
 from syncd.sinks.clickhouse.limits import Limits, ask
 from syncd.sinks.clickhouse.options import ClickHouseOptions, ClickHouseTableOptions
-from syncd.sinks.clickhouse.rows import build
+from syncd.sinks.clickhouse.rows import DELETED, VERSION, build
 from syncd.sinks.clickhouse.scan import scan
+from syncd.sinks.clickhouse.shards import Shared
 from syncd.sinks.clickhouse.swap import Swap
 from syncd.sinks.clickhouse.syntax import text
 from syncd.sinks.clickhouse.types import Making
@@ -39,8 +40,8 @@ class ClickHouseSink:
         self._client = Client(options)
         self._limits: Limits | None = None
         self._fences: dict[str, int] = {}
-        # (database, name) -> the target and the table's own statement when the two were last compared
-        self._fits: dict[tuple[str, str], tuple[Target, str]] = {}
+        # (database, name, part) -> the target and the table's own statement when the two were last compared
+        self._fits: dict[tuple[str, str, str], tuple[Target, str]] = {}
         self._making = Making(
             zero_date_null=context.policy.get("zero_date") == "null",
             low_cardinality=options.low_cardinality == "auto",
@@ -50,7 +51,7 @@ class ClickHouseSink:
     def traits(self) -> Traits:
         embedded = self._options.embedded
         scope: Literal["one process", "any process"] = "one process" if embedded else "any process"
-        return Traits(scope, versioned=True, transactional=False, target=self._options.target)
+        return Traits(scope, versioned=True, transactional=False, target=self._options.target, shares=True)
 
     def open(self) -> None:
         self._client.open()
@@ -81,17 +82,22 @@ class ClickHouseSink:
 
     def prepare(self, target: Target, newest: int | None = None) -> None:
         target = self._placed(target)
+        if not self._made(target):
+            self._view(target)
+        seen = self._compare(target)
+        if newest is not None and not target.append:
+            acts.refuse_newer(self._client, target, newest, ddl.floor(target, seen))
+
+    def _made(self, target: Target) -> bool:
+        """Whether the table was not there."""
         refused = plan.refusals(target, self._making)
         if refused:
             text = "; ".join(f.text for f in refused)
             raise FatalError(f"{target.schema.table}: {text}", table=str(target.schema.table), hint=refused[0].todo)
-        if present.describe(self._client, target) is None:
-            self._create(target)
-        elif self._options.current_views:
-            self._run(ddl.create_view(target), target)
-        seen = self._compare(target)
-        if newest is not None and not target.append:
-            acts.refuse_newer(self._client, target, newest, ddl.floor(seen))
+        if present.describe(self._client, target) is not None:
+            return False
+        self._create(target)
+        return True
 
     def _create(self, target: Target) -> None:
         where = f"WHERE name = {text(target.database)}"
@@ -100,8 +106,15 @@ class ClickHouseSink:
         if not self._client.text(f"SELECT 1 FROM system.databases {where}", doing=doing).strip():
             self._run(ddl.create_database(target), target)
         self._run(ddl.create_table(target, self._making, self._options.fsync), target)
-        if self._options.current_views:
-            self._run(ddl.create_view(target), target)
+        self._view(target)
+
+    def _view(self, target: Target) -> None:
+        if not self._options.current_views:
+            return
+        there = present.describe(self._client, target) if target.own else None
+        known = {column.name for column in target.schema.columns} | {VERSION, DELETED}
+        more = [c.name for c in there.columns if c.name not in known] if there is not None else []
+        self._run(ddl.create_view(target, more), target)
 
     def _run(self, sql: str, target: Target) -> None:
         self._client.command(sql, doing=f"creating {ddl.full_name(target)}", table=str(target.schema.table))
@@ -122,7 +135,7 @@ class ClickHouseSink:
         if ticket.epoch < self._fences.get(ticket.owner, 0):
             raise FencedError(f"{ticket.owner}: epoch {ticket.epoch} is over, {self._fences[ticket.owner]} writes now")
         target = self._placed(target)
-        floor = ddl.floor(self._still_fits(target))
+        floor = ddl.floor(target, self._still_fits(target))
         if target.append and len(batch) and int(batch.seq[0]) < floor:
             # Left out, they would be missing: what is added is not there yet, unlike an older version of a row.
             raise FatalError(
@@ -163,22 +176,29 @@ class ClickHouseSink:
     def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         target = self._placed(target)
         if change.kind is Ddl.CREATE:
-            self.prepare(target)
+            if not self._made(target) and target.own:
+                Shared(self._client, target, change, self._making, self._known_limits()).run()
+            self._view(target)
+            self._compare(target)
             return
         acts.act(self._client, target, change, self._making, self._known_limits())
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._context.log("target_kept", table=ddl.full_name(target), statement=change.statement)
         if change.kind is Ddl.ALTER:
-            if self._options.current_views:
-                self._run(ddl.create_view(target), target)
+            self._view(target)
             self._compare(target)
 
     def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
         shadow, target = self._placed(shadow), self._placed(target)
-        Swap(self._client, shadow, target, seq).run(ticket.epoch)
+        swap = Swap(self._client, shadow, target, seq)
+        if target.own:
+            change = SchemaChange(Ddl.CREATE, target.schema, seq, "loaded anew")
+            self._made(target)
+            swap.merge(Shared(self._client, target, change, self._making, self._known_limits()).run)
+        else:
+            swap.run(ticket.epoch)
         self._fits.clear()
-        if self._options.current_views:
-            self._run(ddl.create_view(target), target)
+        self._view(target)
 
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         return scan(
@@ -199,7 +219,7 @@ class ClickHouseSink:
 
     def _still_fits(self, target: Target) -> str:
         """A column altered by hand would take other values without an error: look before every write."""
-        known = self._fits.get((target.database, target.name))
+        known = self._fits.get((target.database, target.name, target.part))
         if known is not None and known[0] == target and present.fingerprint(self._client, target) == known[1]:
             return known[1]
         return self._compare(target)
@@ -214,11 +234,11 @@ class ClickHouseSink:
         wrong = present.differences(target, there, self._making)
         if wrong:
             raise self._changed(target, wrong)
-        self._fits[target.database, target.name] = (target, seen)
+        self._fits[target.database, target.name, target.part] = (target, seen)
         return seen
 
     def _changed(self, target: Target, wrong: Sequence[str]) -> FatalError:
-        self._fits.pop((target.database, target.name), None)
+        self._fits.pop((target.database, target.name, target.part), None)
         return FatalError(
             f"{ddl.full_name(target)} does not fit {target.schema.table}: {'; '.join(wrong)}",
             table=str(target.schema.table),

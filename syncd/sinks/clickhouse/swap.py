@@ -10,13 +10,15 @@ constraint that holds for every row says of the table in place that it is the ne
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 from syncd.model import Target
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import HOLDS, full_name, raise_floor, view_name
+from syncd.sinks.clickhouse.ddl import HOLDS, full_name, own_rows, raise_floor, view_name
 from syncd.sinks.clickhouse.present import describe, fingerprint
-from syncd.sinks.clickhouse.syntax import text
+from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.syntax import quoted, text
 
 LOADED = "syncd_loaded_"
 
@@ -36,6 +38,22 @@ class Swap:
             self._put_in_place(replace(self._shadow, name=f"{self._shadow.name}_{epoch}"), there=there)
         for name in self._shadows():
             self._command(f"DROP TABLE {full_name(replace(self._shadow, name=name))}")
+        self._command(f"DROP VIEW IF EXISTS {view_name(self._shadow)}")
+
+    def merge(self, fit: Callable[[], None]) -> None:
+        """Of a target with others' rows in it: `fit` gives it the shadow's columns. The shadow goes last, so that who
+        comes later finds nothing to do; what is copied late has the same versions again, and is closed out once others
+        have raised the floor."""
+        if describe(self._client, self._shadow) is None:
+            return
+        fit()
+        self._command(raise_floor(self._target, self._seq))
+        names = ", ".join(map(quoted, (*(c.name for c in self._target.schema.columns), VERSION, DELETED)))
+        mine = f"SELECT {names} FROM {full_name(self._shadow)} WHERE {own_rows(self._target)}"
+        self._command(f"INSERT INTO {full_name(self._target)} ({names}) {mine}")
+        old = f"{VERSION} < {self._seq} AND {own_rows(self._target)}"
+        self._command(f"ALTER TABLE {full_name(self._target)} DELETE WHERE {old} SETTINGS mutations_sync = 2")
+        self._command(f"DROP TABLE IF EXISTS {full_name(self._shadow)}")
         self._command(f"DROP VIEW IF EXISTS {view_name(self._shadow)}")
 
     def _put_in_place(self, mine: Target, *, there: bool) -> None:

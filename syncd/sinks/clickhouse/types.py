@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -55,6 +56,41 @@ def held(column: Column, key: bool, making: Making) -> Held | None:
     if base is None:
         return None
     return Held(f"Nullable({base.name})", base.note) if nullable(column, key, making) else base
+
+
+_ENVELOPE = re.compile(r"(Nullable|LowCardinality)\((.*)\)$")
+_SIZED = re.compile(r"(U?Int|Float|Decimal|DateTime64)\(?(\d+)(?:, (.*)\))?\)?$")
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Whether a column of the one type takes each value of the other, as both are written by the server."""
+    (one, takes_null), (other, has_null) = _bare(wide), _bare(narrow)
+    return (takes_null or not has_null) and (one == other or _has_room(one, other))
+
+
+def takes_null(name: str) -> bool:
+    return _bare(name)[1]
+
+
+def _bare(name: str) -> tuple[str, bool]:
+    """Without what is around it; whether it takes NULL."""
+    null = False
+    while found := _ENVELOPE.match(name):
+        null, name = null or found[1] == "Nullable", found[2]
+    return name, null
+
+
+def _has_room(one: str, other: str) -> bool:
+    here, there = _SIZED.match(one), _SIZED.match(other)
+    if here is None or there is None:
+        return False
+    size, its = int(here[2]), int(there[2])
+    if here[1] == there[1] == "Decimal":
+        scale, its_scale = int(here[3] or 0), int(there[3] or 0)
+        return scale >= its_scale and size - scale >= its - its_scale
+    if (here[1], there[1]) == ("Int", "UInt"):
+        return size > its
+    return here[1] == there[1] and here[3] == there[3] and size >= its
 
 
 def _plain(kind: pa.DataType) -> Held | None:

@@ -14,6 +14,7 @@ from syncd.sinks.mysql import ddl
 from syncd.sinks.mysql.book import Book
 from syncd.sinks.mysql.layout import Layout, layout
 from syncd.sinks.mysql.present import Present, describe
+from syncd.sinks.mysql.shards import Shard
 from syncd.sinks.mysql.words import DELETED, full_name
 
 
@@ -46,6 +47,10 @@ class Acts:
     def act(self, of: Layout, change: SchemaChange) -> None:
         """The acts that need no new table. DROP and RENAME keep the table: a person decides."""
         match change.kind:
+            case Ddl.CREATE if of.target.own:
+                shard = Shard(self._connection, self._book, of)
+                shard.fit()
+                shard.relax()
             case Ddl.CREATE | Ddl.INDEX:
                 self._index(of)
             case Ddl.ALTER:
@@ -67,6 +72,10 @@ class Acts:
         if present is None:
             return
         self._drop(of, present, _other_indexes(change))
+        if of.target.own:
+            Shard(self._connection, self._book, of).fit(change)
+            self._index(of)
+            return
         was = layout(replace(of.target, schema=change.before), of.limits) if change.before else of
         parts = [*self._gone(was, change, present), *self._changed(of, was, change, present)]
         # OceanBase does not take every pair of such parts in one statement.
@@ -135,8 +144,12 @@ class Acts:
         if adds:
             self.run(f"ALTER TABLE {full_name(of.target)} {', '.join(adds)}", of.target)
 
-    def swap(self, shadow: Target, target: Target) -> None:
+    def swap(self, shadow: Target, of: Layout, owner: str) -> None:
         """In one statement, so that there is always a table of the name."""
+        target = of.target
+        if target.own:
+            Shard(self._connection, self._book, of).swap(shadow, owner)
+            return
         old = replace(shadow, name=f"{shadow.name}_old")
         if describe(self._connection, shadow) is not None:
             away = f"{full_name(target)} TO {full_name(old)}, " if describe(self._connection, target) else ""
@@ -148,6 +161,9 @@ class Acts:
         """All rows go, or are marked as deleted, or stay: as the target's policy treats any delete. Once only: rows
         have no versions that could tell those that came since."""
         target = of.target
+        if target.own:
+            Shard(self._connection, self._book, of).truncate(seq)
+            return
         if target.deletes == "ignore" or self._book.done(target.database, target.name) >= seq:
             return
         if of.soft:

@@ -7,6 +7,7 @@
     mark     job/sink/chunk/t number/tag  writes   JSON          how much of a chunk has been written
     call     job/sink         epoch/n/tbl epoch    -             a write without marks, to a table without a key
     act      -                table       seq      -             the last TRUNCATE that was done
+    act      -, job/sink      table/...   seq      -             other acts; those of one source table among several
 
 It lies beside the rows, so that a database that is put back from a backup has the marks of its own rows. A writer is
 registered before its first write, where the fence lets it; each transaction holds its writer's row. A fence removes the
@@ -137,7 +138,8 @@ class Book:
             rows(self._connection, "COMMIT")
         except BaseException:
             self._registered.pop(key, None)
-            rows(self._connection, "ROLLBACK")
+            if self._connection.open:  # else a fence has ended it, which is what is told
+                rows(self._connection, "ROLLBACK")
             raise
         self._registered[key] = ticket.epoch
 
@@ -219,18 +221,19 @@ class Book:
 
     # -- acts
 
-    def done(self, database: str, table: str) -> int:
-        """The seq of the last TRUNCATE of the table that was done; 0 for none."""
-        sql = f"SELECT number FROM {quoted(database, BOOK)} WHERE kind = 'act' AND owner = '' AND part = %s"
-        found = rows(self._connection, sql, [table])
+    def done(self, database: str, act: str, owner: str = "") -> int:
+        """The seq of the last act of this name (a table's, for its TRUNCATE) that was done; 0 for none."""
+        sql = f"SELECT number FROM {quoted(database, BOOK)} WHERE kind = 'act' AND owner = %s AND part = %s"
+        found = rows(self._connection, sql, [owner, act])
         return int(found[0][0]) if found else 0
 
-    def do(self, database: str, table: str, seq: int) -> None:
+    def do(self, database: str, act: str, seq: int, owner: str = "") -> None:
+        """An owner's number is the last one; of other acts it is the largest."""
         sql = (
-            f"INSERT INTO {quoted(database, BOOK)} (kind, owner, part, number) VALUES ('act', '', %s, %s) "
-            "ON DUPLICATE KEY UPDATE number = GREATEST(number, VALUES(number))"
+            f"INSERT INTO {quoted(database, BOOK)} (kind, owner, part, number) VALUES ('act', %s, %s, %s) "
+            f"ON DUPLICATE KEY UPDATE number = {'VALUES(number)' if owner else 'GREATEST(number, VALUES(number))'}"
         )
-        rows(self._connection, sql, [table, seq])
+        rows(self._connection, sql, [owner, act, seq])
 
 
 def _check_epoch(ticket: Ticket, now: int) -> None:

@@ -78,6 +78,23 @@ def _zero(column: Column) -> list[str]:
     return ["DEFAULT ''"] if base_type(column.source_type) in FAMILY else []
 
 
+def has_default(of: Layout, column: Column) -> bool:
+    """Whether a row may be written without the column, once it is added."""
+    return column.name in of.generated or column.nullable or bool(_default(of, column) or _zero(column))
+
+
+def old_value(column: Column) -> str | None:
+    """What rows hold that are older than the column, as a literal; None: the source does not tell."""
+    if column.default is not None:
+        return literal(column, column.default)
+    if column.nullable:
+        return "NULL"
+    zero = _zero(column)
+    if not zero and base_type(column.source_type) in LONG - {"json"}:
+        return "''"
+    return zero[0].removeprefix("DEFAULT ") if zero else None
+
+
 def filled_later(column: Column) -> bool:
     """Whether the column's default, which rows that are there have at the source, cannot be the table's own."""
     long = base_type(column.source_type) in LONG or base_type(column.source_type) not in FAMILY

@@ -10,7 +10,7 @@ from syncd.drivers.mysql.connection import Connection, quoted, rows
 from syncd.drivers.mysql.types import base_type
 from syncd.model import Target
 from syncd.sinks.mysql.layout import Layout
-from syncd.sinks.mysql.types import canonical
+from syncd.sinks.mysql.types import canonical, holds
 from syncd.sinks.mysql.words import DELETED
 
 
@@ -120,7 +120,7 @@ def _columns(of: Layout, present: Present) -> list[str]:
         generated = column.name in of.generated
         if there is None:
             found.append(f"column {column.name} is missing, {wanted} is wanted")
-        elif not _same_type(there.type, wanted):
+        elif not (has_room(there, kind.name) if of.target.own else _same_type(there.type, wanted)):
             found.append(f"column {column.name} is {there.type}, {wanted} is wanted")
         elif kind.collation and column.name in of.key and there.collation != kind.collation:
             found.append(f"key column {column.name} is compared by {there.collation}, {kind.collation} is wanted")
@@ -131,6 +131,29 @@ def _columns(of: Layout, present: Present) -> list[str]:
     if of.soft and present.column(DELETED) is None:
         found.append(f"column {DELETED} is missing: deletes are soft")
     return found
+
+
+def has_room(there: PresentColumn, wanted: str) -> bool:
+    """Whether the column takes each value of the type, which may say its character set."""
+    kind, charset = _parted(wanted)
+    return holds(there.type, kind) and _has_characters(there.collation.partition("_")[0], charset)
+
+
+def is_wider(wanted: str, there: PresentColumn) -> bool:
+    """Whether the type takes each value of the column."""
+    kind, charset = _parted(wanted)
+    return holds(kind, there.type) and _has_characters(charset, there.collation.partition("_")[0])
+
+
+def _parted(wanted: str) -> tuple[str, str]:
+    kind, _, rest = wanted.partition(" CHARACTER SET ")
+    return kind, rest.partition(" ")[0]
+
+
+def _has_characters(wide: str, narrow: str) -> bool:
+    """Whether the one character set has all characters of the other; "": it is no text."""
+    order = [name for name in ("ascii", "latin1", "utf8", "utf8mb3", "utf8mb4") if name in {wide, narrow}]
+    return wide in {narrow, "utf8mb4"} or not (wide and narrow) or (len(order) == 2 and order[1] == wide)
 
 
 def _same_type(there: str, wanted: str) -> bool:

@@ -69,11 +69,18 @@ def _fetched(connection: Connection, sql: str) -> Sequence[tuple[Any, ...]]:
 
 def _where(of: Layout, lower: Key | None, upper: Key | None) -> str:
     conditions = [f"{quoted(DELETED)} = 0"] if of.soft else []
+    conditions += [own_rows(of)] if of.target.own else []
     if lower is not None:
         conditions.append(_bound(of, lower, ">", ">"))
     if upper is not None:
         conditions.append(_bound(of, upper, "<", "<="))
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def own_rows(of: Layout) -> str:
+    """The condition that tells the rows of the target's own table from those of others; true where all are."""
+    columns = {c.name: c for c in of.columns}
+    return " AND ".join(f"{quoted(n)} = {_literal(columns[n], value)}" for n, value in of.target.own) or "TRUE"
 
 
 def _bound(of: Layout, key: Key, sign: str, last: str) -> str:

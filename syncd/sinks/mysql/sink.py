@@ -22,7 +22,7 @@ from syncd.sinks.mysql.checks import findings
 from syncd.sinks.mysql.layout import Layout, layout, lines, refusals, remarks
 from syncd.sinks.mysql.options import MySQLOptions, MySQLTableOptions, OceanBaseOptions
 from syncd.sinks.mysql.present import Present, describe, differences, fingerprint
-from syncd.sinks.mysql.scan import scan
+from syncd.sinks.mysql.scan import own_rows, scan
 from syncd.sinks.mysql.session import Limits, connect
 from syncd.sinks.mysql.words import full_name
 from syncd.sinks.mysql.write import Writer, work_of
@@ -44,8 +44,8 @@ class MySQLSink:
         self._options = options
         self._context = context
         self._link: tuple[Connection, Limits, Book] | None = None
-        # (database, name) -> what the table was when it was last compared
-        self._fits: dict[tuple[str, str], tuple[Target, str, Present]] = {}
+        # (database, name, part) -> what the table was when it was last compared
+        self._fits: dict[tuple[str, str, str], tuple[Target, str, Present]] = {}
 
     def traits(self) -> Traits:
         return Traits(
@@ -55,6 +55,7 @@ class MySQLSink:
             target=str(self._options.address),
             parallel=self._options.connections,
             unique=True,
+            shares=True,
         )
 
     def open(self) -> None:
@@ -104,14 +105,18 @@ class MySQLSink:
 
     def prepare(self, target: Target, newest: int | None = None) -> None:
         target = self._placed(target)
+        of = self._made(target)
+        _, present = self._compare(of)
+        if newest is not None:
+            self._refuse_others(of, present)
+
+    def _made(self, target: Target) -> Layout:
         connection, _, book = self._linked()
         of = self._layout(target)
         if describe(connection, target) is None:
             self._create(of)
         book.make(target.database)
-        _, present = self._compare(of)
-        if newest is not None:
-            self._refuse_others(of, present)
+        return of
 
     def _create(self, of: Layout) -> None:
         connection, _, _ = self._linked()
@@ -126,7 +131,8 @@ class MySQLSink:
         moments."""
         connection, _, _ = self._linked()
         table = str(of.target.schema.table)
-        if rows(connection, f"SELECT 1 FROM {full_name(of.target)} LIMIT 1", table=table):  # noqa: S608 - quoted
+        sql = f"SELECT 1 FROM {full_name(of.target)} WHERE {own_rows(of)} LIMIT 1"  # noqa: S608 - quoted
+        if rows(connection, sql, table=table):
             raise FatalError(
                 f"{full_name(of.target)} holds rows already: it was written by another job, or by hand",
                 table=table,
@@ -189,7 +195,9 @@ class MySQLSink:
 
     def _apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
         if change.kind is Ddl.CREATE:
-            self.prepare(target)
+            of = self._made(target)
+            if not target.own:
+                self._compare(of)
         of = self._layout(target)
         connection, _, book = self._linked()
 
@@ -202,7 +210,7 @@ class MySQLSink:
         self._registered(target, ticket, act)
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._context.log("target_kept", table=full_name(target), statement=change.statement)
-        if change.kind is Ddl.ALTER:
+        if change.kind is Ddl.ALTER or (change.kind is Ddl.CREATE and target.own):
             self._compare(of)
 
     def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
@@ -211,7 +219,8 @@ class MySQLSink:
 
     def _swap(self, shadow: Target, target: Target, ticket: Ticket) -> None:
         connection, _, book = self._linked()
-        self._registered(target, ticket, lambda: Acts(connection, book).swap(shadow, target))
+        of = self._layout(target)
+        self._registered(target, ticket, lambda: Acts(connection, book).swap(shadow, of, ticket.owner))
         self._fits.clear()
 
     def _registered(self, target: Target, ticket: Ticket, do: Callable[[], None]) -> None:
@@ -250,7 +259,7 @@ class MySQLSink:
     def _still_fits(self, of: Layout) -> Present:
         """A column altered by hand would take other values without an error: look before every write."""
         target = of.target
-        known = self._fits.get((target.database, target.name))
+        known = self._fits.get((target.database, target.name, target.part))
         if known is not None and known[0] == target and fingerprint(self._linked()[0], target) == known[1]:
             return known[2]
         return self._compare(of)[1]
@@ -267,11 +276,11 @@ class MySQLSink:
         wrong = differences(of, there)
         if wrong:
             raise self._changed(target, wrong)
-        self._fits[target.database, target.name] = (target, seen, there)
+        self._fits[target.database, target.name, target.part] = (target, seen, there)
         return seen, there
 
     def _changed(self, target: Target, wrong: Sequence[str]) -> FatalError:
-        self._fits.pop((target.database, target.name), None)
+        self._fits.pop((target.database, target.name, target.part), None)
         return FatalError(
             f"{full_name(target)} does not fit {target.schema.table}: {'; '.join(wrong)}",
             table=str(target.schema.table),

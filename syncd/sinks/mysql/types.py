@@ -5,6 +5,7 @@ docs/types/mysql.md has the table.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -133,3 +134,46 @@ def canonical(name: str) -> str:
     if base == "numeric":
         return f"decimal({arguments(name)})"
     return name.lower()
+
+
+_RANKS = ("tinyint", "smallint", "mediumint", "int", "bigint")
+_ROOM = {"tiny": (1 << 8) - 1, "": (1 << 16) - 1, "medium": (1 << 24) - 1, "long": (1 << 32) - 1}
+_MEMBER = re.compile(r"'((?:[^']|'')*)'")
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Whether a column of the one COLUMN_TYPE takes each value of the other as it is; texts of one character set."""
+    one, other = canonical(wide), canonical(narrow)
+    bases = base_type(one), base_type(other)
+    if one == other or bases == ("longtext", "json"):  # a JSON column of MariaDB is a text
+        return True
+    if bases[0] in _RANKS and bases[1] in _RANKS:
+        more = _RANKS.index(bases[0]) - _RANKS.index(bases[1])
+        signs = "unsigned" in one, "unsigned" in other
+        return more >= 0 if signs[0] == signs[1] else more > 0 and not signs[0]
+    if bases == ("decimal", "decimal"):
+        (digits, scale), (its, its_scale) = _digits(one), _digits(other)
+        return (
+            digits - scale >= its - its_scale and scale >= its_scale and ("unsigned" not in one or "unsigned" in other)
+        )
+    if bases[0] == bases[1] and bases[0] in {"enum", "set"}:
+        return {*_MEMBER.findall(other)} <= {*_MEMBER.findall(one)}
+    if bases[0] == bases[1] and bases[0] in {"varchar", "char", "varbinary", "bit", "datetime", "timestamp", "time"}:
+        return int(arguments(one) or 0) >= int(arguments(other) or 0)
+    return bases == ("double", "float") or _has_room(one, other)
+
+
+def _digits(name: str) -> tuple[int, int]:
+    digits, _, scale = arguments(name).partition(",")
+    return int(digits or 10), int(scale or 0)
+
+
+def _has_room(one: str, other: str) -> bool:
+    """Of texts, or of bytes, that have different types."""
+    kinds = base_type(one), base_type(other)
+    for family, long in ((("varchar", "char"), "text"), (("varbinary",), "blob")):
+        if kinds[0].endswith(long) and (kinds[1].endswith(long) or kinds[1] in family):
+            width = 4 if long == "text" else 1
+            its = _ROOM[kinds[1].removesuffix(long)] if kinds[1].endswith(long) else int(arguments(other) or 1) * width
+            return _ROOM[kinds[0].removesuffix(long)] >= its
+    return kinds == ("varchar", "char") and int(arguments(one)) >= int(arguments(other) or 1)

@@ -17,9 +17,9 @@ from syncd.model import Column, Ddl, SchemaChange, Target
 from syncd.sinks.parquet import defaults, disk
 from syncd.sinks.parquet.entrance import Entrance
 from syncd.sinks.parquet.merge import merge, rewrite, store
-from syncd.sinks.parquet.pages import merged, opened
+from syncd.sinks.parquet.pages import merged, opened, own_rows
 from syncd.sinks.parquet.rows import live
-from syncd.sinks.parquet.table import DELETED, VERSION, WRITTEN, State, Table, raised
+from syncd.sinks.parquet.table import DELETED, VERSION, WRITTEN, State, Table
 from syncd.sinks.parquet.types import stored
 
 
@@ -53,11 +53,11 @@ def _alter(table: Table, entrance: Entrance, target: Target, change: SchemaChang
         if state.altered < change.seq:
             _refuse_keys(target, change)
             if change.gone or any(_is_other(change, column) for column in target.schema.columns):
-                state = close(table, entrance, change.seq)
+                state = close(table, entrance, target, change.seq)
             state = _altered(table, state, target, change)
             table.save(state)
         for file in table.files():
-            if _is_old(file, state):
+            if is_old(file, state):
                 rewrite(table, state, file, lambda page: page, rows)
         if state.former:
             table.save(replace(state, former={}))
@@ -104,7 +104,7 @@ def _altered(table: Table, state: State, target: Target, change: SchemaChange) -
     return replace(state, schema=schema, altered=change.seq, former=former)
 
 
-def _is_old(file: Path, state: State) -> bool:
+def is_old(file: Path, state: State) -> bool:
     with ExitStack() as stack:
         (part,) = opened(stack, [file], state)
         columns = state.columns
@@ -119,20 +119,36 @@ def _truncate(table: Table, entrance: Entrance, target: Target, seq: int, rows: 
     if target.deletes == "ignore":
         return
     with table.locked():
-        state = close(table, entrance, seq)
+        state = close(table, entrance, target, seq)
         if target.deletes == "soft" and state.key:
-            _mark(table, state, seq, rows)
-            return
-        for file in table.files():
-            low, high = _versions(file, state)
-            if high < seq and target.deletes != "soft":
-                table.remove([file])
-            elif low < seq:
-                change = _deleted if target.deletes == "soft" else _removed
-                rewrite(table, state, file, partial(change, seq), rows)
+            _mark(table, target, state, seq, rows)
+        elif target.deletes == "soft":
+            for file in table.files():
+                if _versions(file, state)[0] < seq:
+                    rewrite(table, state, file, partial(_deleted, seq), rows)
+        else:
+            remove(table, target, state, seq, rows)
 
 
-def swap(shadow: Table, table: Table, entrance: Entrance, seq: int) -> None:
+def remove(table: Table, target: Target, state: State, seq: int, rows: int) -> None:
+    """The own rows older than `seq`; the lock is held."""
+    for file in table.files():
+        with ExitStack() as stack:
+            (part,) = opened(stack, [file], state)
+            count, all_ = part.count(_own_older(target, state, seq)), part.metadata.num_rows
+        if count == all_:
+            table.remove([file])
+        elif count:
+            rewrite(table, state, file, partial(_removed, target, state, seq), rows)
+
+
+def _own_older(target: Target, state: State, seq: int) -> pc.Expression:
+    older = pc.field(VERSION) < pa.scalar(seq, pa.uint64())
+    own = own_rows(target, state)
+    return older if own is None else older & own
+
+
+def swap(shadow: Table, table: Table, entrance: Entrance, target: Target, seq: int) -> None:
     """Under the shadow's lock, which goes with it: who gets that later, or wakes up late, finds no shadow any more.
 
     For a moment there is no folder of the table's name.
@@ -141,7 +157,7 @@ def swap(shadow: Table, table: Table, entrance: Entrance, seq: int) -> None:
     if shadow.folder.exists():
         with shadow.locked():
             if shadow.folder.exists():
-                close(shadow, entrance, seq)
+                close(shadow, entrance, target, seq)
                 if table.folder.exists():
                     entrance.shut(table)
                     table.folder.rename(old)
@@ -150,20 +166,20 @@ def swap(shadow: Table, table: Table, entrance: Entrance, seq: int) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def close(table: Table, entrance: Entrance, seq: int) -> State:
-    """The table takes no rows older than `seq` from now on, whoever sends them and however late (7)."""
+def close(table: Table, entrance: Entrance, target: Target, seq: int) -> State:
+    """The table takes no own rows older than `seq` from now on, whoever sends them and however late (7)."""
     state = table.known()
-    if state.floor < seq:
-        state = raised(state, seq)
+    if state.marks(target).floor < seq:
+        state = state.marked(target, floor=seq)
         table.save(state)
     entrance.shut(table)
     return state
 
 
-def _mark(table: Table, state: State, seq: int, rows: int) -> None:
-    """A newer version of each live row older than `seq`: the same values, deleted."""
+def _mark(table: Table, target: Target, state: State, seq: int, rows: int) -> None:
+    """A newer version of each live own row older than `seq`: the same values, deleted."""
     with ExitStack() as stack:
-        pages = merged(opened(stack, table.files(), state), state, rows)
+        pages = merged(opened(stack, table.files(), state), state, rows, own_rows(target, state))
         older = (live(page.filter(_older(seq, page))) for page in pages)
         marks = (_all(_all(page, VERSION, seq), DELETED, True) for page in older)
         store(table, f"{WRITTEN}{uuid.uuid4().hex}", marks, state.columns, rows)
@@ -185,17 +201,21 @@ def _older(seq: int, page: pa.Table) -> pa.ChunkedArray:
     return pc.less(page.column(VERSION), pa.scalar(seq, pa.uint64()))
 
 
-def _removed(seq: int, page: pa.Table) -> pa.Table:
-    return page.filter(pc.invert(_older(seq, page)))
+def _removed(target: Target, state: State, seq: int, page: pa.Table) -> pa.Table:
+    return page.filter(~_own_older(target, state, seq))
 
 
-def refuse_newer(table: Table, newest: int) -> None:
+def refuse_newer(table: Table, target: Target, newest: int) -> None:
     """FatalError: rows with the seq `newest` would be left out, or lose to what is there (4); the lock is held."""
     state = table.known()
-    there = max((_versions(file, state)[1] for file in table.files()), default=0)
-    if max(state.floor, there) <= newest:
+    floor, there = state.marks(target).floor, max((_versions(file, state)[1] for file in table.files()), default=0)
+    if there > newest and target.own:
+        with ExitStack() as stack:
+            newer = (pc.field(VERSION) > pa.scalar(newest, pa.uint64())) & own_rows(target, state)
+            there = there if sum(p.count(newer) for p in opened(stack, table.files(), state)) else 0
+    if max(floor, there) <= newest:
         return
-    why = f"takes no rows older than seq {state.floor}" if state.floor > newest else f"holds rows up to seq {there}"
+    why = f"takes no rows older than seq {floor}" if floor > newest else f"holds rows up to seq {there}"
     raise FatalError(
         f"{table.folder} {why}, and the log is at seq {newest}: it was written by another job, or from another log",
         table=table.source,
@@ -204,25 +224,21 @@ def refuse_newer(table: Table, newest: int) -> None:
     )
 
 
-def expire(table: Table, entrance: Entrance, below: int, at_least: int, rows: int) -> None:
-    """Remove tombstones with a seq below `below`, once there are `at_least` of them; the lock is held.
+def expire(table: Table, entrance: Entrance, target: Target, below: int, at_least: int, rows: int) -> None:
+    """Remove own tombstones with a seq below `below`, once there are `at_least` of them; the lock is held.
 
     The table is closed to rows older than `below`: they were applied everywhere, and could now only bring a deleted row
     back. Then all files become one, in which nothing is hidden by a tombstone any more, and that one is rewritten
     without them: at no line does a reader see a row that was deleted.
     """
     state = table.known()
-    old = pc.field(DELETED) & (pc.field(VERSION) < pa.scalar(below, pa.uint64()))
+    old = pc.field(DELETED) & _own_older(target, state, below)
     with ExitStack() as stack:
         if sum(part.count(old) for part in opened(stack, table.files(), state)) < at_least:
             return
-    state = close(table, entrance, below)
+    state = close(table, entrance, target, below)
     file = merge(table, state, table.files(), rows)
-    rewrite(table, state, file, partial(_kept, below), rows)
-
-
-def _kept(below: int, page: pa.Table) -> pa.Table:
-    return page.filter(pc.invert(pc.and_(page.column(DELETED), _older(below, page))))
+    rewrite(table, state, file, lambda page: page.filter(~old), rows)
 
 
 def _oldest(table: Table, state: State) -> int:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from syncd.errors import FatalError, TransientError
+from syncd.model import Target
 from syncd.sinks.parquet.defaults import fill
 from syncd.sinks.parquet.errors import mapping
 from syncd.sinks.parquet.rows import last_versions, order
@@ -176,6 +177,13 @@ class _Cursor:
         count = int(np.count_nonzero(within.to_numpy()))
         self.page = page.slice(count)
         return page.slice(0, count)
+
+
+def own_rows(target: Target, state: State) -> pc.Expression | None:
+    """The condition that tells the rows of the target's own table from those of others; None where all are."""
+    kinds = {name: state.columns.field(name).type for name, _ in target.own}
+    conditions = [pc.field(name) == pa.scalar(value, kinds[name]) for name, value in target.own]
+    return reduce(lambda a, b: a & b, conditions) if conditions else None
 
 
 def between(state: State, lower: Sequence[object] | None, upper: Sequence[object] | None) -> pc.Expression | None:

@@ -14,7 +14,7 @@ from syncd.errors import FatalError
 from syncd.model import ChangeBatch, Op, Target
 from syncd.sinks.parquet.defaults import fill
 from syncd.sinks.parquet.table import DELETED, VERSION, State
-from syncd.sinks.parquet.types import nullable, to_store
+from syncd.sinks.parquet.types import nullable, stored, to_store
 from syncd.spi import Ticket
 
 
@@ -24,7 +24,7 @@ def build(target: Target, batch: ChangeBatch, state: State, *, zero_date_null: b
     Left out: rows with a seq below the table's floor, and deletes where the target ignores them. Columns that the table
     got after `target` hold their default.
     """
-    kept = batch.seq >= np.uint64(state.floor)
+    kept = batch.seq >= np.uint64(state.marks(target).floor)
     if target.deletes == "ignore":
         kept &= batch.op != Op.DELETE
     deleted = batch.op == Op.DELETE
@@ -32,12 +32,19 @@ def build(target: Target, batch: ChangeBatch, state: State, *, zero_date_null: b
     kept[list(refused)] = False
     names = {c.name for c in target.schema.columns}
     arrays = [
-        to_store(_values(batch, c.name)) if c.name in names else pa.repeat(fill(batch.table, c), len(batch))
+        _as(to_store(_values(batch, c.name)), stored(c.type))
+        if c.name in names
+        else pa.repeat(fill(batch.table, c), len(batch))
         for c in state.schema.columns
     ]
     arrays += [pa.array(batch.seq, pa.uint64()), pa.array(deleted)]
     rows = pa.Table.from_arrays(arrays, schema=state.columns).filter(pa.array(kept))
     return (last_versions(rows, state.key) if state.key else rows), refused
+
+
+def _as(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The table's column may be wider than the target's."""
+    return values if values.type == kind else values.cast(kind)
 
 
 def _values(batch: ChangeBatch, name: str) -> pa.Array:

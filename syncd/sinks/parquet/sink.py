@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from syncd.errors import BatchError, FatalError
 from syncd.model import Bound, ChangeBatch, Ddl, Finding, Lane, SchemaChange, Target, TargetPlan
-from syncd.sinks.parquet import acts, merge, plan
+from syncd.sinks.parquet import acts, merge, plan, shards
 from syncd.sinks.parquet.entrance import Entrance
 from syncd.sinks.parquet.errors import mapping
 from syncd.sinks.parquet.options import ParquetOptions
-from syncd.sinks.parquet.pages import between, merged, replaced, snapshot
+from syncd.sinks.parquet.pages import between, merged, own_rows, replaced, snapshot
 from syncd.sinks.parquet.rows import build, live, token
 from syncd.sinks.parquet.table import MERGED, Busy, State, Table
 from syncd.sinks.parquet.types import restored
@@ -35,7 +35,7 @@ class ParquetSink:
 
     def traits(self) -> Traits:
         target = f"parquet:{self._options.path}"
-        return Traits("any process", versioned=True, transactional=False, target=target)
+        return Traits("any process", versioned=True, transactional=False, target=target, shares=True)
 
     def open(self) -> None:
         """Nothing is held open between two calls."""
@@ -58,14 +58,17 @@ class ParquetSink:
     def prepare(self, target: Target, newest: int | None = None) -> None:
         table = self._table(target)
         with mapping(f"preparing {table.folder}", table.source):
-            for refused in plan.refusals(target, table):
-                raise FatalError(f"{table.source}: {refused.text}", table=table.source, hint=refused.todo)
-            self._entrance.make()
-            table.create(target)
+            self._made(table, target)
             table.fitting(target)
             if newest is not None and not target.append:
                 with table.locked():
-                    acts.refuse_newer(table, newest)
+                    acts.refuse_newer(table, target, newest)
+
+    def _made(self, table: Table, target: Target) -> None:
+        for refused in plan.refusals(target, table):
+            raise FatalError(f"{table.source}: {refused.text}", table=table.source, hint=refused.todo)
+        self._entrance.make()
+        table.create(target)
 
     def fence(self, owner: str, epoch: int) -> None:
         with mapping(f"ending older writes of {owner}"):
@@ -87,10 +90,11 @@ class ParquetSink:
             raise BatchError(f"{table.source}: {len(refused)} of {len(batch)} rows refused", refused)
 
     def _rows(self, target: Target, batch: ChangeBatch, state: State) -> tuple[pa.Table, dict[int, str]]:
-        if target.append and len(batch) and int(batch.seq.min()) < state.floor:
+        floor = state.marks(target).floor
+        if target.append and len(batch) and int(batch.seq.min()) < floor:
             # Left out, they would be missing: what is added is not there yet, unlike an older version of a row.
             raise FatalError(
-                f"{target.schema.table} was closed to rows older than seq {state.floor}: a later load of it has begun",
+                f"{target.schema.table} was closed to rows older than seq {floor}: a later load of it has begun",
                 table=str(target.schema.table),
                 hint="remove the table's folder, then `syncd jobs resume`",
                 code="E192",
@@ -118,11 +122,19 @@ class ParquetSink:
         return {}
 
     def apply(self, target: Target, change: SchemaChange, ticket: Ticket) -> None:
-        if change.kind is Ddl.CREATE:
-            self.prepare(target)
-            return
         table = self._table(target)
+        if change.kind is Ddl.CREATE:
+            with mapping(f"preparing {table.folder}", table.source):
+                self._made(table, target)
+                if target.own:
+                    shards.fit(table, self._entrance, target, change, self._options.page_rows)
+                table.fitting(target)
+            return
         with mapping(f"{change.kind.value} of {table.folder}", table.source):
+            if change.kind is Ddl.ALTER and target.own:
+                shards.fit(table, self._entrance, target, change, self._options.page_rows)
+                table.fitting(target)
+                return
             acts.act(table, self._entrance, target, change, self._options.page_rows)
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
             self._context.log("target_kept", table=str(table.folder), statement=change.statement)
@@ -130,7 +142,11 @@ class ParquetSink:
     def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
         new, there = self._table(shadow), self._table(target)
         with mapping(f"swapping {there.folder}", there.source):
-            acts.swap(new, there, self._entrance, seq)
+            if target.own:
+                self._made(there, target)
+                shards.swap(new, there, self._entrance, target, seq, self._options.page_rows)
+            else:
+                acts.swap(new, there, self._entrance, target, seq)
 
     def scan(self, target: Target, lower: Bound | None, upper: Bound | None) -> Iterator[pa.RecordBatch]:
         table = self._table(target)
@@ -138,6 +154,8 @@ class ParquetSink:
         with mapping(f"scanning {table.folder}", table.source):
             state = table.fitting(target)
             condition = between(state, lower and lower.normal, upper and upper.normal) if state.key else None
+            if (own := own_rows(target, state)) is not None:
+                condition = own if condition is None else condition & own
             with ExitStack() as stack:
                 parts = snapshot(stack, table, state)
                 for page in merged(parts, state, self._options.page_rows, condition):
@@ -150,7 +168,9 @@ class ParquetSink:
         with mapping(f"removing tombstones of {table.folder}", table.source):
             if not target.append and target.deletes == "apply":
                 with table.locked():
-                    acts.expire(table, self._entrance, below, self._options.expire_rows, self._options.page_rows)
+                    acts.expire(
+                        table, self._entrance, target, below, self._options.expire_rows, self._options.page_rows
+                    )
             self._tidy(table, 2)
 
     def _table(self, target: Target) -> Table:

@@ -19,19 +19,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from syncd.errors import FatalError, TransientError
 from syncd.model import TableSchema, Target
 from syncd.sinks.parquet import disk
-from syncd.sinks.parquet.types import stored
+from syncd.sinks.parquet.types import holds, stored
 
 VERSION, DELETED = "_version", "_deleted"
 OWN = (pa.field(VERSION, pa.uint64(), nullable=False), pa.field(DELETED, pa.bool_(), nullable=False))
 LOCK_SECONDS = 5.0
 MERGED, WRITTEN = "m-", "w-"
 _FLOOR, _APPEND, _ALTERED, _FORMER = b"syncd_floor", b"syncd_append", b"syncd_altered", b"syncd_former"
+_PARTS = b"syncd_parts"
+
+
+class Marks(NamedTuple):
+    """What a source table has closed the target to, and its last schema change that the target follows."""
+
+    floor: int = 0
+    altered: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class State:
     """What `_schema` says. No row with a seq below `floor` becomes part of the table any more.
 
     `altered`: the seq of the last schema change that the table follows; `former`: column -> the name that it had before
-    that one, until every file has the new one.
+    that one, until every file has the new one. `parts`: of each of several source tables (`Target.part`) its own marks.
     """
 
     schema: TableSchema
@@ -47,6 +56,18 @@ class State:
     floor: int = 0
     altered: int = 0
     former: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Marks] = field(default_factory=dict)
+
+    def marks(self, target: Target) -> Marks:
+        return self.parts.get(target.part, Marks()) if target.own else Marks(self.floor, self.altered)
+
+    def marked(self, target: Target, *, floor: int = 0, altered: int = 0) -> State:
+        """With these, where they are larger."""
+        now = self.marks(target)
+        marks = Marks(max(now.floor, floor), max(now.altered, altered))
+        if target.own:
+            return replace(self, parts={**self.parts, target.part: marks})
+        return replace(self, floor=marks.floor, altered=marks.altered)
 
     @property
     def columns(self) -> pa.Schema:
@@ -64,6 +85,7 @@ class State:
         schema = self.schema.arrow()
         own = {_FLOOR: str(self.floor).encode(), _APPEND: str(int(self.append)).encode()}
         own |= {_ALTERED: str(self.altered).encode(), _FORMER: json.dumps(dict(self.former)).encode()}
+        own |= {_PARTS: json.dumps(dict(self.parts)).encode()}
         return bytes(schema.with_metadata({**schema.metadata, **own}).serialize())
 
     @classmethod
@@ -71,7 +93,8 @@ class State:
         schema = pa.ipc.read_schema(pa.py_buffer(data))
         append, floor = int(schema.metadata[_APPEND]), int(schema.metadata[_FLOOR])
         altered, former = int(schema.metadata[_ALTERED]), json.loads(schema.metadata[_FORMER])
-        return cls(TableSchema.from_arrow(schema), bool(append), floor, altered, former)
+        parts = {part: Marks(*marks) for part, marks in json.loads(schema.metadata.get(_PARTS, b"{}")).items()}
+        return cls(TableSchema.from_arrow(schema), bool(append), floor, altered, former, parts)
 
 
 @dataclass(frozen=True)
@@ -175,13 +198,9 @@ def differences(target: Target, state: State) -> list[str]:
         kind, at = stored(column.type), there.get_field_index(column.name)
         if at < 0:
             found.append(f"column {column.name} is missing, {kind} is wanted")
-        elif there.field(at).type != kind:
+        elif there.field(at).type != kind and not (target.own and holds(there.field(at).type, kind)):
             found.append(f"column {column.name} is {there.field(at).type}, {kind} is wanted")
     key = () if target.append else target.schema.identity
     if key != state.key:
         found.append(f"the key is ({', '.join(state.key)}), ({', '.join(key)}) is wanted")
     return found
-
-
-def raised(state: State, seq: int) -> State:
-    return replace(state, floor=max(state.floor, seq))

@@ -35,6 +35,23 @@ def stored(kind: pa.DataType) -> pa.DataType | None:
     return kind if any(is_one(kind) for is_one in _AS_IT_IS) else None
 
 
+_UNITS = ("s", "ms", "us", "ns")
+
+
+def holds(wide: pa.DataType, narrow: pa.DataType) -> bool:
+    """Whether a column of the one type in the files takes each value of the other as it is."""
+    if wide == narrow:
+        return True
+    if pa.types.is_integer(wide) and pa.types.is_integer(narrow):
+        signs = pa.types.is_signed_integer(wide), pa.types.is_signed_integer(narrow)
+        return bool(wide.bit_width > narrow.bit_width and (signs[0] or not signs[1]))
+    if pa.types.is_decimal(wide) and pa.types.is_decimal(narrow):
+        return bool(wide.scale >= narrow.scale and wide.precision - wide.scale >= narrow.precision - narrow.scale)
+    if pa.types.is_timestamp(wide) and pa.types.is_timestamp(narrow):
+        return wide.tz == narrow.tz and _UNITS.index(wide.unit) >= _UNITS.index(narrow.unit)
+    return bool(pa.types.is_float64(wide) and pa.types.is_float32(narrow))
+
+
 def note(kind: pa.DataType) -> str:
     """What a reader that is not Arrow should know of it."""
     if pa.types.is_dictionary(kind):

@@ -31,11 +31,12 @@ from syncd.spi import Sink, Ticket
 from syncd.testing.contracts.sink_delivery import Delivery
 from syncd.testing.contracts.sink_kit import Factory, made, target
 from syncd.testing.contracts.sink_schema import Schema
+from syncd.testing.contracts.sink_shards import Shards
 from syncd.testing.contracts.sink_trouble import Trouble
 from syncd.testing.contracts.sink_values import Values
 
 
-class SinkContract(Delivery, Trouble, Schema, Values):
+class SinkContract(Delivery, Trouble, Schema, Shards, Values):
     """Subclass it under a name that pytest collects."""
 
     @pytest.fixture

@@ -87,7 +87,9 @@ def test_skip_and_no_match(load: Load) -> None:
 )
 def test_names_at_the_sinks(load: Load, to: str | None, target: tuple[str, str]) -> None:
     spec = {} if to is None else {"to": to}
-    found = rule(load, {r"shop_(\d+).orders": {**spec, "add": {"shard": r"\1", "n": 3}}}, "shop_7.orders")
+    found = rule(
+        load, {r"shop_(\d+).orders": {**spec, "add": {"shard": r"\1", "n": 3}, "key": ["shard"]}}, "shop_7.orders"
+    )
     assert found is not None
     assert found.to == TableId(*target)
     assert found.to_given == (to is not None)

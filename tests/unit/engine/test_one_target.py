@@ -20,7 +20,7 @@ GENERAL = '"shop.*": {{keyless: append}}'
 def rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """`a_old` and `b_older` go where `orders` goes by itself; no rule tells that `orders` is there."""
     assert GENERAL in worlds.JOB
-    more = ", shop.a_old: {{to: orders}}, 'shop.(b)_older': {{to: shop.orders, add: {{x: '\\1'}}}}"
+    more = ", shop.a_old: {{to: orders}}, 'shop.b_[o]lder': {{to: shop.orders, add: {{x: b}}}}"
     monkeypatch.setattr(worlds, "JOB", worlds.JOB.replace(GENERAL, GENERAL + more))
 
 

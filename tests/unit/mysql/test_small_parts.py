@@ -117,6 +117,7 @@ def test_versions(text: str, flavour: str, version: tuple[int, ...]) -> None:
         (pymysql.err.OperationalError(2003, "no route"), TransientError, "cannot be reached"),
         (pymysql.err.OperationalError(2013, "lost"), TransientError, "cannot be reached"),
         (ConnectionResetError("reset"), TransientError, "cannot be reached"),
+        (pymysql.err.InterfaceError(0, ""), TransientError, "cannot be reached"),
         (pymysql.err.OperationalError(1040, "too many"), TransientError, "1040"),
         (pymysql.err.OperationalError(1045, "denied"), FatalError, "log-in"),
         (pymysql.err.OperationalError(1130, "host"), FatalError, "host in"),

@@ -1,0 +1,148 @@
+"""The columns of a target that several source tables share (`Target.own`): they are made to hold the rows of all.
+
+The changes of one table come in the order of its own seqs, those of two in any order. So each has a mark of its own in
+the table, `syncd_altered_<part>_<seq>`; and `syncd_altered_<n>` is counted up by every statement, so that the server
+refuses one that was meant for the table as it was before another one.
+"""
+
+# ruff: noqa: S608 - every name and value in these statements is quoted by `ddl`
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from syncd.errors import FatalError
+from syncd.model import Column, Ddl
+from syncd.sinks.clickhouse.alter import Alter, altered, marks
+from syncd.sinks.clickhouse.ddl import ALTERED, HOLDS, column_line, own_rows, without_strings
+from syncd.sinks.clickhouse.defaults import literal
+from syncd.sinks.clickhouse.present import Present, PresentColumn, fingerprint, keys
+from syncd.sinks.clickhouse.rows import DELETED, VERSION
+from syncd.sinks.clickhouse.syntax import quoted, text
+from syncd.sinks.clickhouse.types import holds, takes_null
+
+
+class Shared(Alter):
+    """What a CREATE (the table is to take the own rows) or an ALTER of one of the tables does to the target."""
+
+    def run(self) -> None:
+        statement = fingerprint(self._client, self._target)
+        turn, done = altered(statement), self._done(statement)
+        if self._change.kind is Ddl.ALTER and done is not None and done >= self._change.seq:
+            return
+        if turn is None:  # made by hand
+            self._command(f"ADD CONSTRAINT IF NOT EXISTS {ALTERED}0 {HOLDS}")
+            turn = 0
+        self._refuse_keys()
+        present = self._present()
+        self._refuse_other_key(present)
+        for parts in ([*self._first(present)], [*self._rest(present)]):
+            if parts:
+                self._command(", ".join([*parts, *marks(turn, turn + 1)]))
+                turn += 1
+        if self._change.kind is Ddl.ALTER:
+            both = self._both(present)
+            self._fill([c for c in self._target.schema.columns if self._change.former(c.name) is None], both)
+            mine = f"{ALTERED}{self._target.part}_"
+            gone = [f"DROP COLUMN {quoted(old)}" for old in sorted({*both.values()} - {*self._change.kept})]
+            gone += [] if done is None else [f"DROP CONSTRAINT {mine}{done}"]
+            self._command(
+                ", ".join([*gone, f"ADD CONSTRAINT {mine}{self._change.seq} {HOLDS}", *marks(turn, turn + 1)])
+            )
+
+    def _both(self, present: Present) -> dict[str, str]:
+        """New name -> old name of the columns that were renamed and that another table has under the new name already:
+        the values go over."""
+        renamed = self._change.renamed
+        return {new: old for old, new in renamed if present.column(new) is not None and present.column(old) is not None}
+
+    def _refuse_other_key(self, present: Present) -> None:
+        wrong = keys(self._target, present)
+        if wrong:
+            raise FatalError(
+                f"{self._name} cannot take rows of several tables: {'; '.join(wrong)}",
+                table=self._table,
+                hint="drop the target table, then `syncd jobs resume`",
+            )
+
+    def _done(self, statement: str) -> int | None:
+        """The seq of the own table's last change that the target has followed."""
+        found = re.search(rf"CONSTRAINT `?{ALTERED}{self._target.part}_(\d+)`? CHECK", without_strings(statement))
+        return int(found[1]) if found else None
+
+    def _first(self, present: Present) -> Iterator[str]:
+        """Types of columns that are renamed: the server does not do both in one statement."""
+        for old, new in self._change.renamed:
+            there = present.column(old)
+            if there is not None and present.column(new) is None:
+                yield from self._widened(self._target.schema.column(new), there)
+
+    def _rest(self, present: Present) -> Iterator[str]:
+        gone = {name for name in self._change.gone if present.column(name) is not None}
+        yield from (f"DROP COLUMN {quoted(name)}" for name in sorted(gone))
+        old = {new: old for old, new in self._change.renamed}
+        ours = {VERSION, DELETED, *gone}
+        for column in self._target.schema.columns:
+            there, was = present.column(column.name), present.column(old.get(column.name, column.name))
+            ours |= {column.name, *([was.name] if was is not None and there is None else [])}
+            if there is not None:
+                yield from self._widened(column, there)
+            elif was is not None:
+                yield f"RENAME COLUMN {quoted(was.name)} TO {quoted(column.name)}"
+            else:
+                yield self._added(column)
+        for there in present.columns:
+            if there.name not in ours and not there.default_kind and not takes_null(there.type):
+                yield f"MODIFY COLUMN {quoted(there.name)} DEFAULT defaultValueOfTypeName({text(there.type)})"
+
+    def _widened(self, column: Column, there: PresentColumn) -> Iterator[str]:
+        key = column.name in self._target.schema.identity
+        kind = self._kind(column, key=key)
+        if holds(there.type, kind):
+            return
+        wider = replace(column, nullable=column.nullable or takes_null(there.type))
+        if key or not holds(self._kind(wider), there.type):
+            raise FatalError(
+                f"{self._table}.{column.name} is {kind} now, {self._name} has {there.type} for it and for other "
+                "tables, and it cannot become one type for all",
+                table=self._table,
+                hint="give the column one type in all tables that go there, then resync the table",
+                code="E155",
+            )
+        line = column_line(wider, False, self._making).removeprefix(quoted(column.name))
+        yield f"MODIFY COLUMN {quoted(there.name)}{line}"
+
+    def _fill(self, columns: list[Column], both: dict[str, str]) -> None:
+        """The own rows that are older hold what the source gave them, whatever the table's default is."""
+        values = {quoted(new): self._moved(new, old) for new, old in both.items()}
+        for column in columns:
+            there = self._present().column(column.name)
+            empty = self._is_empty() or (there is not None and takes_null(there.type) and not column.nullable)
+            default = literal(self._target.schema.table, column, self._limits, empty=empty)
+            values[quoted(column.name)] = "NULL" if default is None else default
+        if not values:
+            return
+        other = " OR ".join(
+            f"{name} IS NOT NULL"
+            if value == "NULL"
+            else f"ifNull({name} != {value}, isNull({name}) != isNull({value}))"
+            for name, value in values.items()
+        )
+        where = f"{own_rows(self._target)} AND {VERSION} < {self._change.seq} AND ({other})"
+        count = f"SELECT count() FROM {self._name} WHERE {where}"
+        if int(self._client.text(count, doing=f"looking into {self._name}", table=self._table)):
+            given = ", ".join(f"{name} = {value}" for name, value in values.items())
+            self._command(f"UPDATE {given} WHERE {where}")
+
+    def _moved(self, new: str, old: str) -> str:
+        """The old column's value for the new one, also in rows of others, which have none: the server looks at them,
+        too."""
+        there = self._present().column(new)
+        assert there is not None, "it was there a moment ago"
+        return (
+            quoted(old)
+            if takes_null(there.type)
+            else f"ifNull({quoted(old)}, defaultValueOfTypeName({text(there.type)}))"
+        )
