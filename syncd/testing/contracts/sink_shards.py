@@ -136,6 +136,18 @@ class Shards:
         with pytest.raises(FatalError):
             load.write((READ, 20, row(one, 9, "z", 9, None)))
 
+    def test_a_shard_that_was_loaded_anew_makes_the_target(self, sharing: Sink) -> None:
+        """Somebody has dropped it; the others come one by one."""
+        for name in "12":
+            of = shard(name)
+            shadow = replace(of, name=f"orders_syncd_{of.part}_3")
+            sharing.prepare(shadow, 20)
+            Writer(sharing, shadow, lane=None).write((READ, 20, row(of, 1, "a", 1)))
+            for number in range(2):
+                sharing.swap(shadow, of, 20, replace(ACT, number=90 + number))
+            writer(sharing, of, 1).write((INSERT, 30, row(of, 2, "b", 2)))
+        assert [there(sharing, shard(name)) for name in "12"] == [[(1, "a", 1), (2, "b", 2)]] * 2
+
     def test_a_column_that_shards_get_one_after_the_other(self, sharing: Sink) -> None:
         """Each gives its own rows its default, once; seqs of shards come in any order."""
         one, two, three = (shard(name) for name in "123")
