@@ -228,17 +228,18 @@ class Parts:
         return (*reasons, *map(self.job.placed, faults))
 
     def refused(
-        self, found: Sequence[Found], before: Collection[TableId] = ()
+        self, found: Sequence[Found], before: Collection[TableId] = (), *, anew: bool = False
     ) -> dict[TableId, tuple[str | ConfigError, ...]]:
-        """Every table that was found -> why it is not copied; () for those that are. `before`: tables with a place."""
+        """Every table that was found -> why it is not copied; () for those that are. `before`: tables with a place.
+        `anew`: they have been copied before, and each may be ahead of the others."""
         reasons: dict[TableId, tuple[str | ConfigError, ...]] = {
             each.schema.table: each.refusals if each.aside else (*each.refusals, *self.refusals(each.schema))
             for each in found
         }
-        mine = {table for table in before if self.wants(table)}
+        mine = dict.fromkeys(table for table in before if self.wants(table))  # in this order
         good = [table for table, why in reasons.items() if not why and table not in mine]
         crowded: dict[TableId, str | ConfigError] = {**self.crowded_out(good, mine)}
-        if not before:
+        if not before and not anew:
             crowded |= self._disagreeing([each.schema for each in found if each.schema.table in {*good} - {*crowded}])
         return reasons | {table: (why,) for table, why in crowded.items()}
 

@@ -42,11 +42,12 @@ def _first(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Stat
             log.error("source_check", job=parts.job.name, at=finding.subject, what=finding.text, hint=finding.todo)
     found, head = tables_at_head(parts, source, epoch)
     _say(parts, found)
-    refused = {table: refusal(why) for table, why in parts.refused(found.taken).items() if why}
+    again = {*state.resyncs()}
+    refused = {table: refusal(why) for table, why in parts.refused(found.taken, anew=bool(again)).items() if why}
     sizes = {table.schema: table.bytes for table in found.taken if table.schema.table not in refused}
     if not sizes:
         raise no_table(parts, refused)
-    start, again = parts.start(source, head, epoch), {*state.resyncs()}
+    start = parts.start(source, head, epoch)
     log_now = source.identity(start.position)
     items = state.source_item(SourceRecord(epoch, start.position, start.seq, saved=clock(), log=log_now))
     for schema in sizes:

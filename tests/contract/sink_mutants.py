@@ -15,7 +15,7 @@ import pyarrow as pa
 from syncd.errors import BatchError, FatalError, FencedError
 from syncd.model import Bound, ChangeBatch, Lane, Op, SchemaChange, TableId, Target
 from syncd.spi import Mark, Ticket
-from syncd.testing.sink_rows import dump_mark
+from syncd.testing.sink_rows import dump_mark, signed
 from syncd.testing.sinks import ArrivalSink, SqliteSink, VersionedSink
 from tests.contract.test_sqlite_sinks import SqliteContract
 
@@ -183,6 +183,20 @@ class TruncatesForTheMomentOnly(VersionedSink):
             db.execute("UPDATE tables SET floor = ?", (-(2**63),))
 
 
+class EmptiesTheWholeTarget(ArrivalSink):
+    """The rows of other tables that go there, too."""
+
+    def _truncate(self, db: sqlite3.Connection, target: Target, seq: int) -> None:
+        db.execute("DELETE FROM rows WHERE name LIKE ? AND seq < ?", (f"{target.database}.{target.name}%", seq))
+
+
+class SwapsTheWholeTarget(VersionedSink):
+    def swap(self, shadow: Target, target: Target, seq: int, ticket: Ticket) -> None:
+        super().swap(shadow, target, seq, ticket)
+        with self._transaction() as db:
+            db.execute("DELETE FROM rows WHERE name LIKE '%orders%' AND seq < ?", (signed(seq),))
+
+
 class PreparesOverNewerRows(VersionedSink):
     def prepare(self, target: Target, newest: int | None = None) -> None:
         super().prepare(target)
@@ -261,6 +275,8 @@ CAUGHT_BY: dict[type[SqliteSink], str] = {
     ExpiresTooMuch: "test_tombstones_stay_until_they_expire",
     TruncatesAll: "test_truncate_twice_and_late",
     TruncatesForTheMomentOnly: "test_rows_older_than_a_truncate_never_come_back",
+    EmptiesTheWholeTarget: "test_shards_do_not_touch_each_others_rows",
+    SwapsTheWholeTarget: "test_a_shard_that_was_loaded_anew",
     PreparesOverNewerRows: "test_prepare_refuses_a_table_that_would_hide_what_is_written",
     ForgetsDefaults: "test_a_new_column_shows_its_default_in_old_rows",
     ScansWithoutTheUpperBound: "test_a_scan_of_a_key_of_two_columns",

@@ -108,7 +108,7 @@ class Shared(Alter):
                 f"{self._table}.{column.name} is {kind} now, {self._name} has {there.type} for it and for other "
                 "tables, and it cannot become one type for all",
                 table=self._table,
-                hint="give the column one type in all tables that go there, then resync the table",
+                hint="give the column one type in all tables that go there, drop the target, and resync them all",
                 code="E155",
             )
         line = column_line(wider, False, self._making).removeprefix(quoted(column.name))

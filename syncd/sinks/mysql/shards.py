@@ -106,7 +106,7 @@ class Shard:
                 f"{self._target.schema.table}.{column.name} is {kind.name} now, {self._name} has {there.type} for it "
                 "and for other tables, and neither holds all values of the other",
                 table=str(self._target.schema.table),
-                hint="give the column one type in all tables that go there, then resync the table",
+                hint="give the column one type in all tables that go there, drop the target, and resync them all",
                 code="E155",
             )
         return ddl.column_line(self._of, replace(column, nullable=column.nullable or there.nullable))

@@ -219,7 +219,7 @@ class MySQLSink:
 
     def _swap(self, shadow: Target, target: Target, ticket: Ticket) -> None:
         connection, _, book = self._linked()
-        of = self._layout(target)
+        of = self._made(target) if target.own else self._layout(target)
         self._registered(target, ticket, lambda: Acts(connection, book).swap(shadow, of, ticket.owner))
         self._fits.clear()
 

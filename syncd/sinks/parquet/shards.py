@@ -96,7 +96,7 @@ def _both(table: Table, state: State, column: Column, was: Column) -> Column:
             f"{table.source}.{column.name} is {kind} now, {table.folder} has {its} for it and for other tables, and it "
             "cannot become one type for all",
             table=table.source,
-            hint="give the column one type in all tables that go there, then resync the table",
+            hint="give the column one type in all tables that go there, drop the target, and resync them all",
             code="E155",
         )
     wider = was if holds(its, kind) else column
