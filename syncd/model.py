@@ -281,7 +281,8 @@ class SchemaChange:
     columns that go on under another name, (old, new): a column of `before` that is in neither is gone. `unsure`: why
     values of rows that are there follow neither from `before` nor from the new columns' `default`, although `schema` is
     right: the table needs a resync. `kept`: columns of `before` that are gone, and that the sinks are to keep: no row
-    has a value for them any more. Of a RENAME, `to` is the table's name from here on; rows go on under it.
+    has a value for them any more; of a target with `own` also old names of renamed ones, which other tables still have.
+    Of a RENAME, `to` is the table's name from here on; rows go on under it.
     """
 
     kind: Ddl

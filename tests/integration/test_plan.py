@@ -167,3 +167,27 @@ def test_what_is_left_for_the_cut_over(mariadb_database: Database, tmp_path: Pat
     whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "left for the cut-over: 2 statements" in whole
     assert "unique indexes (u) are made as plain ones" in whole
+
+
+@pytest.mark.mariadb
+def test_many_tables_into_one(mariadb_database: Database, tmp_path: Path) -> None:
+    """One table for all of them; one that does not fit is named with its column."""
+    database = mariadb_database
+    for shard, columns in (("1", "n INT"), ("2", "n BIGINT"), ("3", "n DATE"), ("4", "n INT, m INT")):
+        database.execute(f"CREATE TABLE orders_{shard} (id BIGINT PRIMARY KEY, {columns})")
+    path, url = tmp_path / "job.yaml", f"mysql://root@127.0.0.1:{database.port}"
+    path.write_text(
+        f"job: shards\nsource: {{mysql: {{url: '{url}'}}}}\n"
+        f"tables: {{'{database.name}.orders_(\\d)': {{to: all.orders, add: {{shard: '\\1'}}, key: [shard, id]}}}}\n"
+        f"sinks: {{there: {{mysql: {{url: '{url}/'}}}}, files: {{parquet: {{path: {tmp_path}/files}}}}}}\n"
+    )
+    planned = look.plan(load_job(path), Service(data=tmp_path / "data")).tables
+    refused = {plan.found.schema.table.name: plan.refusals for plan in planned}
+    to = f"it goes to all.orders as {database.name}.orders_1 does, and "
+    assert refused == {
+        "orders_1": (),
+        "orders_2": (),
+        "orders_3": (f"{to}its column n is date, and that one's int(11): neither holds all values of the other",),
+        "orders_4": (f"{to}that one lacks the column m",),
+    }
+    assert all("PRIMARY KEY (`shard`, `id`)" in plan.sinks["there"].ddl[1] for plan in planned[:2])

@@ -22,6 +22,8 @@ from pydantic import SecretStr, ValidationError
 from syncd.drivers.mysql.address import Tls
 from syncd.drivers.mysql.faults import translate
 from syncd.errors import FatalError, PluginError, SyncdError, TransientError
+from syncd.sinks.mysql.present import PresentColumn, has_room, is_wider
+from syncd.sinks.mysql.types import holds
 from syncd.sources.mysql.binlog.arrays import Views
 from syncd.sources.mysql.connect import connect, quoted, server_of
 from syncd.sources.mysql.head import owned
@@ -251,3 +253,45 @@ def test_owned_gtids(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_oceanbase_lacks_for_a_moment_is_tried_again(number: int) -> None:
     error = translate(pymysql.err.OperationalError(number, "no"), "sink at x", "shop.items")
     assert isinstance(error, TransientError)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "does"),
+    [
+        ("bigint(20)", "int(11)", True),
+        ("int", "int unsigned", False),
+        ("bigint", "int unsigned", True),
+        ("bigint unsigned", "int", False),
+        ("decimal(12,2)", "decimal(10,2)", True),
+        ("decimal(12,4)", "decimal(12,2)", False),
+        ("varchar(20)", "char(10)", True),
+        ("char(20)", "varchar(10)", False),
+        ("text", "varchar(100)", True),
+        ("tinytext", "varchar(100)", False),
+        ("longtext", "json", True),
+        ("mediumblob", "blob", True),
+        ("blob", "text", False),
+        ("enum('a','b')", "enum('b')", True),
+        ("enum('a')", "enum('a','b')", False),
+        ("datetime(6)", "datetime", True),
+        ("datetime(6)", "timestamp(6)", False),
+        ("double", "float", True),
+    ],
+)
+def test_which_column_of_a_shared_target_takes_which_values(wide: str, narrow: str, does: bool) -> None:
+    assert holds(wide, narrow) == does
+
+
+@pytest.mark.parametrize(
+    ("collation", "wanted", "room", "wider"),
+    [
+        ("utf8mb4_bin", "varchar(9) CHARACTER SET latin1 COLLATE latin1_bin", True, False),
+        ("latin1_bin", "varchar(9) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", False, True),
+        ("utf8mb3_bin", "varchar(9) CHARACTER SET latin1 COLLATE latin1_bin", True, False),
+        ("gbk_bin", "varchar(9) CHARACTER SET latin1 COLLATE latin1_bin", False, False),
+        ("latin1_bin", "varchar(9) CHARACTER SET latin1 COLLATE latin1_bin", True, True),
+    ],
+)
+def test_texts_of_a_shared_target_by_their_characters(collation: str, wanted: str, room: bool, wider: bool) -> None:
+    there = PresentColumn("t", "varchar(9)", True, None, "", collation)
+    assert (has_room(there, wanted), is_wider(wanted, there)) == (room, wider)
