@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,7 +19,7 @@ from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.engine.collect import Act, Collector, Swap, Work, Write
-from syncd.engine.fan_in import Siblings, Turns, Waits
+from syncd.engine.fan_in import Shared, Siblings, Turns, Waits
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
@@ -111,8 +111,8 @@ class Deliverer:
         self._doing = doing
         self._in_hand = in_hand
         self._writers = writers or Inline(sink)
-        self._turns = turns or Turns()
         self._siblings = Siblings(parts, sink_name, queue, self._state)
+        self._shared = Shared(parts, turns or Turns(), self._siblings, unique=self._traits.unique)
         self._count = count
         self._worker = parts.owner()
         self._indexed: set[tuple[TableId, int]] = set()
@@ -178,7 +178,7 @@ class Deliverer:
         return not (self._plain_indexes(record) or self._unique_indexes(record))
 
     def _live(self, record: TableRecord) -> bool:
-        with self._turn(record):
+        with self._shared.turn(record.table):
             if not (self._plain_indexes(record) or self._unique_indexes(record)):
                 self._save(record.live(clock()))
         return True
@@ -262,7 +262,7 @@ class Deliverer:
     def _take_in(self, record: TableRecord, target: Target) -> None:
         """A target that other tables may have is there, and takes the rows of this one, too. Waits."""
         change = SchemaChange(Ddl.CREATE, target.schema, target.schema.version, "its rows come")
-        with self._turn(record):
+        with self._shared.turn(record.table):
             self._sink.apply(target, change, self._collector.ticket())
 
     def _loaded(self, record: TableRecord) -> Target:
@@ -317,7 +317,7 @@ class Deliverer:
 
     def _go_live(self, unit: Unit, record: TableRecord) -> bool:
         """All lanes are empty: the rows are those of one place in the log, and unique indexes hold."""
-        with self._turn(record):
+        with self._shared.turn(record.table):
             unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
         return self._deliver(unit, record, {}) if unit.pending else self._live(record)
 
@@ -413,47 +413,11 @@ class Deliverer:
     def _launch(self, unit: Unit, table: TableId) -> None:
         for ready in [*unit.pending]:
             self._doing(f"delivering {table}")
-            work = self._in_turn(ready) if ready.target.own else ready
+            work = self._shared.in_turn(ready) if ready.target.own else ready
             lane = min(work.offsets, default=Lane(unit.tag, 0))
             do = partial(self._write, work) if isinstance(work, Write) else partial(self._act, work)
             unit.flying.append((work, self._writers.submit(lane, table, do, long=not isinstance(work, Write))))
             unit.pending.remove(ready)
-
-    def _in_turn(self, work: Work) -> Work:
-        """Of several tables with one target. An act as it is to be done now: nobody else acts there until it is saved.
-        Waits."""
-        table = work.target.schema.table
-        place = self._parts.rule(table).to
-        if isinstance(work, Write):
-            self._turns.check(place, table)
-            return work
-        if isinstance(work, Swap):
-            self._turns.take(place, table)
-            return work
-        standing = work.standing
-        alters = not standing.old and standing.change.kind in {Ddl.ALTER, Ddl.INDEX}
-        self._turns.take(place, table, locks=alters and self._traits.unique)
-        try:
-            change = standing.change if standing.old else self._siblings.as_now(standing.change)
-            settled = work.target.settled and self._siblings.all_live(table)
-        except BaseException:
-            self._turns.give(place, table)
-            raise
-        target = replace(work.target, settled=settled)
-        return replace(work, standing=replace(standing, change=change), target=target)
-
-    @contextmanager
-    def _turn(self, record: TableRecord) -> Iterator[None]:
-        """Waits: another table acts at the target."""
-        if not self._parts.rule(record.table).constants:
-            yield
-            return
-        place = self._parts.rule(record.table).to
-        self._turns.take(place, record.table)
-        try:
-            yield
-        finally:
-            self._turns.give(place, record.table)
 
     def _settle(self, unit: Unit) -> dict[Lane, int]:
         """What has come back: offsets and hops of what was done in one commit (1). The offsets that are taken."""
@@ -481,8 +445,7 @@ class Deliverer:
             failpoint("deliver.committed")
         for work, _ in done:
             if not isinstance(work, Write) and work.target.own:
-                table = work.target.schema.table
-                self._turns.give(self._parts.rule(table).to, table)
+                self._shared.give(work.target.schema.table)
         for write, seconds in written:
             self._counted(write, seconds)
         for work, future in done:

@@ -7,11 +7,13 @@ key tells them apart. Acts do: one at a time, and what takes a column from all o
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from syncd import codec
 from syncd.engine.build import Parts
+from syncd.engine.collect import Swap, Work, Write
 from syncd.errors import TransientError
 from syncd.model import Ddl, Kind, Lane, Message, SchemaChange, TableId
 from syncd.spi import Queue
@@ -125,6 +127,50 @@ class Siblings:
                 return set()
             renamed.append({*codec.decode_change(message).renamed})
         return {old for old, _ in set.intersection(*renamed) & {*change.renamed}} if renamed else set()
+
+
+class Shared:
+    """One deliverer's use of targets that several tables share. `unique`: of the sink's traits."""
+
+    def __init__(self, parts: Parts, turns: Turns, siblings: Siblings, *, unique: bool) -> None:
+        self._parts, self._turns, self._siblings, self._unique = parts, turns, siblings, unique
+
+    def in_turn(self, work: Work) -> Work:
+        """An act as it is to be done now: nobody else acts there until it is saved, and `give` is called. Waits."""
+        table = work.target.schema.table
+        place = self._parts.rule(table).to
+        if isinstance(work, Write):
+            self._turns.check(place, table)
+            return work
+        if isinstance(work, Swap):
+            self._turns.take(place, table)
+            return work
+        standing = work.standing
+        alters = not standing.old and standing.change.kind in {Ddl.ALTER, Ddl.INDEX}
+        self._turns.take(place, table, locks=alters and self._unique)
+        try:
+            change = standing.change if standing.old else self._siblings.as_now(standing.change)
+            settled = work.target.settled and self._siblings.all_live(table)
+        except BaseException:
+            self._turns.give(place, table)
+            raise
+        target = replace(work.target, settled=settled)
+        return replace(work, standing=replace(standing, change=change), target=target)
+
+    def give(self, table: TableId) -> None:
+        self._turns.give(self._parts.rule(table).to, table)
+
+    @contextmanager
+    def turn(self, table: TableId) -> Iterator[None]:
+        """Waits: another table acts at the target."""
+        if not self._parts.rule(table).constants:
+            yield
+            return
+        self._turns.take(self._parts.rule(table).to, table)
+        try:
+            yield
+        finally:
+            self.give(table)
 
 
 def _names(pair: SchemaPair) -> set[str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tests.e2e.tables import ADDED, ALL, AWAY, BLOBS, KINDS, MOMENTS, PAIRS, WORDS, Table, later
+from tests.e2e.tables import ADDED, ALL, AWAY, BLOBS, KINDS, MAILS, MOMENTS, PAIRS, WORDS, Table, later
 from tests.e2e.workload import Workload
 from tests.services.database import Database
 
@@ -92,6 +92,8 @@ class BulkWorkload(Workload):
             self._run_one(cursor, f"UPDATE IGNORE {table.name} SET {rng.choice(table.moves)} WHERE {where}")
         elif what < 0.58:
             self._swap_neighbours(cursor)
+        elif table is MAILS and what < 0.90:
+            self._pass_mails_on(cursor)
         elif what < 0.70:
             self._run_one(cursor, f"DELETE FROM {table.name} WHERE {where}")
             if rng.random() < 0.4:
@@ -117,6 +119,33 @@ class BulkWorkload(Workload):
         last = first + 2 * self._some() - 1
         self._run_one(cursor, f"UPDATE kinds SET id = -1 - id WHERE id BETWEEN {first} AND {last}")
         self._run_one(cursor, "UPDATE kinds SET id = CAST((-1 - id) ^ 1 AS SIGNED) WHERE id < 0")
+
+    def _pass_mails_on(self, cursor: Any) -> None:
+        """Unique values change hands: in a ring of rows, from a row to another one, or with a row that comes again."""
+        rng = self._rng
+        first = rng.randrange(max(1, self._rows["mails"] - 3))
+        cursor.execute(f"SELECT id, mail, n FROM mails WHERE id >= {first} ORDER BY id LIMIT {rng.randint(2, 4)}")
+        rows = cursor.fetchall()
+        if len(rows) < 2:
+            return
+        (one, mail, n), (other, _, _) = rows[:2]
+        what = rng.random()
+        if what < 0.5:
+            self._set_mail(cursor, rows[-1][0], None)
+            for (taker, _, _), (_, given, _) in zip(reversed(rows[:-1]), reversed(rows[1:]), strict=True):
+                self._set_mail(cursor, taker, given)
+            self._set_mail(cursor, rows[-1][0], mail)
+        elif what < 0.8:
+            self._set_mail(cursor, one, f"new{next(self._salts)}")
+            self._set_mail(cursor, other, mail)
+        else:
+            self._run_one(cursor, f"DELETE FROM mails WHERE id IN ({one}, {other})")
+            given = "NULL" if mail is None else f"'{mail}'"
+            self._run_one(cursor, f"INSERT INTO mails VALUES ({other}, {given}, {n})")
+
+    def _set_mail(self, cursor: Any, row: int, mail: str | None) -> None:
+        given = "NULL" if mail is None else f"'{mail}'"
+        self._run_one(cursor, f"UPDATE mails SET mail = {given} WHERE id = {row}")
 
     def _where(self, table: Table) -> str:
         """Some rows of the table: single ones, or a range."""

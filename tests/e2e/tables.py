@@ -17,7 +17,8 @@ AWAY = 1_000_000
 class Table:
     """`columns`: name -> SQL of a value, out of {n} and {s}; the first one leads the key.
 
-    `lead`: the SQL literal of the leading key column for a number. `moves`: SET clauses that change the key.
+    `lead`: the SQL literal of the leading key column for a number. `moves`: SET clauses that change the key. `keys`:
+    how many of the columns no plain update may touch.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Table:
 
     @property
     def plain(self) -> list[str]:
-        """Columns that are not in the key."""
+        """Columns that any statement may give any value."""
         return [*self.columns][self.keys :]
 
 
@@ -169,7 +170,18 @@ BLOBS = Table(
     ("id = UNHEX(CONCAT('FF', SUBSTRING(HEX(id), 3)))", "id = UNHEX(CONCAT('00', SUBSTRING(HEX(id), 3)))"),
     0.1,
 )
-ALL = (KINDS, PAIRS, WORDS, MOMENTS, BLOBS)
+MAILS = Table(
+    "mails",
+    """CREATE TABLE mails (id INT NOT NULL PRIMARY KEY, mail VARCHAR(40) COLLATE utf8mb4_bin NULL,
+       n INT UNSIGNED NOT NULL, UNIQUE KEY by_mail (mail))""",
+    {"id": "{n}", "mail": "CONCAT('m', {n})", "n": h(1)},
+    str,
+    KINDS.moves,
+    0.05,
+    keys=2,
+)
+"""Its `mail` is unique, and changes hands: `BulkWorkload` does that row by row, so `plain` is without it."""
+ALL = (KINDS, PAIRS, WORDS, MOMENTS, BLOBS, MAILS)
 
 
 def later(number: int) -> Table:

@@ -173,7 +173,8 @@ def test_a_write_that_was_refused_in_part(mariadb_database: Database, tmp_path: 
 def test_a_halt_that_was_saved(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
     """The next capture leaves the table out and goes on with the others, from before the statement."""
     Workload(mariadb_database, seed=14).create(rows=300)
-    with running(tmp_path, mariadb_database.port, mariadb_database.name, sink) as run:
+    extra = "policy: {ddl: {reload: halt-table}}\n"
+    with running(tmp_path, mariadb_database.port, mariadb_database.name, sink, extra=extra) as run:
         run.wait_live(len(TABLES))
         run.die_at({"capture.halt_saved": 1})
         mariadb_database.execute("UPDATE items SET n = 1", "ALTER TABLE words MODIFY n VARCHAR(9)")

@@ -132,7 +132,8 @@ def test_a_second_daemon_on_the_same_directory_is_refused(shop: Database, tmp_pa
 
 
 def test_a_ddl_that_cannot_be_followed_halts_that_table_alone(shop: Database, tmp_path: Path) -> None:
-    with running(tmp_path, shop.port, shop.name, "arrival") as run:
+    extra = "policy: {ddl: {reload: halt-table}}\n"
+    with running(tmp_path, shop.port, shop.name, "arrival", extra=extra) as run:
         run.wait_live(len(TABLES))
         shop.execute("ALTER TABLE words MODIFY n VARCHAR(9)", "UPDATE items SET n = 5")
         run.wait_for(run.halted, 120)

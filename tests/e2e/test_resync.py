@@ -27,6 +27,7 @@ def test_a_table_is_loaded_anew_while_the_others_go_on(mariadb_database: Databas
     workload.create(rows=2000)
     run = Changed(tmp_path, shop.port, shop.name, "arrival", chunk_bytes=20_000)
     text = run.path.read_text() + f'  olap: {{clickhouse: {{url: "chdb:///{tmp_path}/ch"}}}}\n'
+    text += "policy: {ddl: {reload: halt-table}}\n"
     run.path.write_text(text)
     run.start()
     try:

@@ -80,7 +80,8 @@ def test_a_masked_value_is_nowhere(mariadb_database: Database, tmp_path: Path) -
     )
     run = Running(tmp_path, database.port, database.name, "arrival")
     masks = "{mask: {email: hash, name: redact, born: 'null'}}"
-    run.path.write_text(run.path.read_text().replace('.*": {}', f'.*": {masks}') + "mask_salt: salt\n")
+    rest = "mask_salt: salt\npolicy: {ddl: {reload: halt-table}}\n"
+    run.path.write_text(run.path.read_text().replace('.*": {}', f'.*": {masks}') + rest)
     run.job = control.jobs([run.path], run.service)[0]
     run.parts = type(run.parts)(run.job, run.service)
     try:
