@@ -206,7 +206,7 @@ class DdlPolicy(Section):
     """Another name for a column."""
     modify_column: FollowedOrHalted = "apply"
     """Another type, or NULL or not. What becomes wider is followed, what becomes narrower keeps its wider type at the
-    sinks; a change by which values may become others halts the table."""
+    sinks; for a change by which values may become others see `reload`."""
     index: Followed = "apply"
     """Secondary indexes, at sinks that have them."""
     truncate: Followed = "apply"

@@ -181,6 +181,6 @@ def _version(message: Message, versions: Mapping[int, SchemaPair]) -> int:
     """Of the rows in front of a message."""
     if message.kind is Kind.BARRIER:
         change = codec.decode_change(message)
-        if change.kind is Ddl.ALTER:
+        if change.kind is Ddl.ALTER and change.before != change.schema:  # else other lanes, and the same table
             return max((v for v in versions if v < change.schema.version), default=min(versions))
     return message.schema_version

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.drivers.mysql.connection import patient, rows
 from syncd.errors import FencedError, TransientError
 from syncd.sinks.mysql import MySQLSink, OceanBaseSink
 from syncd.sinks.mysql.book import Book
@@ -30,10 +31,10 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
-def sink_at(server: Server, folder: Path) -> Sink:
+def sink_at(server: Server, folder: Path, timeout: float = 2.0) -> Sink:
     plugin = OceanBaseSink if server.flavour == "oceanbase" else MySQLSink
     url = f"{plugin.name}://root@127.0.0.1:{server.port}/"
-    return made(plugin, plugin.Options.model_validate({"url": url, "write_timeout": 2.0}), folder)
+    return made(plugin, plugin.Options.model_validate({"url": url, "write_timeout": timeout}), folder)
 
 
 @pytest.fixture
@@ -145,3 +146,16 @@ def test_a_connection_that_is_ended_while_it_registers(
     monkeypatch.setattr(Book, "_now", killed)
     Writer(sink, OF, owner="job/sink/chunk/shop.other", number=1).write((UPDATE, 300, (5, "row", 5)))
     assert live(sink, OF)[5] == ("row", 5)
+
+
+def test_a_statement_that_may_take_hours(server: Server, tmp_path: Path) -> None:
+    """The copy of a whole table is not broken off: it would be begun again for ever."""
+    with closing(sink_at(server, tmp_path, timeout=1.0)) as sink:
+        sink.open()
+        assert isinstance(sink, MySQLSink)
+        connection = sink._linked()[0]
+        hint = "/*+ QUERY_TIMEOUT(3600000000) */ " if server.flavour == "oceanbase" else ""
+        with patient(connection):
+            assert rows(connection, f"SELECT {hint}SLEEP(1.5)") == [(0,)]
+        with pytest.raises(TransientError):
+            rows(connection, "SELECT SLEEP(1.5)")

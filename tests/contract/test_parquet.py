@@ -28,6 +28,7 @@ from syncd.model import ChangeBatch, Column, Ddl, Lane, Target
 from syncd.sinks.parquet import ParquetSink
 from syncd.sinks.parquet.table import Busy
 from syncd.spi import Sink
+from syncd.testing.contracts import sink_shards
 from syncd.testing.contracts.sink import Factory, SinkContract, made
 from syncd.testing.contracts.sink_kit import (
     ACT,
@@ -36,6 +37,7 @@ from syncd.testing.contracts.sink_kit import (
     ITEMS,
     KEYLESS,
     OWNER,
+    READ,
     UPDATE,
     Change,
     Writer,
@@ -71,6 +73,33 @@ class TestParquetSink(SinkContract):
         state = table.known()
         columns = [c if c.name != "qty" else replace(c, type=pa.int8()) for c in state.schema.columns]
         table.save(replace(state, schema=replace(state.schema, columns=tuple(columns))))
+
+    @pytest.mark.parametrize("left", ["_schema", "nothing", "one file"])
+    def test_a_death_while_the_rows_that_were_loaded_anew_go(
+        self, sink: Sink, left: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who does it again must not take what is left for all of it."""
+        of = sink_shards.shard("1")
+        shadow = replace(of, name=f"orders_syncd_{of.part}_3")
+        sink.prepare(of)
+        sink_shards.writer(sink, of, 1).write((INSERT, 1, sink_shards.row(of, 1, "old", 1)))
+        sink.prepare(shadow, 20)
+        for number in (2, 3):
+            Writer(sink, shadow, lane=None, number=number).write((READ, 20, sink_shards.row(of, number, "new", 2)))
+
+        def dies(folder: Path, **_: Any) -> None:
+            files = sorted(folder.iterdir(), key=lambda file: file.name != "_schema")
+            for file in {"_schema": files[1:], "nothing": files, "one file": files[2:]}[left]:
+                file.unlink()
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("syncd.sinks.parquet.shards.shutil.rmtree", dies)
+            with pytest.raises(KeyboardInterrupt):
+                sink.swap(shadow, of, 20, replace(ACT, number=90))
+        sink.swap(shadow, of, 20, replace(ACT, number=91))
+        assert sink_shards.there(sink, of) == [(2, "new", 2), (3, "new", 2)]
+        assert not [file for file in (sink._options.path / "shop").iterdir() if "_syncd_" in file.name]  # type: ignore[attr-defined]
 
 
 # -- what strangers see

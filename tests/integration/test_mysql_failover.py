@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import FatalError, PositionLost, TransientError
+from syncd.errors import FatalError, PositionLost, TransactionsLost, TransientError
 from syncd.model import Position
 from syncd.sources.mysql import MySQLSource
 from syncd.sources.mysql.connect import connect
@@ -89,7 +89,7 @@ def test_a_promoted_replica(kind: str, request: pytest.FixtureRequest, tmp_path:
         database.execute(*(f"INSERT INTO t VALUES ({n})" for n in (3, 4)))
         lost = copied(database, tmp_path)
         run(new, f"INSERT INTO `{database.name}`.t VALUES (30)", f"DELETE FROM `{database.name}`.t WHERE id = 30")
-        with pytest.raises(FatalError, match=r"lacks 2 transactions .* that were already copied from") as lacks:
+        with pytest.raises(TransactionsLost, match=r"lacks 2 transactions .* that were already copied from") as lacks:
             identified(new, lost)
         assert lacks.value.code == "E176"
         assert named(lost, 2) in str(lacks.value)
@@ -99,6 +99,7 @@ def test_a_promoted_replica(kind: str, request: pytest.FixtureRequest, tmp_path:
         with fresh_database(foreign), pytest.raises(FatalError, match="another server altogether") as other:
             identified(foreign, lost)
         assert other.value.code == ("E176" if kind == "mariadb" else "E177")
+        assert not isinstance(other.value, TransactionsLost)  # no policy makes the copies equal to it
         told = json.loads(lost)
         otherwise = "mysql:3e11fa47-71ca-11e1-9e33-c80aa9429562" if kind == "mariadb" else "mariadb:7"
         with pytest.raises(FatalError, match="nothing in common"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +147,16 @@ def close(connection: Connection | None) -> None:
 def place(connection: Connection) -> str:
     """What messages call the server behind the connection."""
     return f"{getattr(connection, 'syncd_role', 'server')} at {connection.host}:{connection.port}"
+
+
+@contextmanager
+def patient(connection: Connection) -> Iterator[None]:
+    """An answer may take hours. A server that is gone is found by the kernel."""
+    usual, connection._read_timeout = connection._read_timeout, None
+    try:
+        yield
+    finally:
+        connection._read_timeout = usual
 
 
 def rows(connection: Connection, sql: str, args: Sequence[Any] | None = None, *, table: str | None = None) -> list[Row]:

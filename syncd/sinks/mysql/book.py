@@ -235,6 +235,12 @@ class Book:
         )
         rows(self._connection, sql, [owner, act, seq])
 
+    def forget_acts(self, database: str, table: str) -> None:
+        """Of a table that is made now nothing was ever done."""
+        parts = f"{table}/".encode()
+        sql = f"DELETE FROM {quoted(database, BOOK)} WHERE kind = 'act' AND (part = %s OR LEFT(part, %s) = %s)"
+        rows(self._connection, sql, [table, len(parts), parts])
+
 
 def _check_epoch(ticket: Ticket, now: int) -> None:
     if now > ticket.epoch:

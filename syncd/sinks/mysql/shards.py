@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from syncd.drivers.mysql.connection import Connection, quoted, rows
+from syncd.drivers.mysql.connection import Connection, patient, quoted, rows
 from syncd.errors import FatalError
 from syncd.model import Column, SchemaChange, Target
 from syncd.sinks.mysql import ddl
@@ -20,6 +20,8 @@ from syncd.sinks.mysql.words import DELETED, full_name
 
 _ROWS = 20_000
 """In one DELETE."""
+_PATIENCE = 3600
+"""Seconds for a statement at OceanBase, which ends others after `write_timeout` by itself."""
 
 
 class Shard:
@@ -152,8 +154,8 @@ class Shard:
             self._remove()
         self._book.do(self._target.database, act, seq)
 
-    def _remove(self) -> None:
-        while self._run(f"DELETE FROM {self._name} WHERE {own_rows(self._of)} LIMIT {_ROWS}") == _ROWS:
+    def _remove(self, patience: str = "") -> None:
+        while self._run(f"DELETE {patience}FROM {self._name} WHERE {own_rows(self._of)} LIMIT {_ROWS}") == _ROWS:
             pass
 
     def swap(self, shadow: Target, owner: str) -> None:
@@ -177,12 +179,16 @@ class Shard:
         self._run(f"DROP TABLE {full_name(shadow)}")
 
     def _take_rows(self, shadow: Target) -> None:
+        """As long as it takes: what was broken off would be undone by the server, and begun again."""
         names = [c.name for c in self._of.written] + ([DELETED] if self._of.soft else [])
         listed = ", ".join(quoted(name) for name in names)
-        self._remove()
-        self._run(
-            f"INSERT INTO {self._name} ({listed}) SELECT {listed} FROM {full_name(shadow)} WHERE {own_rows(self._of)}"
-        )
+        patience = f"/*+ QUERY_TIMEOUT({_PATIENCE * 10**6}) */ " if self._of.limits.oceanbase else ""
+        with patient(self._connection):
+            self._remove(patience)
+            self._run(
+                f"INSERT {patience}INTO {self._name} ({listed}) SELECT {listed} FROM {full_name(shadow)} "
+                f"WHERE {own_rows(self._of)}"
+            )
 
     def relax(self) -> None:
         """Before rows that were read at several moments: without the source's unique indexes, which are made again when

@@ -113,18 +113,22 @@ class MySQLSink:
     def _made(self, target: Target) -> Layout:
         connection, _, book = self._linked()
         of = self._layout(target)
-        if describe(connection, target) is None:
-            self._create(of)
+        new = describe(connection, target) is None
+        if new:
+            self._create_database(of)
         book.make(target.database)
+        if new:
+            # A table of this name that people have dropped may have been that of another data directory.
+            book.forget_acts(target.database, target.name)
+            self._run(ddl.create_table(of), of.target)
         return of
 
-    def _create(self, of: Layout) -> None:
+    def _create_database(self, of: Layout) -> None:
         connection, _, _ = self._linked()
         # Asked first, since IF NOT EXISTS wants the right to create databases also where there is one.
         sql = "SELECT 1 FROM information_schema.schemata WHERE schema_name = %s"
         if not rows(connection, sql, [of.target.database]):
             self._run(ddl.create_database(of.target.database), of.target)
-        self._run(ddl.create_table(of), of.target)
 
     def _refuse_others(self, of: Layout, present: Present) -> None:
         """Before the load: rows that are there would stay, and a unique index would refuse what is read at two

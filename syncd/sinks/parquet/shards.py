@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from syncd.errors import FatalError
 from syncd.model import Column, Ddl, SchemaChange, Target
-from syncd.sinks.parquet import acts, defaults
+from syncd.sinks.parquet import acts, defaults, disk
 from syncd.sinks.parquet.entrance import Entrance
 from syncd.sinks.parquet.merge import rewrite, store
 from syncd.sinks.parquet.pages import merged, opened, own_rows
@@ -163,10 +163,15 @@ def _sorted(page: pa.Table, state: State) -> pa.Table:
 
 
 def swap(shadow: Table, table: Table, entrance: Entrance, target: Target, seq: int, rows: int) -> None:
-    """The shadow's rows come, then the older own ones go; the shadow goes last, and who comes later finds none."""
+    """The shadow's rows come, then the older own ones go; the shadow goes last, and who comes later finds none.
+
+    It goes in one step: of one that is half gone, whoever does this again would take half of the rows.
+    """
+    gone = shadow.folder.with_name(f"{shadow.folder.name}_old")
     fit(table, entrance, target, SchemaChange(Ddl.CREATE, target.schema, seq, "loaded anew"), rows)
     with table.locked():
         if not shadow.folder.exists():
+            shutil.rmtree(gone, ignore_errors=True)
             return
         state = acts.close(table, entrance, target, seq)
         with shadow.locked():
@@ -177,7 +182,9 @@ def swap(shadow: Table, table: Table, entrance: Entrance, target: Target, seq: i
                     table, f"{WRITTEN}{shadow.folder.name}", (_as(page, state) for page in pages), state.columns, rows
                 )
         acts.remove(table, target, state, seq, rows)
-        shutil.rmtree(shadow.folder)
+        shadow.folder.rename(gone)
+        disk.fsync(gone.parent)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _as(page: pa.Table, state: State) -> pa.Table:

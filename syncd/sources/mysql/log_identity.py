@@ -56,7 +56,7 @@ def log_identity(connection: Connection, position: Position) -> str:
 def _has_all(connection: Connection, here: str, before: str, copied: str) -> None:
     """The transactions that were copied from `before` are `here`. TransientError: they are on their way.
 
-    TransactionsLost: some are not; FatalError: none is.
+    TransactionsLost: some are not; FatalError: none is, or that cannot be told.
     """
     lost = lacking(connection, copied, itself=False)
     if not lost.gtids:
@@ -71,11 +71,13 @@ def _has_all(connection: Connection, here: str, before: str, copied: str) -> Non
     what = f"{here} lacks {lost} that were already copied from {before}"
     if coming(connection):
         raise TransientError(f"{what}; it is a replica, and may still get them", retry_after=_COMING_SECONDS)
-    doubt = "" if lost.kin == "yes" else "; or it is another server altogether: it knows none of the server of these"
-    raise TransactionsLost(
-        f"{what}: it has {lost.has or 'none'}, copied was {copied}{doubt}",
-        hint="let the source's address lead to a server that has them, bring them there and start again, or load anew",
-    )
+    what += f": it has {lost.has or 'none'}, copied was {copied}"
+    hint = "let the source's address lead to a server that has them, bring them there and start again, or load anew"
+    if lost.kin == "yes":
+        raise TransactionsLost(what, hint=hint)
+    # No policy makes copies equal to a server that may be a stranger's.
+    what += "; or it is another server altogether: it knows none of the server of these"
+    raise FatalError(what, hint=hint, code="E176")
 
 
 def _still_there(connection: Connection, here: str, saved: positions.Place) -> None:

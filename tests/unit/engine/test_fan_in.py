@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from syncd.engine.fan_in import Turns, Waits
-from syncd.model import Column, SchemaChange, TableId, TableSchema, Target
+from syncd import codec
+from syncd.engine.fan_in import Turns, Waits, _version
+from syncd.model import Column, Ddl, Lane, SchemaChange, TableId, TableSchema, Target
 from syncd.spi import Ticket, Traits
+from syncd.state import SchemaPair
 from syncd.testing.sinks import ArrivalSink, SqliteSink
 from tests.unit.engine import world as worlds
 from tests.unit.engine.script import NUMBERS, POINTS
@@ -236,3 +238,16 @@ def test_turns() -> None:
     turns.give(place, ONE)
     turns.take(place, TWO)
     turns.check(place, ONE)
+
+
+def test_the_version_in_front_of_a_barrier() -> None:
+    """A barrier at which nothing is done, since the rows take other lanes behind it, is of the same table."""
+    first, second = SHARDS[0], replace(SHARDS[0], version=5, columns=(ID, NAMED))
+    versions = {schema.version: SchemaPair(schema, schema) for schema in (first, second)}
+
+    def before(change: SchemaChange) -> int:
+        return _version(codec.encode_change(change, Lane("t", 0), "source", 0), versions)
+
+    assert before(SchemaChange(Ddl.ALTER, second, 5, "ALTER", before=first)) == first.version
+    assert before(SchemaChange(Ddl.ALTER, second, 9, "other lanes", before=second)) == 5
+    assert before(SchemaChange(Ddl.TRUNCATE, second, 9, "TRUNCATE")) == 5
