@@ -142,7 +142,7 @@ def last_attempt(run: Running) -> bool:
     ("kind", "sink"),
     [
         pytest.param("mariadb", "clickhouse", marks=pytest.mark.mariadb),
-        pytest.param("mysql9", "arrival", marks=pytest.mark.mysql9),
+        pytest.param("mysql9", "arrival", marks=[pytest.mark.mysql9, pytest.mark.nightly]),
     ],
 )
 def test_every_row_once(kind: str, sink: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -172,6 +172,7 @@ def test_every_row_once(kind: str, sink: str, request: pytest.FixtureRequest, tm
         assert_copied(run, database)
 
 
+@pytest.mark.nightly
 @pytest.mark.mysql9
 def test_a_table_that_is_held_keeps_no_other_waiting(mysql9_database: Database, tmp_path: Path) -> None:
     """MySQL: a transaction on the table holds off its lock; who it is shows, and its end lets the load begin."""
@@ -253,6 +254,7 @@ def test_reconcile_sees_a_row_too_many_and_one_too_few(mariadb_database: Databas
             control.trace(run.service, run.job, str(result.table), "1")
 
 
+@pytest.mark.nightly
 @pytest.mark.mariadb
 def test_a_target_that_is_not_empty_is_left_alone(mariadb_database: Database, tmp_path: Path) -> None:
     """Loaded a second time on top of the first, every row would be there twice, or those that are deleted at the source

@@ -27,7 +27,7 @@ def mend(run: Running) -> None:
     control.resume(run.service, "chaos", table=f"{run.database}.words")
 
 
-@pytest.mark.parametrize("sink", ["arrival", "versioned"])
+@pytest.mark.parametrize("sink", ["arrival", pytest.param("versioned", marks=pytest.mark.nightly)])
 def test_a_row_to_die_of(mariadb_database: Database, tmp_path: Path, sink: str) -> None:
     database, name = mariadb_database, mariadb_database.name
     Workload(database, seed=3).create(rows=300)

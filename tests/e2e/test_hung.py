@@ -80,6 +80,7 @@ def test_a_frozen_server(private_mariadb: PrivateServer, tmp_path: Path) -> None
             run.assert_equal()
 
 
+@pytest.mark.nightly
 def test_connections_that_are_dead_without_a_word(mariadb_database: Database, tmp_path: Path) -> None:
     workload = Workload(mariadb_database, seed=5)
     workload.create(rows=3000)
@@ -130,6 +131,7 @@ def test_a_frozen_reader(mariadb_database: Database, tmp_path: Path) -> None:
         run.assert_equal()
 
 
+@pytest.mark.nightly
 def test_an_idle_job_whose_source_has_a_long_heartbeat(mariadb_database: Database, tmp_path: Path) -> None:
     mariadb_database.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
     run = Running(tmp_path, mariadb_database.port, mariadb_database.name, "arrival")

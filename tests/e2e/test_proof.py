@@ -65,6 +65,7 @@ def test_the_comparison_sees_a_row_too_many_too_few_and_too_old(mariadb_database
 # The other pairs of source and sink, and larger sizes: bench/run nightly --only proof.
 
 
+@pytest.mark.nightly
 @pytest.mark.chdb
 @pytest.mark.mariadb
 def test_every_value_arrives_at_clickhouse(mariadb_database: Database, tmp_path: Path) -> None:

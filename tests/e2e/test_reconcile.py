@@ -68,6 +68,7 @@ def test_a_live_table_beside_tables_that_stand_still(mariadb_database: Database,
         assert gone["items"].right
 
 
+@pytest.mark.nightly
 @pytest.mark.chdb
 def test_one_that_is_killed_leaves_nothing(mariadb_database: Database, tmp_path: Path) -> None:
     """Killed early, in the middle and late, beside changes: the daemon goes on, and the next one finds all right."""

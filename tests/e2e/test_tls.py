@@ -14,6 +14,7 @@ from tests.e2e.workload import TABLES, Workload
 from tests.services.database import Database
 
 
+@pytest.mark.nightly
 @pytest.mark.mysql9
 def test_load_and_log(mysql9_database: Database, tmp_path: Path) -> None:
     """Rows of less than a TLS record and of many, of the tables and of the log; the log also from a saved place."""
