@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "integer": 32, "bigint": 64}
+"""Bits of the smallest number of a processor that holds them."""
+TEXTS = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
+BINARIES = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
 _TYPE = re.compile(r"^(\w+)(?:\((.*)\))?(.*)$", re.DOTALL)
 
 

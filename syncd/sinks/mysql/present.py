@@ -23,6 +23,11 @@ class PresentColumn:
     extra: str
     collation: str
 
+    @property
+    def charset(self) -> str:
+        """Of a text; "" of all others."""
+        return self.collation.partition("_")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class PresentIndex:
@@ -136,24 +141,18 @@ def _columns(of: Layout, present: Present) -> list[str]:
 def has_room(there: PresentColumn, wanted: str) -> bool:
     """Whether the column takes each value of the type, which may say its character set."""
     kind, charset = _parted(wanted)
-    return holds(there.type, kind) and _has_characters(there.collation.partition("_")[0], charset)
+    return holds(there.type, kind, there.charset, charset)
 
 
 def is_wider(wanted: str, there: PresentColumn) -> bool:
     """Whether the type takes each value of the column."""
     kind, charset = _parted(wanted)
-    return holds(kind, there.type) and _has_characters(charset, there.collation.partition("_")[0])
+    return holds(kind, there.type, charset, there.charset)
 
 
 def _parted(wanted: str) -> tuple[str, str]:
     kind, _, rest = wanted.partition(" CHARACTER SET ")
     return kind, rest.partition(" ")[0]
-
-
-def _has_characters(wide: str, narrow: str) -> bool:
-    """Whether the one character set has all characters of the other; "": it is no text."""
-    order = [name for name in ("ascii", "latin1", "utf8", "utf8mb3", "utf8mb4") if name in {wide, narrow}]
-    return wide in {narrow, "utf8mb4"} or not (wide and narrow) or (len(order) == 2 and order[1] == wide)
 
 
 def _same_type(there: str, wanted: str) -> bool:

@@ -201,6 +201,6 @@ class Shard:
 
 def _as_it_is(name: str, there: PresentColumn, *, nullable: bool = False) -> str:
     """The definition of a column that is there, maybe under another name."""
-    text = f" CHARACTER SET {there.collation.partition('_')[0]} COLLATE {there.collation}" if there.collation else ""
+    text = f" CHARACTER SET {there.charset} COLLATE {there.collation}" if there.collation else ""
     null = "NULL" if nullable or there.nullable else "NOT NULL"
     return f"{quoted(name)} {there.type}{text} {null}"

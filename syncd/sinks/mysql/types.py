@@ -5,21 +5,19 @@ docs/types/mysql.md has the table.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.types as pat
 
-from syncd.drivers.mysql.types import arguments, base_type
+from syncd.drivers.mysql import wider
+from syncd.drivers.mysql.types import BINARIES, INTEGERS, TEXTS, arguments, base_type
 from syncd.model import Column
 from syncd.sinks.mysql.session import Limits
 
-_INTEGERS = {"tinyint", "smallint", "mediumint", "int", "integer", "bigint"}
-_TEXTS = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"}
-_BYTES = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
+_TEXTS = TEXTS | {"enum", "set"}
 _OTHERS = {"decimal", "numeric", "float", "double", "bit", "date", "datetime", "timestamp", "time", "year", "json"}
-FAMILY = _INTEGERS | _TEXTS | _BYTES | _OTHERS
+FAMILY = INTEGERS.keys() | _TEXTS | BINARIES | _OTHERS
 LONG = {"tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob", "json"}
 """Types that no index takes whole, and that have no constant default in MySQL."""
 
@@ -126,7 +124,7 @@ def _of_arrow(kind: pa.DataType, *, key: bool) -> str | None:
 def canonical(name: str) -> str:
     """A COLUMN_TYPE as all servers of the family would write it: without display widths, in small letters."""
     base = base_type(name)
-    if base in _INTEGERS or base == "year":
+    if base in INTEGERS or base == "year":
         rest = name[len(base) :].partition(")")[2] if "(" in name else name[len(base) :]
         return f"{'int' if base == 'integer' else base}{rest.lower()}".strip()
     if base in {"enum", "set"}:
@@ -136,44 +134,13 @@ def canonical(name: str) -> str:
     return name.lower()
 
 
-_RANKS = ("tinyint", "smallint", "mediumint", "int", "bigint")
-_ROOM = {"tiny": (1 << 8) - 1, "": (1 << 16) - 1, "medium": (1 << 24) - 1, "long": (1 << 32) - 1}
-_MEMBER = re.compile(r"'((?:[^']|'')*)'")
-
-
-def holds(wide: str, narrow: str) -> bool:
-    """Whether a column of the one COLUMN_TYPE takes each value of the other as it is; texts of one character set."""
+def holds(wide: str, narrow: str, wide_charset: str = "", narrow_charset: str = "") -> bool:
+    """Whether a column of the one COLUMN_TYPE takes each value of the other as it is; "": not known, the same."""
     one, other = canonical(wide), canonical(narrow)
     bases = base_type(one), base_type(other)
-    if one == other or bases == ("longtext", "json"):  # a JSON column of MariaDB is a text
+    if bases == ("longtext", "json"):  # a JSON column of MariaDB is a text
         return True
-    if bases[0] in _RANKS and bases[1] in _RANKS:
-        more = _RANKS.index(bases[0]) - _RANKS.index(bases[1])
-        signs = "unsigned" in one, "unsigned" in other
-        return more >= 0 if signs[0] == signs[1] else more > 0 and not signs[0]
-    if bases == ("decimal", "decimal"):
-        (digits, scale), (its, its_scale) = _digits(one), _digits(other)
-        return (
-            digits - scale >= its - its_scale and scale >= its_scale and ("unsigned" not in one or "unsigned" in other)
-        )
-    if bases[0] == bases[1] and bases[0] in {"enum", "set"}:
-        return {*_MEMBER.findall(other)} <= {*_MEMBER.findall(one)}
-    if bases[0] == bases[1] and bases[0] in {"varchar", "char", "varbinary", "bit", "datetime", "timestamp", "time"}:
-        return int(arguments(one) or 0) >= int(arguments(other) or 0)
-    return bases == ("double", "float") or _has_room(one, other)
-
-
-def _digits(name: str) -> tuple[int, int]:
-    digits, _, scale = arguments(name).partition(",")
-    return int(digits or 10), int(scale or 0)
-
-
-def _has_room(one: str, other: str) -> bool:
-    """Of texts, or of bytes, that have different types."""
-    kinds = base_type(one), base_type(other)
-    for family, long in ((("varchar", "char"), "text"), (("varbinary",), "blob")):
-        if kinds[0].endswith(long) and (kinds[1].endswith(long) or kinds[1] in family):
-            width = 4 if long == "text" else 1
-            its = _ROOM[kinds[1].removesuffix(long)] if kinds[1].endswith(long) else int(arguments(other) or 1) * width
-            return _ROOM[kinds[0].removesuffix(long)] >= its
-    return kinds == ("varchar", "char") and int(arguments(one)) >= int(arguments(other) or 1)
+    if bases == ("bit", "bit"):
+        return int(arguments(one) or 1) >= int(arguments(other) or 1)
+    charsets = (wide_charset, narrow_charset) if wide_charset and narrow_charset else ("", "")
+    return wider.holds(one, other, *charsets)

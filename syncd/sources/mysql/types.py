@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from syncd.drivers.mysql.types import arguments, base_type, is_unsigned, members
+from syncd.drivers.mysql.types import BINARIES, INTEGERS, TEXTS, arguments, base_type, is_unsigned, members
 
-__all__ = ["arguments", "arrow_type", "base_type", "is_unsigned", "members"]
+__all__ = ["BINARIES", "INTEGERS", "TEXTS", "arguments", "arrow_type", "base_type", "is_unsigned", "members"]
 
-INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "integer": 32, "bigint": 64}
-TEXTS = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
-BINARIES = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
 CHARSETS = {"utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "binary"}
 DATES = {"date", "datetime", "timestamp"}
 
