@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -126,6 +127,17 @@ class _Family(SinkContract):
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         sink.apply(items, change(Ddl.TRUNCATE, items, 20), ACT)
         assert live(sink, items) == {}
+
+    def test_a_database_that_many_make_at_once(self, factory: Factory) -> None:
+        """The first tables of a job: one of them makes the database and the sink's own table, and all find them."""
+        sinks = [factory() for _ in range(6)]
+        with ThreadPoolExecutor(len(sinks)) as pool:
+            for n in range(4):
+                ask(self._server, "DROP DATABASE IF EXISTS shop")
+                tables = [replace(target(), name=f"items{n}_{k}") for k in range(len(sinks))]
+                list(pool.map(lambda pair: pair[0].prepare(pair[1]), zip(sinks, tables, strict=True)))
+        for sink in sinks:
+            sink.close()
 
     def test_values_of_a_unique_index_that_change_hands(self, sink: Sink) -> None:
         """In one batch, chains and a row that is deleted and comes again with another key: no row stands in the way."""

@@ -25,12 +25,13 @@ import uuid
 from collections.abc import Mapping
 
 from syncd.drivers.mysql.connection import Connection, quoted, rows
-from syncd.errors import FencedError, TransientError
+from syncd.errors import FatalError, FencedError, TransientError
 from syncd.model import Lane, Target
 from syncd.sinks.mysql.words import BOOK
 from syncd.spi import Mark, Ticket
 
 _GONE_SECONDS = 30.0
+_SEEN_SECONDS = 10.0
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS {} (kind VARBINARY(8) NOT NULL, owner VARBINARY(512) NOT NULL, part VARBINARY(300) NOT "
     "NULL, number BIGINT UNSIGNED NOT NULL, value TEXT CHARACTER SET utf8mb4 NULL, PRIMARY KEY (kind, owner, part)) "
@@ -51,7 +52,18 @@ class Book:
         self._registered: dict[tuple[str, str], int] = {}
 
     def make(self, database: str) -> None:
-        rows(self._connection, _TABLE.format(quoted(database, BOOK)))
+        """It is there, and this connection finds it: OceanBase says "exists" of a database or table that another
+        connection is just making, and "doesn't exist" in the next statement."""
+        book, deadline = quoted(database, BOOK), time.monotonic() + _SEEN_SECONDS
+        while True:
+            try:
+                rows(self._connection, _TABLE.format(book))
+                rows(self._connection, f"SELECT 1 FROM {book} LIMIT 0")
+                return
+            except FatalError as error:
+                if error.code != "E183" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def databases(self) -> list[str]:
         """Those that have one."""
