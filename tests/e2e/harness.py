@@ -57,6 +57,9 @@ def order(folder: Path, **faults: object) -> None:
     part.rename(folder / "faults")
 
 
+_HALTED_SECONDS = 60.0
+
+
 class Running:
     """One job in one daemon, in `folder`. `sink`: a name of `SINKS`, or a sink's block as YAML."""
 
@@ -196,8 +199,14 @@ class Running:
             time.sleep(0.2)
 
     def wait_live(self, tables: int, seconds: float = 300.0) -> None:
+        """A table that stays HALTED fails at once, or nearly: it may be one that was told to go on."""
+        fine = time.monotonic()
+
         def live() -> bool:
+            nonlocal fine
             phases = self.phases()
+            fine = fine if Phase.HALTED in phases.values() else time.monotonic()
+            assert time.monotonic() < fine + _HALTED_SECONDS, f"halted: {phases}\n{self.tail()}"
             return len(phases) >= tables and all(phase is Phase.LIVE for phase in phases.values())
 
         self.wait_for(live, seconds)

@@ -54,16 +54,19 @@ class Book:
     def make(self, database: str) -> None:
         """It is there, and this connection finds it: OceanBase says "exists" of a database or table that another
         connection is just making, and "doesn't exist" in the next statement."""
-        book, deadline = quoted(database, BOOK), time.monotonic() + _SEEN_SECONDS
-        while True:
-            try:
-                rows(self._connection, _TABLE.format(book))
-                rows(self._connection, f"SELECT 1 FROM {book} LIMIT 0")
-                return
-            except FatalError as error:
-                if error.code != "E183" or time.monotonic() > deadline:
-                    raise
+        deadline = time.monotonic() + _SEEN_SECONDS
+        while not self._finds(quoted(database, BOOK), patient=time.monotonic() < deadline):
             time.sleep(0.01)
+
+    def _finds(self, book: str, *, patient: bool) -> bool:
+        try:
+            rows(self._connection, _TABLE.format(book))
+            rows(self._connection, f"SELECT 1 FROM {book} LIMIT 0")
+        except FatalError as error:
+            if error.code != "E183" or not patient:
+                raise
+            return False
+        return True
 
     def databases(self) -> list[str]:
         """Those that have one."""
