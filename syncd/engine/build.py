@@ -344,6 +344,16 @@ class Parts:
 
     # -- instances
 
+    @property
+    def plugin_modules(self) -> frozenset[str]:
+        """The modules of the job's plugins."""
+        uses: list[tuple[plugins.Kind, Any]] = [("source", self.job.source), ("queue", self.job.queue)]
+        uses += [("sink", use) for use in self.job.sinks.values()]
+        return frozenset(self._class(kind, use).__module__ for kind, use in uses)
+
+    def _class(self, kind: plugins.Kind, use: Any) -> type[Any]:
+        return use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
+
     @cached_property
     def _context(self) -> dict[str, Any]:
         return {
@@ -352,7 +362,7 @@ class Parts:
         }
 
     def _make(self, kind: plugins.Kind, use: Any, name: str, directory: Path, **more: Any) -> Any:
-        cls = use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
+        cls = self._class(kind, use)
         with data_directory(self.service.data):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = structlog.get_logger().bind(plugin=use.plugin)
