@@ -11,7 +11,7 @@ from syncd.state import Phase, State
 from tests.e2e.harness import order, running
 from tests.services.database import Database
 
-ROWS = 20_000
+ROWS = 4_000
 LATER = 1.5
 """Seconds of each write at the slow one."""
 
@@ -27,7 +27,7 @@ def test_one_scan_is_for_both_sinks_until_one_is_slow(mariadb_database: Database
     slow = tmp_path / "slow"
     slow.mkdir()
     block = f"hasty_arrival: {{path: {slow}/sink.db, faults_file: {slow}/faults}}"
-    options = {"chunk_bytes": 20_000, "extra": f"  slow: {{{block}}}\n"}
+    options = {"chunk_bytes": 8_000, "readers": 1, "extra": f"  slow: {{{block}}}\n"}
     try:
         with running(tmp_path, source.port, source.name, "arrival", **options) as run:
             run.die_at({"snapshot.chunk_written": 3})
