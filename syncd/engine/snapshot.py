@@ -45,6 +45,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 SHARE_SECONDS = 1.0
+JOIN_SECONDS = 1.0
+"""How often the search for a table's chunks looks for sinks that have begun to load it, too."""
 
 WRITE_ROWS = 60_000
 """Rows in one write of a chunk: what ClickHouse takes best, and what a reader holds twice."""
@@ -81,53 +83,78 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
 
 
 def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: Lease, task: Plan) -> None:
-    state = State(queue, parts.job.name)
-    records, known = _same_borders(link, parts, queue, lease, task.records)
-    after = known[-1] if known else None
-    if after is not None and after.upper is None:
+    borders = Borders(link, parts, queue, lease, task.records)
+    if borders.complete:
         return
-    schema = parts.schema_at(state, records[0]).source
+    schema = parts.schema_at(State(queue, parts.job.name), task.records[0]).source
     doing = f"finding the chunks of {schema.table} at the source"
     link.step(doing)
-    for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, after):
+    for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, borders.last):
         link.waits("")
         failpoint("snapshot.border_found")
-        _save(link, queue, lease, state, records, [chunk])
+        borders.add(chunk)
         link.step(doing)
         if link.stop.is_set():
             return
 
 
-def _same_borders(
-    link: Link, parts: Parts, queue: Queue, lease: Lease, records: Records
-) -> tuple[Records, list[Chunk]]:
-    """Who loads a table from the same head gets the chunks that another sink has: then one scan is enough for both.
+class Borders:
+    """The chunks of a table. Who loads it from the same head has the same ones, whoever began first: then one scan is
+    enough for all."""
 
-    The first of the records and those that have its chunks now, with these.
-    """
-    state, first = State(queue, parts.job.name), records[0]
-    there = (state.table(sink, first.table) for sink in parts.job.sinks)
-    like = {record.sink for record in there if record is not None and record.head == first.head}
-    found = {sink: state.chunks(sink, first.table) for sink in like | {record.sink for record in records}}
-    own = found[first.sink]
-    known = max((chunks for chunks in found.values() if chunks[: len(own)] == own), key=len)
-    same = tuple(record for record in records if found[record.sink] == known[: len(found[record.sink])])
-    for record in same:
-        _save(link, queue, lease, state, (record,), known[len(found[record.sink]) :])
-    return same, known
+    def __init__(self, link: Link, parts: Parts, queue: Queue, lease: Lease, records: Records) -> None:
+        self._link = link
+        self._sinks = parts.job.sinks
+        self._queue = queue
+        self._lease = lease
+        self._state = State(queue, parts.job.name)
+        self._first = records[0]
+        found = {r.sink: self._state.chunks(r.sink, r.table) for r in [*self._same_head(), *records]}
+        own = found[self._first.sink]
+        self._known = max((chunks for chunks in found.values() if chunks[: len(own)] == own), key=len)
+        self.records: Records = ()
+        self._join(records)
 
+    @property
+    def last(self) -> Chunk | None:
+        return self._known[-1] if self._known else None
 
-def _save(link: Link, queue: Queue, lease: Lease, state: State, records: Records, chunks: list[Chunk]) -> None:
-    """Saved for all of them at once, then said."""
-    items: Items = {}
-    for chunk in chunks:
+    @property
+    def complete(self) -> bool:
+        return self.last is not None and self.last.upper is None
+
+    def add(self, chunk: Chunk) -> None:
+        """Also for those that have begun to load the table meanwhile."""
+        if time.monotonic() > self._looked + JOIN_SECONDS:
+            mine = {record.sink for record in self.records}
+            self._join(tuple(r for r in self._same_head() if r.phase is Phase.SNAPSHOT and r.sink not in mine))
+        self._known.append(chunk)
+        self._save(self.records, [chunk])
+
+    def _same_head(self) -> list[TableRecord]:
+        there = (self._state.table(sink, self._first.table) for sink in self._sinks)
+        return [record for record in there if record is not None and record.head == self._first.head]
+
+    def _join(self, records: Records) -> None:
+        """Those whose chunks are the first of these get the others, too."""
+        self._looked = time.monotonic()
         for record in records:
-            items |= state.chunk_item(record.sink, chunk)
-    if items:
-        queue.put(lease, items)
-        failpoint("snapshot.chunk_saved")
-    for chunk in chunks:
-        link.send(Planned(records, chunk))
+            found = self._state.chunks(record.sink, record.table)
+            if found == self._known[: len(found)]:
+                self._save((record,), self._known[len(found) :])
+                self.records += (record,)
+
+    def _save(self, records: Records, chunks: list[Chunk]) -> None:
+        """For all of them at once; then it is said."""
+        items: Items = {}
+        for chunk in chunks:
+            for record in records:
+                items |= self._state.chunk_item(record.sink, chunk)
+        if items:
+            self._queue.put(self._lease, items)
+            failpoint("snapshot.chunk_saved")
+        for chunk in chunks:
+            self._link.send(Planned(records, chunk))
 
 
 # -- readers

@@ -13,11 +13,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
-from syncd.engine import load, outlets
+from syncd.engine import load, outlets, snapshot
 from syncd.engine.load import Loader
 from syncd.engine.outlets import Fan, Pace, ReaderSinks
 from syncd.engine.process import Link
-from syncd.engine.snapshot import _same_borders
+from syncd.engine.snapshot import Borders
 from syncd.engine.words import Copied, Copy, GivenBack, LeftOut, Plan, Planned, Refused, Slow
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.model import Chunk, Head, Position, TableId
@@ -185,13 +185,29 @@ def test_who_begins_later_takes_the_chunks_that_are_known(loads: Loads) -> None:
     loads.queue.put(loads.lease, loads.state.chunk_item("b", CHUNKS[0]))
     said: list[Any] = []
     link = cast(Link, SimpleNamespace(send=said.append))
-    assert _same_borders(link, PARTS, loads.queue, loads.lease, (B,)) == ((B,), CHUNKS)
+    assert Borders(link, PARTS, loads.queue, loads.lease, (B,)).complete
     assert loads.state.chunks("b", TABLE) == CHUNKS
     assert said == [Planned((B,), CHUNKS[1]), Planned((B,), CHUNKS[2])]
     other = replace(CHUNKS[1], upper=(7,))
     loads.queue.put(loads.lease, loads.state.chunk_item("b", other))  # found by itself
-    known = [CHUNKS[0], other, CHUNKS[2]]
-    assert _same_borders(link, PARTS, loads.queue, loads.lease, (B, A)) == ((B,), known)
+    borders = Borders(link, PARTS, loads.queue, loads.lease, (B, A))
+    assert (borders.records, borders.last) == ((B,), CHUNKS[2])
+
+
+def test_who_begins_while_chunks_are_looked_for_gets_them_too(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "JOIN_SECONDS", -1.0)
+    loads.put(A, replace(B, phase=Phase.NEW))
+    assert loads.loader.next_plan() == Plan((A,))
+    words: list[Planned] = []
+    borders = Borders(cast(Link, SimpleNamespace(send=words.append)), PARTS, loads.queue, loads.lease, (A,))
+    borders.add(CHUNKS[0])
+    loads.put(B)
+    borders.add(CHUNKS[1])
+    assert [word.records for word in words] == [(A,), (B,), (A, B)]
+    for word in words:
+        for record in word.records:
+            loads.loader.planned(record, word.chunk)
+    assert [loads.deal("1"), loads.deal("2")] == ["0ab", "1ab"]
 
 
 # -- the reader's side
