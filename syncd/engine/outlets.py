@@ -231,7 +231,7 @@ class Fan:
                 self._leave_out(outlet, f"others have waited for it {LATE_SECONDS:g} s, and most of the time")
 
     def _leave_out(self, outlet: Outlet, reason: str) -> None:
-        """The chunk is given back when nothing writes to it any more: another attempt has the same numbers of writes."""
+        """The chunk is given back when nothing writes to it any more: the next attempt numbers its writes alike."""
         outlet.over.set()
         self.outlets.remove(outlet)
         self._pace.forget(outlet.record.sink)
