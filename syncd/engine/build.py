@@ -315,6 +315,10 @@ class Parts:
             own=self._own(rule),
         )
 
+    def appends(self, state: State, record: TableRecord) -> bool:
+        """Whether the table is loaded by one read whose place is known exactly."""
+        return self.target(record.sink, self.schema_at(state, record).published, record.shadow).append
+
     def _own(self, rule: TableRule) -> tuple[tuple[str, int | float | str], ...]:
         return tuple((name, transforms.constant(name, value)[1].as_py()) for name, value in rule.constants.items())
 
