@@ -20,6 +20,7 @@ from syncd.engine.build import Parts, data_directory
 from syncd.engine.counts import Sums
 from syncd.engine.forecast import QueueWatch
 from syncd.engine.job import JobRunner
+from syncd.engine.process import place_socket
 from syncd.errors import StateError, SyncdError, TransientError
 from syncd.spi import Queue
 from syncd.state import State
@@ -91,6 +92,7 @@ class Daemon:
     def run(self, until: Callable[[Sequence[JobRunner]], bool] = lambda _: False) -> None:
         """Returns when `until` holds, all jobs have ended, or a signal came; every process has ended then."""
         service = self.jobs[0].service
+        place_socket()
         lock = DirectoryLock(service.data)
         try:
             with _Signals(self.stop), _scratch(service.data / "tmp"):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 _servers = multiprocessing.get_context("forkserver")
 
 ALIVE_SECONDS = 1.0
+_LONGEST = 85
+"""Bytes of a folder's path: with a name in it, a socket's path has at most 107."""
 PATIENCE = 2.5
 """Heartbeats that a step may take: so what hangs is named within three of them."""
 STEADY = 120.0
@@ -222,6 +224,15 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def place_socket() -> None:
+    """The fork server's socket lies in a folder of `multiprocessing`'s, made here in that of the machine: a path in the
+    data directory may be too long for a socket. FatalError: so is TMPDIR."""
+    folder = util.get_temp_dir()
+    if len(os.fsencode(folder)) > _LONGEST:
+        what = f"TMPDIR leads to {folder}, which is too long for a socket's path"
+        raise FatalError(what, hint=f"set TMPDIR to a folder of at most {_LONGEST - 15} bytes")
 
 
 def _preload(parts: Parts) -> None:
