@@ -54,8 +54,8 @@ class TableRecord:
 
     `resume` is the phase to go back to from HALTED. Times are microseconds since 1970 UTC. `newest`: the end
     of the log when the table was found (where that is behind `head`): no row of the job can be newer before it is LIVE.
-    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes. `shadow`: what is
-    added to the target's name while it is loaded anew beside the one that is there.
+    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes. `shadow`: what
+    ends the target's name while it is loaded anew beside the one that is there (`engine.shadow`).
     """
 
     table: TableId

@@ -289,7 +289,7 @@ class Deliverer:
             log.info("table_swapped", sink=self._group, table=str(record.table))
 
         shadow = self._loaded(record)
-        target = replace(shadow, name=shadow.name.removesuffix(record.shadow))
+        target = self._loaded(replace(record, shadow=""))
         loader = self._parts.chunk_owner(record), record.epoch
         return Swap(shadow, target, record.head.seq, loader, self._collector.ticket(), swapped)
 
