@@ -219,8 +219,8 @@ def plan(
     planned = look.plan(_job(path, loaded), loaded)
     if later:
         for table in planned.tables:
-            for statement in table.later:
-                out.print(f"{statement};")
+            for left in table.later:
+                out.print(*left.lines(), sep="\n")
         raise typer.Exit(RIGHT)
     copied: list[Found] = []
     refused: list[str] = []

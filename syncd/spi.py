@@ -70,12 +70,33 @@ class Context:
 # -------------------------------------------------------------------------------------------------------- source
 
 
+class Named(NamedTuple):
+    """A name in a statement: of `table`; of its `column`; or of the thing `beside` it, in the same database."""
+
+    table: TableId
+    column: str = ""
+    beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A statement for the cut-over, in pieces, so that it can be told by other names. `quote`: the sign around a name.
+
+    `needs`: columns of the table that it is about without naming them. `note`: what a person should know of it.
+    """
+
+    pieces: tuple[str | Named, ...]
+    needs: tuple[str, ...] = ()
+    note: str = ""
+    quote: str = "`"
+
+
 class Found(NamedTuple):
     """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why.
 
     `aside`: it is none that a pattern could mean (a view, a sequence): left out; named exactly, refused.
-    `stream` gives nothing of it. `later`: statements, in the source's dialect and with its names, that make what the
-    copy goes without while it is synced: foreign keys, triggers.
+    `stream` gives nothing of it. `later`: statements, in the source's dialect, that make what the copy goes without
+    while it is synced: foreign keys, triggers.
     """
 
     schema: TableSchema
@@ -84,7 +105,7 @@ class Found(NamedTuple):
     refusals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     aside: bool = False
-    later: tuple[str, ...] = ()
+    later: tuple[Later, ...] = ()
 
 
 class Source(Protocol):

@@ -17,6 +17,7 @@ from syncd.engine.build import Parts
 from syncd.engine.found import Tables, no_table, tables
 from syncd.errors import SyncdError, TransientError
 from syncd.model import Finding, TargetPlan
+from syncd.ops.later import Left, Names
 from syncd.ops.status import duration
 from syncd.spi import Found, Sink, Source
 
@@ -73,14 +74,14 @@ def _of_tables(parts: Parts, found: Tables) -> Iterator[Finding]:
 class TablePlan:
     """One table as a run would copy it: what is at the source, and per sink what it becomes.
 
-    `later`: statements that make what the copy goes without while it is synced, with the source's names: foreign keys,
-    triggers; then those of the sinks, with their own. Only for sinks that could have such.
+    `later`: statements that make what the copy goes without while it is synced: foreign keys, triggers; then those of
+    the sinks. Only for sinks that could have such.
     """
 
     found: Found
     refusals: tuple[str, ...]
     sinks: dict[str, TargetPlan]
-    later: tuple[str, ...] = ()
+    later: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +109,22 @@ def _plan(parts: Parts) -> JobPlan:
         source.close()
     sinks = {name: parts.make_sink(name) for name in parts.job.sinks}
     plans = []
+    refused = parts.refused(found.taken)
+    names = Names(parts, [table for table in found.taken if not refused[table.schema.table]])
     with ExitStack() as opened:
         for sink in sinks.values():
             opened.callback(sink.close)
             sink.open()
-        for table, refusals in zip(found.taken, parts.refused(found.taken).values(), strict=True):
+        for table, refusals in zip(found.taken, refused.values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
                 published = parts.transform(table.schema).schema
                 for name in parts.sinks_of(table.schema.table):
                     targets[name] = sinks[name].plan(parts.target(name, published))
             relational = any(sinks[name].traits().unique for name in targets)
-            later = (*(table.later if relational else ()), *(s for target in targets.values() for s in target.later))
-            plans.append(TablePlan(table, tuple(map(str, refusals)), targets, later))
+            later = names.left(table) if relational else []
+            later += [Left(statement) for target in targets.values() for statement in target.later]
+            plans.append(TablePlan(table, tuple(map(str, refusals)), targets, tuple(later)))
     if parts.loads and found.taken:
         findings += _load_time(parts, plans, kept)
     return JobPlan(tuple(findings), plans)
