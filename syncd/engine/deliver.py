@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -20,13 +21,14 @@ from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.engine.collect import Act, Collector, Swap, Work, Write
 from syncd.engine.fan_in import Shared, Siblings, Turns, Waits
+from syncd.engine.foreign import Watch
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
 from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError, Unfollowed
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
-from syncd.spi import Lease, Queue, Sink
+from syncd.spi import Foreign, Lease, Queue, Sink
 from syncd.state import DELIVERED, Items, Phase, SourceRecord, State, TableRecord
 
 log = structlog.get_logger()
@@ -42,8 +44,13 @@ TURN_SECONDS = 0.1
 MOVED_SECONDS = 1.0
 """A target that is put back takes its time."""
 
-Took = tuple[int, int]
-"""When a call began and how long it took, in microseconds."""
+
+class Done(NamedTuple):
+    """When a call began and how long it took, in microseconds; what a write has found (`Sink.write`)."""
+
+    began: int
+    took: int
+    found: Foreign | None = None
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Unit:
 
     tag: str
     pending: list[Work] = field(default_factory=list)
-    flying: list[tuple[Work, Future[Took]]] = field(default_factory=list)
+    flying: list[tuple[Work, Future[Done]]] = field(default_factory=list)
     error: Exception | None = None
     not_before: float = 0.0
     attempts: int = 0
@@ -104,7 +111,10 @@ class Deliverer:
         self._opening = Opening(parts, sink_name, queue, sink, lease, numbers)
         self._refresher = Refresher(parts, queue)
         refresh = partial(self._refresh, doing)
-        self._collector = Collector(parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh)
+        self._watch = Watch(parts, sink_name, self._traits, count)
+        self._collector = Collector(
+            parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh, self._watch
+        )
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._units: dict[str, Unit] = {}
         self._waits = waits
@@ -142,6 +152,7 @@ class Deliverer:
             if not self._mine(tag) or wish.pauses(self._sink_name, record.table):
                 continue
             unit = self._units.setdefault(tag, Unit(tag))
+            self._watch.look(record, source, by_tag.get(tag, {}))
             if record.phase is Phase.NEW or (record.shadow and record.phase in DELIVERED):
                 begin = self._prepare if record.phase is Phase.NEW else self._swap
                 due = min(due, self._guarded(unit, record, partial(begin, unit, record)))
@@ -304,6 +315,7 @@ class Deliverer:
     def _halt(self, unit: Unit, record: TableRecord, reason: str, *, anew: bool = False) -> None:
         """`anew`: the table is then loaded beside its copies."""
         unit.pending = []
+        self._watch.doubt(record.table)  # refused rows leave those beside them written, and no mark
         self._waits("", unit.tag)
         log.error("table_halted", sink=self._group, table=str(record.table), error=reason)
         wish = self._state.resync_item(record.table, wanted=True) if anew else {}
@@ -376,6 +388,7 @@ class Deliverer:
     def _open(self, unit: Unit, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> None:
         self._doing(f"opening the lanes of {record.table}")
         unit.pending = []
+        self._watch.doubt(record.table)
         self._indexed.discard((record.table, record.epoch))
         target = self._loaded(record)
         if target.own and self._traits.transactional and record.opened != record.epoch:
@@ -434,7 +447,9 @@ class Deliverer:
                 continue
             offsets |= work.offsets
             if isinstance(work, Write):
-                began, took = future.result()
+                began, took, found = future.result()
+                if found is not None:
+                    self._watch.saw(work.target.schema.table, found)
                 hops += [Hop(t, self._group, lane, at, began, took, self._worker) for t, lane, at in work.traces]
                 items |= work.items
                 written.append((work, took / 1e6))
@@ -491,18 +506,18 @@ class Deliverer:
 
     # -- in the writers' threads
 
-    def _write(self, write: Write, sink: Sink) -> Took:
-        began = clock()
+    def _write(self, write: Write, sink: Sink) -> Done:
+        began, found = clock(), None
         failpoint("deliver.merged")
         if len(write.batch) or self._traits.transactional:
-            sink.write(write.target, write.batch, write.ticket)
+            found = sink.write(write.target, write.batch, write.ticket)
             failpoint("deliver.written")
-        return began, clock() - began
+        return Done(began, clock() - began, found)
 
-    def _act(self, act: Act | Swap, sink: Sink) -> Took:
+    def _act(self, act: Act | Swap, sink: Sink) -> Done:
         began = clock()
         act.do(sink)
-        return began, clock() - began
+        return Done(began, clock() - began)
 
 
 def _idle(unit: Unit, lanes: Mapping[Lane, tuple[int, int]], taken: Mapping[Lane, int]) -> dict[Lane, tuple[int, int]]:

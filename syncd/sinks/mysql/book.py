@@ -187,15 +187,16 @@ class Book:
                     found[_lane(part)] = _mark(number, value)
         return found
 
-    def look(self, database: str, ticket: Ticket) -> None:
-        """MovedError: the marks are not those that the write goes on from. In its transaction, before its first row."""
+    def look(self, database: str, ticket: Ticket) -> bool:
+        """Whether nothing of the write was done before. In its transaction, before its first row. MovedError: the marks
+        are not those that it goes on from."""
         if not ticket.behind:
-            return
+            return False
         parts = ", ".join(["%s"] * len(ticket.behind))
         book = quoted(database, BOOK)
         sql = f"SELECT part, number FROM {book} WHERE kind = 'mark' AND owner = %s AND part IN ({parts})"
         found = rows(self._connection, sql, [ticket.owner, *map(_part, ticket.behind)])
-        ticket.check_behind({_lane(part): int(number) for part, number in found})
+        return ticket.check_behind({_lane(part): int(number) for part, number in found})
 
     def done_before(self, target: Target, ticket: Ticket) -> bool:
         """Whether this very write was done: asked for tables without a key, where a second one would add its rows."""
