@@ -125,6 +125,9 @@ class Source(Protocol):
     def check(self) -> Sequence[Finding]:
         """Everything about the server that a job needs: version, grants, log settings, retention, ids in use."""
 
+    def folds(self) -> str:
+        """See `Sink.folds`."""
+
     def log_kept(self) -> float | None:
         """Seconds for which the server keeps its log; None: until somebody purges it."""
 
@@ -295,6 +298,9 @@ class Sink(Protocol):
 
     def check(self) -> Sequence[Finding]:
         """Everything about the target that a job needs: version, grants, settings."""
+
+    def folds(self) -> str:
+        """Why databases and tables whose names differ in their case alone are one here; "" where they are not."""
 
     def plan(self, target: Target) -> TargetPlan:
         """DDL, type of each column, what is lossy, what is refused (level "error"). Reads, never writes."""

@@ -19,6 +19,7 @@ import structlog
 from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
+from syncd.engine.case import Namesakes, by_place
 from syncd.engine.collect import Act, Collector, Swap, Work, Write
 from syncd.engine.fan_in import Shared, Siblings, Turns, Waits
 from syncd.engine.foreign import Watch
@@ -111,6 +112,7 @@ class Deliverer:
         self._opening = Opening(parts, sink_name, queue, sink, lease, numbers)
         self._refresher = Refresher(parts, queue)
         refresh = partial(self._refresh, doing)
+        self._namesakes: Namesakes | None = None
         self._watch = Watch(parts, sink_name, self._traits, count)
         self._collector = Collector(
             parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh, self._watch
@@ -137,6 +139,7 @@ class Deliverer:
             if unit.flying:  # also of a table that was paused, or halted by another
                 self._settle(unit)
         self._look()
+        self._namesakes = None
         records = {record.table: record for record in self._state.tables(self._sink_name)}
         wish = self._state.wish()
         source = self._state.source()
@@ -259,6 +262,7 @@ class Deliverer:
     def _prepare(self, unit: Unit, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         unit.pending = []
+        self._refuse_namesake(record)
         target = self._loaded(record)
         if target.own and not record.shadow:
             self._take_in(record, target)
@@ -269,6 +273,12 @@ class Deliverer:
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
         return True
+
+    def _refuse_namesake(self, record: TableRecord) -> None:
+        """ConfigError (C127): the sink takes the target for that of another table."""
+        if self._namesakes is None:  # once in a step
+            self._namesakes = Namesakes(self._parts, by_place(self._state.tables(self._sink_name)))
+        self._namesakes.refuse(record.table, self._sink_name, self._sink.folds)
 
     def _take_in(self, record: TableRecord, target: Target) -> None:
         """A target that other tables may have is there, and takes the rows of this one, too. Waits."""
@@ -390,6 +400,8 @@ class Deliverer:
         unit.pending = []
         self._watch.doubt(record.table)
         self._indexed.discard((record.table, record.epoch))
+        if not record.opened:  # it may have been created while the job runs
+            self._refuse_namesake(record)
         target = self._loaded(record)
         if target.own and self._traits.transactional and record.opened != record.epoch:
             self._take_in(record, target)

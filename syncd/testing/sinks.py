@@ -89,6 +89,9 @@ class SqliteSink:
     def check(self) -> Sequence[Finding]:
         return [Finding("ok", str(self._options.path), f"SQLite {sqlite3.sqlite_version}")]
 
+    def folds(self) -> str:
+        return ""
+
     def plan(self, target: Target) -> TargetPlan:
         columns = tuple((c.name, c.source_type, str(c.type), "") for c in target.schema.columns)
         if target.schema.key or target.append:

@@ -14,7 +14,7 @@ import pytest
 from syncd.config import Job, Service, load_job
 from syncd.model import Finding
 from syncd.ops import look
-from syncd.testing.servers import MySQL9
+from syncd.testing.servers import MySQL9, Server
 from tests import plugins
 from tests.services.database import Database, connect, fresh_database
 from tests.services.fixtures import PrivateServer
@@ -210,3 +210,35 @@ def test_many_tables_into_one(mariadb_database: Database, tmp_path: Path) -> Non
         "orders_4": (f"{to}that one lacks the column m",),
     }
     assert all("PRIMARY KEY (`shard`, `id`)" in plan.sinks["there"].ddl[1] for plan in planned[:2])
+
+
+@pytest.mark.mariadb
+@pytest.mark.oceanbase
+def test_names_that_differ_in_their_case_alone(mariadb_database: Database, oceanbase: Server, tmp_path: Path) -> None:
+    """At a target that keeps small letters only: `plan` refuses what would be one table, and both warn."""
+    database = mariadb_database
+    database.execute(*(f"CREATE TABLE `{name}` (id INT PRIMARY KEY)" for name in ("Orders", "orders", "lines")))
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        f"job: move\nsource: {{mysql: {{url: 'mysql://root@127.0.0.1:{database.port}'}}}}\n"
+        f"tables: {{{database.name}.*: {{}}}}\n"
+        f"sinks: {{there: {{oceanbase: {{url: 'mysql://root@127.0.0.1:{oceanbase.port}/'}}}},"
+        f" files: {{parquet: {{path: {tmp_path}/files}}}}}}\n"
+    )
+    job, service = load_job(path), Service(data=tmp_path / "data")
+    planned = look.plan(job, service)
+    found = {
+        table.found.schema.table.name: [f.text for f in table.sinks["there"].findings if f.level == "error"]
+        for table in planned.tables
+    }
+    name = database.name
+    pair = f"{name}.orders goes to {name}.orders, {name}.Orders goes to {name}.Orders"
+    assert found == {
+        "Orders": [],
+        "lines": [],
+        "orders": [f"{pair}, and these are one table at sink there, where lower_case_table_names is 1"],
+    }
+    assert not any(f.level == "error" for table in planned.tables for f in table.sinks["files"].findings)
+    for findings in (planned.findings, [finding for finding, _ in look.check(job, service)]):
+        (warning,) = [f for f in findings if f.subject == "sink there" and f.level == "warning"]
+        assert warning.text.startswith("lower_case_table_names is 1, and the source tells upper from lower case")

@@ -81,13 +81,16 @@ class MySQLSink:
         """The connection, made anew after it was lost: then its writers are to be registered anew, too."""
         if self._link is None or not self._link[0].open:
             connection, limits = connect(self._options, f"{self.name} sink")
-            self._link = connection, limits, Book(connection)
+            self._link = connection, limits, Book(connection, folds=bool(limits.folds))
             self._fits.clear()
         return self._link
 
     def check(self) -> Sequence[Finding]:
         connection, limits, _ = self._linked()
         return findings(connection, self._options.url, limits, wanted=self.name)
+
+    def folds(self) -> str:
+        return self._linked()[1].folds
 
     def plan(self, target: Target) -> TargetPlan:
         target = self._placed(target)
