@@ -330,6 +330,8 @@ def _print_status(job: ops_status.JobStatus, service: Service) -> None:
     show(grid)
     for record in (row.record for row in job.tables if row.record.reason):
         out.print(f"  {record.table} {record.phase} at {record.sink} {ops_status.ago(record.since)}: {record.reason}")
+    for line in ops_status.stranger_lines(job):
+        out.print(f"  WARNING: {line}")
 
 
 def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str | bool) -> T:

@@ -30,7 +30,7 @@ from syncd.errors import BatchError, FencedError, MovedError, SyncdError, Transi
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
 from syncd.spi import Foreign, Lease, Queue, Sink
-from syncd.state import DELIVERED, Items, Phase, SourceRecord, State, TableRecord
+from syncd.state import DELIVERED, Items, Phase, SourceRecord, State, Stranger, TableRecord
 
 log = structlog.get_logger()
 
@@ -113,7 +113,7 @@ class Deliverer:
         self._refresher = Refresher(parts, queue)
         refresh = partial(self._refresh, doing)
         self._namesakes: Namesakes | None = None
-        self._watch = Watch(parts, sink_name, self._traits, count)
+        self._watch = Watch(parts, sink_name, self._traits, count, self._save_stranger)
         self._collector = Collector(
             parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh, self._watch
         )
@@ -332,6 +332,16 @@ class Deliverer:
         self._queue.put(self._lease, self._state.table_item(record.halted(reason, clock())) | wish)
         self._count("table_halts", self._sink_name, str(record.table))
 
+    def _save_stranger(self, table: TableId, found: Stranger) -> None:
+        """With what was told before, since the table is LIVE."""
+        record, before = (
+            self._state.table(self._sink_name, table),
+            self._state.strangers().get((self._sink_name, table)),
+        )
+        if before is not None and record is not None and before.at > record.since:
+            found = Stranger(before.missing + found.missing, before.extra + found.extra, found.at)
+        self._queue.put(self._lease, self._state.stranger_item(self._sink_name, table, found))
+
     def _save(self, record: TableRecord) -> None:
         self._queue.put(self._lease, self._state.table_item(record))
 
@@ -451,7 +461,7 @@ class Deliverer:
         offsets: dict[Lane, int] = {}
         items: Items = {}
         hops: list[Hop] = []
-        written: list[tuple[Write, float]] = []
+        written: list[tuple[Write, float, Foreign | None]] = []
         for work, future in done:
             error = future.exception()
             if error is not None:
@@ -460,11 +470,9 @@ class Deliverer:
             offsets |= work.offsets
             if isinstance(work, Write):
                 began, took, found = future.result()
-                if found is not None:
-                    self._watch.saw(work.target.schema.table, found)
                 hops += [Hop(t, self._group, lane, at, began, took, self._worker) for t, lane, at in work.traces]
                 items |= work.items
-                written.append((work, took / 1e6))
+                written.append((work, took / 1e6, found))
             if self._traits.transactional:
                 self._opening.marks |= work.ticket.marks
         if offsets:
@@ -473,8 +481,10 @@ class Deliverer:
         for work, _ in done:
             if not isinstance(work, Write) and work.target.own:
                 self._shared.give(work.target.schema.table)
-        for write, seconds in written:
+        for write, seconds, found in written:
             self._counted(write, seconds)
+            if found is not None:
+                self._watch.saw(write.target.schema.table, found)
         for work, future in done:
             if not isinstance(work, Write) and future.exception() is None:
                 self._passed(work)

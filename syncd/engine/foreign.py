@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.counts import Count
 from syncd.model import Lane, Op, TableId, Target
 from syncd.spi import Foreign, Traits
-from syncd.state import Phase, SourceRecord, TableRecord
+from syncd.state import Phase, SourceRecord, Stranger, TableRecord
 
 log = structlog.get_logger()
 
@@ -43,10 +43,12 @@ class _Table:
 
 
 class Watch:
-    """Of one sink's tables. `traits`: the sink's."""
+    """Of one sink's tables. `traits`: the sink's; `save` keeps what is told, for `syncd status`."""
 
-    def __init__(self, parts: Parts, sink_name: str, traits: Traits, count: Count) -> None:
-        self._parts, self._sink_name, self._count = parts, sink_name, count
+    def __init__(
+        self, parts: Parts, sink_name: str, traits: Traits, count: Count, save: Callable[[TableId, Stranger], None]
+    ) -> None:
+        self._parts, self._sink_name, self._count, self._save = parts, sink_name, count, save
         policy = parts.job.policy.ddl
         kept = "ignore" in {policy.truncate, policy.drop_table, policy.rename_table}
         self._tells = traits.transactional and not traits.versioned and parts.loads and not kept
@@ -100,4 +102,5 @@ class Watch:
             unexpected=known.extra,
             todo=f"somebody else writes there; `syncd reconcile {self._parts.job.name} --full` finds all that differs",
         )
+        self._save(table, Stranger(known.missing, known.extra, clock()))
         known.missing, known.extra, known.told = 0, 0, time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 
 from syncd.engine import foreign
 from syncd.engine.foreign import Watch
+from syncd.ops import status
 from syncd.spi import Foreign
 from tests.unit.engine.script import NUMBERS
 from tests.unit.engine.test_model import runs
@@ -60,6 +61,12 @@ def test_rows_that_somebody_else_has_written(tmp_path: Path, monkeypatch: pytest
         world.settle()
         assert sum(line["missing"] for line in lines) in {1, 2, 3}  # what comes within ten minutes is told then
         assert {(line["event"], line["table"]) for line in lines} == {("target_written_by_others", str(NUMBERS.table))}
+        job = status.of(world.queue, "model", 10.0)
+        told = [
+            row.stranger for row in job.tables if row.record.sink == "arrival" and row.record.table == NUMBERS.table
+        ]
+        assert [one and one[:2] for one in told] == [(sum(line["missing"] for line in lines), 0)]
+        assert len(status.stranger_lines(job)) == 1
         world.restart()
         sure = world.writes.sure
         change(world, 4)
@@ -82,8 +89,11 @@ def test_what_is_found_is_counted(tmp_path: Path) -> None:
     counted: list[tuple[Any, ...]] = []
     with engine_in(tmp_path / "world") as world:
         traits = world.parts.make_sink("arrival").traits()
-        watch = Watch(world.parts, "arrival", traits, lambda *at, by=1: counted.append((*at, by)))
+        saved: list[Any] = []
+        count = lambda *at, by=1: counted.append((*at, by))  # noqa: E731
+        watch = Watch(world.parts, "arrival", traits, count, lambda *what: saved.append(what))
         watch.saw(NUMBERS.table, Foreign(0, 0))
         watch.saw(NUMBERS.table, Foreign(3, 1))
     at = "arrival", str(NUMBERS.table)
+    assert [(table, *found[:2]) for table, found in saved] == [(NUMBERS.table, 3, 1)]
     assert counted == [("sink_missing_rows", *at, 3), ("sink_unexpected_rows", *at, 1)]
