@@ -334,10 +334,8 @@ class Deliverer:
 
     def _save_stranger(self, table: TableId, found: Stranger) -> None:
         """With what was told before, since the table is LIVE."""
-        record, before = (
-            self._state.table(self._sink_name, table),
-            self._state.strangers().get((self._sink_name, table)),
-        )
+        record = self._state.table(self._sink_name, table)
+        before = self._state.strangers().get((self._sink_name, table))
         if before is not None and record is not None and before.at > record.since:
             found = Stranger(before.missing + found.missing, before.extra + found.extra, found.at)
         self._queue.put(self._lease, self._state.stranger_item(self._sink_name, table, found))
