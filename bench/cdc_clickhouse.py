@@ -128,12 +128,7 @@ def main(argv: Sequence[str]) -> int:
             server.orders.create(rows)
             Replicator(folder / "load", server.port, front, workers=2).load()
             daemon = Daemon(folder / "syncd", server.port, "snapshot+cdc")
-            daemon.start()
-            try:
-                daemon.wait_live()
-                daemon.stop()
-            finally:
-                daemon.kill()
+            daemon.load()
             for number in range(rounds):
                 for name, shape in SHAPES.items():
                     backlog = produce(server, shape.make, *sizes[name])

@@ -86,12 +86,7 @@ def main(argv: Sequence[str], kind: type[MariaDB] | type[OceanBase] = OceanBase,
         with source(folder) as server, target(kind, folder) as there:
             server.orders.create(QUICK_ROWS if arguments.quick else ROWS)
             daemon = Daemon(folder / "syncd", server.port, "snapshot+cdc", there.sinks)
-            daemon.start()
-            try:
-                daemon.wait_live()
-                daemon.stop()
-            finally:
-                daemon.kill()
+            daemon.load()
             there.make_floor()
             there.run(0, inserts(server))
             for _ in range(arguments.rounds or 3):

@@ -155,6 +155,15 @@ class Daemon:
     def wait_live(self) -> None:
         self.until(self.live)
 
+    def load(self) -> None:
+        """Run it until all tables are LIVE."""
+        self.start()
+        try:
+            self.wait_live()
+            self.stop()
+        finally:
+            self.kill()
+
     def wait_applied(self) -> float:
         """Until everything that is committed at the source now is at the target; when that was."""
         with control.opened_queue(self.service) as queue:

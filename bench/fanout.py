@@ -51,15 +51,6 @@ def sinks(folder: Path, count: int) -> Mapping[str, str]:
     return {f"s{number}": f"{kind}: {{path: {folder}/{number}}}" for number, kind in enumerate(kinds, 1)}
 
 
-def load(daemon: Daemon) -> None:
-    daemon.start()
-    try:
-        daemon.wait_live()
-        daemon.stop()
-    finally:
-        daemon.kill()
-
-
 @dataclass(frozen=True)
 class Took:
     """Processor seconds of capture, and seconds."""
@@ -103,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
             for count in COUNTS
         }
         for daemon in jobs.values():
-            load(daemon)
+            daemon.load()
         for _ in range(arguments.rounds or 3):
             server.orders.large(events)
             for count, daemon in jobs.items():

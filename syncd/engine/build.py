@@ -24,7 +24,7 @@ from syncd.config.tables import ONE_TARGET
 from syncd.engine.agree import disagreement
 from syncd.engine.remote import RemoteSink
 from syncd.engine.shadow import shadow_name
-from syncd.errors import ConfigError, FatalError, PositionLost, StateError, TransactionsLost
+from syncd.errors import ConfigError, FatalError, PositionLost, StateError, SyncdError, TransactionsLost, Unfollowed
 from syncd.model import Finding, Head, TableId, TableSchema, Target, part_of
 from syncd.spi import Context, Found, Queue, Sink, Source
 from syncd.state import SchemaPair, SourceRecord, State, TableRecord
@@ -40,8 +40,8 @@ LIVE_SECONDS = 10.0
 _Apart = tuple[frozenset[tuple[str, type]], frozenset[Any]]
 
 
-def _clash(rule: TableRule, others: Mapping[_Apart, TableRule]) -> TableRule | None:
-    """One of the others that is not apart; there may be thousands."""
+def _not_apart(rule: TableRule, others: Mapping[_Apart, TableRule]) -> TableRule | None:
+    """One of the others whose rows could be the rule's; there may be thousands."""
     if rule.apart in others:
         return others[rule.apart]
     columns = rule.apart[0]
@@ -123,10 +123,10 @@ class Parts:
                 return "mended" if policy.lost_transactions == "refresh" else ""
         return ""
 
-    @property
-    def reloads(self) -> bool:
-        """Tables whose changes cannot be followed."""
-        return self.loads and self.captures and self.job.policy.ddl.reload == "resync"
+    def reloads(self, error: SyncdError) -> bool:
+        """Whether the table that it halts is loaded anew by itself."""
+        wanted = self.loads and self.captures and self.job.policy.ddl.reload == "resync"
+        return wanted and isinstance(error, Unfollowed)
 
     @property
     def readers(self) -> int:
@@ -269,7 +269,7 @@ class Parts:
     def _clash(self, rule: TableRule, sink: str, others: Mapping[_Apart, TableRule]) -> TableRule | None:
         if others and sink not in self._sharing:
             return next(iter(others.values()))
-        return _clash(rule, others)
+        return _not_apart(rule, others)
 
     @cached_property
     def _sharing(self) -> frozenset[str]:

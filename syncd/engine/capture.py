@@ -17,7 +17,7 @@ from syncd.engine.build import Parts, clock
 from syncd.engine.evolve import evolve, halted, refused
 from syncd.engine.lanes import split_by_queue, split_key_changes
 from syncd.engine.process import Link, leased, reach
-from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unfollowed, Unsupported
+from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Checkpoint, Ddl, Head, Lane, Message, SchemaChange, TableId, TableSchema
 from syncd.spi import Lease, Queue, Source
@@ -374,7 +374,7 @@ class Capture:
             raise refused(change, "this statement cannot be followed")
         kind, word = words[change.kind]
         if change.to is not None and self._wanted(change.to):
-            why = f"its rows go on as {change.to}"
+            why = f"it came with the rows of {change.table}"
             self._halt_table(change.to, refused(replace(change, schema=replace(change.schema, table=change.to)), why))
         if word == "halt-table":
             raise halted(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
@@ -450,7 +450,7 @@ class Capture:
         record = self._state.source()
         assert record is not None
         items = self._state.halt_item(table, Halt(str(error), record.position, clock()))
-        if isinstance(error, Unfollowed) and self._parts.reloads:
+        if self._parts.reloads(error):
             items |= self._state.resync_item(table, wanted=True)
         self._queue.put(self._lease, items)
         failpoint("capture.halt_saved")

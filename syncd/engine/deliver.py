@@ -26,7 +26,7 @@ from syncd.engine.foreign import Watch
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
-from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError, Unfollowed
+from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
 from syncd.spi import Foreign, Lease, Queue, Sink
@@ -253,7 +253,7 @@ class Deliverer:
             self._look_at = now  # so may be the marks of others
             return unit.not_before
         except SyncdError as error:
-            self._halt(unit, record, str(error), anew=isinstance(error, Unfollowed) and self._parts.reloads)
+            self._halt(unit, record, str(error), anew=self._parts.reloads(error))
         except Exception as error:
             log.exception("delivery_crashed", sink=self._group, tag=unit.tag)
             self._halt(unit, record, f"{type(error).__name__}: {error} [E159]")

@@ -28,7 +28,7 @@ from syncd.engine.load import Loader
 from syncd.engine.process import Worker
 from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
-from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError, Unfollowed
+from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.spi import Lease, Queue
 from syncd.state import STANDING, Answer, Failure, Items, Phase, State, TableRecord, Wait, left_by_capture
@@ -423,7 +423,7 @@ class JobRunner:
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
         """Saved at the end of this step, or of the first one in which the queue takes it."""
         log.error("table_halted", job=self.name, table=str(record.table), sink=record.sink, error=str(error))
-        self._to_halt.append((record, str(error), isinstance(error, Unfollowed) and self.parts.reloads))
+        self._to_halt.append((record, str(error), self.parts.reloads(error)))
         self._loader.loads.pop((record.sink, record.table), None)
 
     def _save_halts(self) -> None:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
@@ -285,14 +284,6 @@ class Worker:
         self._pipe.close()
 
 
-class _WithoutPandas(MetaPathFinder):
-    """pyarrow imports pandas, where it is installed, at its first array: half a second of every worker, for nothing."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError("pandas is not used by syncd's workers", name="pandas")
-
-
 def _main(
     parent: int,
     name: str,
@@ -307,7 +298,6 @@ def _main(
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    sys.meta_path.insert(0, _WithoutPandas())
     logs.configure(hide=parts.job.secrets.hide_in)
     link = Link(pipe, PATIENCE * parts.service.heartbeat, careful)
     link.keep_saying_alive()
