@@ -7,7 +7,6 @@ not of what a chunk, a REFRESH or a repeated write may have applied already. Whe
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ log = structlog.get_logger()
 
 CLOCKS_SECONDS = 60.0
 """How far the source's clock may be from ours."""
+GATHER_SECONDS = 5.0
+"""From the first such row to its line, which is to tell of those that come with it."""
 LOG_SECONDS = 600.0
 """Between two lines of the log about one table."""
 
@@ -33,13 +34,14 @@ LOG_SECONDS = 600.0
 @dataclass
 class _Table:
     """`doubt`: since when its rows may be ahead of its lanes, microseconds of our clock. `sure`: the offset from which
-    on each lane is sure, 0 for those that are born later; None: not yet. `missing`, `extra`: not told yet."""
+    on each lane is sure, 0 for those that are born later; None: not yet. `missing`, `extra`: not told yet;
+    `due`: when they may be."""
 
     doubt: int
     sure: dict[Lane, int] | None = None
     missing: int = 0
     extra: int = 0
-    told: float = -math.inf
+    due: float = 0.0
 
 
 class Watch:
@@ -88,11 +90,12 @@ class Watch:
         self._count("sink_missing_rows", *at, by=found.missing)
         self._count("sink_unexpected_rows", *at, by=found.extra)
         known = self._tables.setdefault(table, _Table(clock()))
+        if not (known.missing or known.extra):
+            known.due = max(known.due, time.monotonic() + GATHER_SECONDS)
         known.missing, known.extra = known.missing + found.missing, known.extra + found.extra
-        self._tell(table, known)
 
     def _tell(self, table: TableId, known: _Table) -> None:
-        if not (known.missing or known.extra) or time.monotonic() - known.told < LOG_SECONDS:
+        if not (known.missing or known.extra) or time.monotonic() < known.due:
             return
         log.warning(
             "target_written_by_others",
@@ -103,4 +106,4 @@ class Watch:
             todo=f"somebody else writes there; `syncd reconcile {self._parts.job.name} --full` finds all that differs",
         )
         self._save(table, Stranger(known.missing, known.extra, clock()))
-        known.missing, known.extra, known.told = 0, 0, time.monotonic()
+        known.missing, known.extra, known.due = 0, 0, time.monotonic() + LOG_SECONDS

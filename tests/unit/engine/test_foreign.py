@@ -11,8 +11,10 @@ import pytest
 
 from syncd.engine import foreign
 from syncd.engine.foreign import Watch
+from syncd.model import Head, Position
 from syncd.ops import status
 from syncd.spi import Foreign
+from syncd.state import Phase, TableRecord
 from tests.unit.engine.script import NUMBERS
 from tests.unit.engine.test_model import runs
 from tests.unit.engine.world import World, engine_in
@@ -40,6 +42,7 @@ def test_rows_that_somebody_else_has_written(tmp_path: Path, monkeypatch: pytest
             lines.append({"event": event, **fields})
 
     monkeypatch.setattr(foreign, "log", Log())
+    monkeypatch.setattr(foreign, "GATHER_SECONDS", 0.0)
     with engine_in(tmp_path / "world") as world:
         world.log.create(NUMBERS)
         change(world, **{f"n{key}": "v" for key in range(1, 9)})
@@ -85,15 +88,17 @@ def test_the_model_finds_one_that_is_too_sure(tmp_path: Path) -> None:
             runs(tmp_path / "world", 500, "load", shrink=False)
 
 
-def test_what_is_found_is_counted(tmp_path: Path) -> None:
+def test_what_is_found_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[tuple[Any, ...]] = []
     with engine_in(tmp_path / "world") as world:
         traits = world.parts.make_sink("arrival").traits()
         saved: list[Any] = []
         count = lambda *at, by=1: counted.append((*at, by))  # noqa: E731
         watch = Watch(world.parts, "arrival", traits, count, lambda *what: saved.append(what))
+        monkeypatch.setattr(foreign, "GATHER_SECONDS", 0.0)
         watch.saw(NUMBERS.table, Foreign(0, 0))
         watch.saw(NUMBERS.table, Foreign(3, 1))
+        watch.look(TableRecord(NUMBERS.table, "arrival", Phase.LIVE, Head(Position(""), 0)), None, {})
     at = "arrival", str(NUMBERS.table)
     assert [(table, *found[:2]) for table, found in saved] == [(NUMBERS.table, 3, 1)]
     assert counted == [("sink_missing_rows", *at, 3), ("sink_unexpected_rows", *at, 1)]
