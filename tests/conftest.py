@@ -93,6 +93,7 @@ def pytest_testnodedown(node: Any, error: object | None) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail the run if something of it is left; trylast, so that workers and session fixtures have ended."""
     config = session.config
+    leaks.end_fork_server()
     left = leaks.settle(leaks.own_listeners)
     if _is_worker(config):
         config.workeroutput["syncd_left"] = left  # type: ignore[attr-defined]  # set by xdist

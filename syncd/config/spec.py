@@ -324,7 +324,7 @@ class Snapshot(Section):
     """How the tables are loaded."""
 
     readers: int | None = Field(default=None, ge=1, le=256)
-    """How many read at once; by default as the service file says."""
+    """How many read at once; by default as the service file says. One more for each sink that is loaded alone."""
     chunk_bytes: Bytes = 32 * 1024 * 1024
     """About how much one chunk holds; a chunk is what is read, resumed and repeated as a whole."""
 

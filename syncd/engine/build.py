@@ -316,6 +316,10 @@ class Parts:
             own=self._own(rule),
         )
 
+    def appends(self, state: State, record: TableRecord) -> bool:
+        """Whether the table is loaded by one read whose place is known exactly."""
+        return self.target(record.sink, self.schema_at(state, record).published, record.shadow).append
+
     def _own(self, rule: TableRule) -> tuple[tuple[str, int | float | str], ...]:
         return tuple((name, transforms.constant(name, value)[1].as_py()) for name, value in rule.constants.items())
 
@@ -345,6 +349,16 @@ class Parts:
 
     # -- instances
 
+    @property
+    def plugin_modules(self) -> frozenset[str]:
+        """The modules of the job's plugins."""
+        uses: list[tuple[plugins.Kind, Any]] = [("source", self.job.source), ("queue", self.job.queue)]
+        uses += [("sink", use) for use in self.job.sinks.values()]
+        return frozenset(self._class(kind, use).__module__ for kind, use in uses)
+
+    def _class(self, kind: plugins.Kind, use: Any) -> type[Any]:
+        return use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
+
     @cached_property
     def _context(self) -> dict[str, Any]:
         return {
@@ -353,7 +367,7 @@ class Parts:
         }
 
     def _make(self, kind: plugins.Kind, use: Any, name: str, directory: Path, **more: Any) -> Any:
-        cls = use.cls or plugins.load(kind, use.plugin, self.job.plugin_paths)
+        cls = self._class(kind, use)
         with data_directory(self.service.data):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = structlog.get_logger().bind(plugin=use.plugin)

@@ -26,8 +26,8 @@ from syncd.engine.forecast import PurgeWatch
 from syncd.engine.lease import Keeper
 from syncd.engine.load import Loader
 from syncd.engine.process import Worker
-from syncd.engine.snapshot import Began, Copied, Deferred, Discover, Discovered, PlanEnded, Planned, Refused
 from syncd.engine.supervise import Slot, Supervisor
+from syncd.engine.words import Discover, Discovered, PlanEnded, Planned, Records, Refused
 from syncd.errors import FatalError, FencedError, StateError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.spi import Lease, Queue
@@ -322,8 +322,7 @@ class JobRunner:
             self._supervisor.end(here)
             return
         self._add("planner", snapshot.plan, self._snapshot_lease)
-        chunks = max(self._loader.chunks_open(), self._expected)
-        for number in range(1, min(self.parts.readers, chunks) + 1):
+        for number in range(1, self._loader.readers_wanted(self._expected) + 1):
             self._add(f"reader/{number}", snapshot.read, self._snapshot_lease)
 
     def _staff_repair(self) -> None:
@@ -368,21 +367,22 @@ class JobRunner:
             case Discovered(chunks):
                 self._expected = chunks
                 self._tables_known()
-            case Planned(record, chunk):
-                self._loader.planned(record, chunk)
+            case Planned(records, chunk):
+                for record in records:
+                    self._loader.planned(record, chunk)
             case PlanEnded():
                 self._loader.plan_ended()
-            case Copied():
-                self._loader.copied(slot.name, word)
-            case Began():
-                self._loader.began(word)
-            case Deferred():
-                self._loader.deferred(slot.name, word)
-            case Refused(record, error):
-                self._loader.refused(slot.name)
-                if slot.name == "planner":
-                    self._loader.plan_ended()
-                self._halt(record, error)
+            case Refused(records, error):
+                self._refused(slot, records, error)
+            case _:
+                self._loader.hear(slot.name, word)
+
+    def _refused(self, slot: Slot, records: Records, error: SyncdError) -> None:
+        if slot.name == "planner":
+            self._loader.plan_ended()
+        for record in records:
+            self._loader.refused(slot.name, record)
+            self._halt(record, error)
 
     def _tables_known(self) -> None:
         self._discovered = True
@@ -401,9 +401,10 @@ class JobRunner:
     def _fatal(self, slot: Slot, error: SyncdError) -> None:
         """With a table in hand it is the table's fault; otherwise the job halts."""
         task = self._loader.tasks.get(slot.name)
-        record = task.record if task is not None else self._delivered(slot, error)
-        if record is not None:
-            self._halt(record, error)
+        records = task.records if task is not None else self._delivered(slot, error)
+        if records:
+            for record in records:
+                self._halt(record, error)
         elif way := self.parts.goes_on(error):
             log.error("position_lost", job=self.name, error=str(error))
             self._put(self._state.lost_item(wanted=True) if way == "mended" else self._state.anew_item())
@@ -411,14 +412,14 @@ class JobRunner:
         elif self.failed is None:
             self.failed = error
 
-    def _delivered(self, slot: Slot, error: SyncdError) -> TableRecord | None:
+    def _delivered(self, slot: Slot, error: SyncdError) -> Records:
         """The table that the error names, if it does: at the slot's sink, or at one where it is being mended."""
         kind, _, sink = slot.name.partition("/")
         if kind not in {"deliver", "repair"} or not isinstance(error, FatalError) or error.table is None:
-            return None
+            return ()
         mended = self._state.repairs()
         named = (record for record in self._state.tables(sink) if str(record.table) == error.table)
-        return next((r for r in named if kind == "deliver" or (r.sink, r.table) in mended), None)
+        return tuple(r for r in named if kind == "deliver" or (r.sink, r.table) in mended)[:1]
 
     def _halt(self, record: TableRecord, error: SyncdError) -> None:
         """Saved at the end of this step, or of the first one in which the queue takes it."""

@@ -1,4 +1,7 @@
-"""Worker processes: spawned, bound to their parent's life, heard and told through one pipe.
+"""Worker processes: started by a fork server, bound to the daemon's life, heard and told through one pipe.
+
+The fork server (`syncd.engine.forked`) is a spawned process that has imported what workers need and does nothing else:
+it has one thread and has opened nothing, so that a fork of it is as clean as a new process, and takes milliseconds.
 
 In the child a worker is a function `work(link, parts, *args)`. It ends by returning, or by raising: the error travels
 to the parent as it is. In the parent, `Worker` is the handle.
@@ -6,7 +9,6 @@ to the parent as it is. In the parent, `Worker` is the handle.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import multiprocessing
 import os
@@ -34,8 +36,7 @@ from syncd.spi import Lease, Queue
 
 log = structlog.get_logger()
 
-_spawn = multiprocessing.get_context("spawn")
-_PR_SET_PDEATHSIG = 1
+_servers = multiprocessing.get_context("forkserver")
 
 ALIVE_SECONDS = 1.0
 PATIENCE = 2.5
@@ -223,6 +224,14 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _preload(parts: Parts) -> None:
+    """What the fork server imports, where it is not there yet; what other jobs need beside is imported by workers."""
+    # Neither of the two may have a thread in the server.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    _servers.set_forkserver_preload(["syncd.engine.forked", *sorted(parts.plugin_modules)])
+
+
 class Worker:
     """The parent's end of one worker process."""
 
@@ -231,9 +240,10 @@ class Worker:
     ) -> None:
         """`careful`: see `Link.in_hand`."""
         self.name = name
-        self._pipe, child = _spawn.Pipe()
-        self._process = _spawn.Process(
-            target=_main, args=(os.getpid(), name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
+        _preload(parts)
+        self._pipe, child = _servers.Pipe()
+        self._process = _servers.Process(
+            target=_main, args=(name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
         )
         with _without_interrupts():
             self._process.start()
@@ -285,7 +295,6 @@ class Worker:
 
 
 def _main(
-    parent: int,
     name: str,
     parts: Parts,
     pipe: Connection,
@@ -293,11 +302,14 @@ def _main(
     work: Callable[..., None],
     args: tuple[object, ...],
 ) -> None:
+    from syncd.engine import forked  # it imports this module
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `_without_interrupts`
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    forked.die_with_parent()
+    if os.getppid() != forked.SERVER:
         return
+    forked.call_process(name)
     logs.configure(hide=parts.job.secrets.hide_in)
     link = Link(pipe, PATIENCE * parts.service.heartbeat, careful)
     link.keep_saying_alive()

@@ -1,8 +1,6 @@
 """The snapshot operators: a planner that finds tables and chunk borders, and readers that copy one chunk at a time.
 
-Both are told what to do by the supervisor, word by word, and answer with words; what counts is saved before it is said.
-Words to the planner: `Discover`, then one `Plan` at a time, each answered by `Planned`s and a `PlanEnded`. To a reader:
-`Copy`, answered by `Copied`. Instead of an end: `Refused`.
+Both are told what to do by the supervisor (`words`).
 """
 
 from __future__ import annotations
@@ -11,104 +9,47 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from syncd.engine import queue_used
-from syncd.engine.batches import join, refuse_rows, refused
+from syncd.engine.batches import join, refuse_rows
 from syncd.engine.build import Parts, clock
 from syncd.engine.discover import discover
+from syncd.engine.outlets import Fan, Outlet, Pace, ReaderSinks, until_done
 from syncd.engine.process import Link, reach
 from syncd.engine.relocate import relocate
-from syncd.errors import BatchError, FatalError, FencedError, MovedError, SyncdError, TransientError
+from syncd.engine.words import (
+    Began,
+    Copied,
+    Copy,
+    Deferred,
+    Discover,
+    Discovered,
+    Plan,
+    PlanEnded,
+    Planned,
+    Records,
+    Refused,
+)
+from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, Ddl, Lane, SchemaChange, TableSchema, Target
-from syncd.spi import Lease, Mark, Queue, Sink, Source, Ticket
-from syncd.state import Done, Phase, SchemaPair, State, TableRecord
+from syncd.spi import Lease, Mark, Queue, Source, Ticket
+from syncd.state import Done, Items, Phase, SchemaPair, State, TableRecord
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 SHARE_SECONDS = 1.0
+JOIN_SECONDS = 1.0
+"""How often the search for a table's chunks looks for sinks that have begun to load it, too."""
 
 WRITE_ROWS = 60_000
 """Rows in one write of a chunk: what ClickHouse takes best, and what a reader holds twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Discover:
-    """Look at the source, and save the head, schemas and NEW records of tables that are not known yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Discovered:
-    """`chunks`: about how many the tables that were found will have; 0 where they had been found before."""
-
-    chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Find the chunks of a table that are not saved yet."""
-
-    record: TableRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One more chunk, saved."""
-
-    record: TableRecord
-    chunk: Chunk
-
-
-@dataclass(frozen=True, slots=True)
-class PlanEnded:
-    """Every chunk of the table that `Plan` asked for is saved and said, or the planner was told to stop."""
-
-    record: TableRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    record: TableRecord
-    chunk: Chunk
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    record: TableRecord
-    chunk: Chunk
-    done: Done
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """The one read of an append table is open, its place saved."""
-
-    record: TableRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """The table cannot be read for now; to be tried again after `seconds`."""
-
-    record: TableRecord
-    chunk: Chunk
-    reason: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The table cannot go on."""
-
-    record: TableRecord
-    error: SyncdError
 
 
 # -- the planner
@@ -132,53 +73,106 @@ def plan(link: Link, parts: Parts, lease: Lease) -> None:
                     case Plan() as task:
                         try:
                             _patiently(link, source, partial(_plan_table, link, parts, queue, source, lease, task))
-                            link.send(PlanEnded(task.record))
+                            link.send(PlanEnded(task.records))
                         except FencedError:
                             raise
                         except SyncdError as error:
-                            link.send(Refused(task.record, error))
+                            link.send(Refused(task.records, error))
         finally:
             source.close()
 
 
 def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: Lease, task: Plan) -> None:
-    state = State(queue, parts.job.name)
-    record = task.record
-    schema = parts.schema_at(state, record).source
-    known = state.chunks(record.sink, record.table)
-    after = known[-1] if known else None
-    if after is not None and after.upper is None:
+    borders = Borders(link, parts, queue, lease, task.records)
+    if borders.complete:
         return
-    doing = f"finding the chunks of {record.table} at the source"
+    schema = parts.schema_at(State(queue, parts.job.name), task.records[0]).source
+    doing = f"finding the chunks of {schema.table} at the source"
     link.step(doing)
-    for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, after):
+    for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, borders.last):
         link.waits("")
         failpoint("snapshot.border_found")
-        queue.put(lease, state.chunk_item(record.sink, chunk))
-        failpoint("snapshot.chunk_saved")
-        link.send(Planned(record, chunk))
+        borders.add(chunk)
         link.step(doing)
         if link.stop.is_set():
             return
+
+
+class Borders:
+    """The chunks of a table. Who loads it from the same head has the same ones, whoever began first: then one scan is
+    enough for all."""
+
+    def __init__(self, link: Link, parts: Parts, queue: Queue, lease: Lease, records: Records) -> None:
+        self._link = link
+        self._sinks = parts.job.sinks
+        self._queue = queue
+        self._lease = lease
+        self._state = State(queue, parts.job.name)
+        self._first = records[0]
+        found = {r.sink: self._state.chunks(r.sink, r.table) for r in [*self._same_head(), *records]}
+        own = found[self._first.sink]
+        self._known = max((chunks for chunks in found.values() if chunks[: len(own)] == own), key=len)
+        self.records: Records = ()
+        self._join(records)
+
+    @property
+    def last(self) -> Chunk | None:
+        return self._known[-1] if self._known else None
+
+    @property
+    def complete(self) -> bool:
+        return self.last is not None and self.last.upper is None
+
+    def add(self, chunk: Chunk) -> None:
+        """Also for those that have begun to load the table meanwhile."""
+        if time.monotonic() > self._looked + JOIN_SECONDS:
+            mine = {record.sink for record in self.records}
+            self._join(tuple(r for r in self._same_head() if r.phase is Phase.SNAPSHOT and r.sink not in mine))
+        self._known.append(chunk)
+        self._save(self.records, [chunk])
+
+    def _same_head(self) -> list[TableRecord]:
+        there = (self._state.table(sink, self._first.table) for sink in self._sinks)
+        return [record for record in there if record is not None and record.head == self._first.head]
+
+    def _join(self, records: Records) -> None:
+        """Those whose chunks are the first of these get the others, too."""
+        self._looked = time.monotonic()
+        for record in records:
+            found = self._state.chunks(record.sink, record.table)
+            if found == self._known[: len(found)]:
+                self._save((record,), self._known[len(found) :])
+                self.records += (record,)
+
+    def _save(self, records: Records, chunks: list[Chunk]) -> None:
+        """For all of them at once; then it is said."""
+        items: Items = {}
+        for chunk in chunks:
+            for record in records:
+                items |= self._state.chunk_item(record.sink, chunk)
+        if items:
+            self._queue.put(self._lease, items)
+            failpoint("snapshot.chunk_saved")
+        for chunk in chunks:
+            self._link.send(Planned(records, chunk))
 
 
 # -- readers
 
 
 def read(link: Link, parts: Parts, lease: Lease) -> None:
-    """A reader process: chunks are read in this thread and written in a second one, so that both go on at once."""
+    """A reader process: chunks are read in this thread and written in one for each sink, so that all go on at once."""
     with queue_used.opened(parts.make_queue(), parts.service) as queue:
         source = parts.make_source(share=_share(State(queue, parts.job.name)), waits=partial(_throttled, link))
         try:
             reach("source", source.open, link)
             link.waits("")
-            with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-                reader = Reader(parts, queue, source, lease, link, writer)
-                while not link.stop.is_set():
-                    match link.receive(0.2):
-                        case Copy() as task:
-                            reader.copy(task)
-                reader.close()
+            reader = Reader(parts, queue, source, lease, link)
+            while not link.stop.is_set():
+                match link.receive(0.2):
+                    case Copy() as task:
+                        reader.copy(task)
+            reader.close()
         finally:
             source.close()
 
@@ -202,60 +196,65 @@ def _throttled(link: Link, reason: str) -> None:
 
 
 class Reader:
-    """Copies chunks. Its sinks are used in the writer thread only."""
+    """Copies chunks."""
 
-    def __init__(
-        self, parts: Parts, queue: Queue, source: Source, lease: Lease, link: Link, writer: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, parts: Parts, queue: Queue, source: Source, lease: Lease, link: Link) -> None:
         self._parts = parts
         self._queue = queue
         self._source = source
         self._lease = lease
         self._link = link
-        self._writer = writer
         self._state = State(queue, parts.job.name)
-        self._sinks: dict[str, Sink] = {}
+        self._sinks = ReaderSinks(parts, link)
+        self._pace = Pace()
         self._log_known = False
         self._transactional: dict[str, bool] = {}
 
     def copy(self, task: Copy) -> None:
-        """One chunk, whole; then its mark; then the word to the supervisor."""
+        """One chunk, whole, at all sinks that keep pace; then its marks; then the words to the supervisor."""
+        fan = Fan(self._link, self._pace, task)
         try:
-            appends = _patiently(self._link, self._source, partial(self._appends, task.record))
+            appends = _patiently(self._link, self._source, partial(self._parts.appends, self._state, task.records[0]))
             if appends is None:
                 return
-            done = self._once(task) if appends else self._again(task)
-            if done is None or self._link.stop.is_set():
-                return
-            failpoint("snapshot.chunk_written")
-            mark = self._state.done_item(task.record.sink, task.chunk, done)
-            if _until_done(self._link, lambda: self._queue.put(self._lease, mark)):
-                failpoint("snapshot.chunk_marked")
-                at = task.record.sink, str(task.record.table)
-                self._link.count("loaded_rows", *at, by=done.rows)
-                self._link.count("loaded_bytes", *at, by=done.bytes)
-                self._link.send(Copied(task.record, task.chunk, done))
+            done = self._once(fan) if appends else self._again(fan)
+            if done and not self._link.stop.is_set():
+                self._mark(task.chunk, done)
         except FencedError:
             raise
         except SyncdError as error:
-            self._link.send(Refused(task.record, error))
+            self._link.send(Refused(fan.records, error))
         finally:
             self._link.step("")
 
-    def close(self) -> None:
-        for sink in self._sinks.values():
-            self._writer.submit(sink.close).result()
+    def _mark(self, chunk: Chunk, done: list[tuple[TableRecord, Done]]) -> None:
+        """Each sink has written all of it (1)."""
+        failpoint("snapshot.chunk_written")
+        marks: Items = {}
+        for record, its in done:
+            marks |= self._state.done_item(record.sink, chunk, its)
+        if until_done(self._link, lambda: self._queue.put(self._lease, marks)):
+            failpoint("snapshot.chunk_marked")
+            for record, its in done:
+                at = record.sink, str(record.table)
+                self._link.count("loaded_rows", *at, by=its.rows)
+                self._link.count("loaded_bytes", *at, by=its.bytes)
+                self._link.send(Copied(record, chunk, its))
 
-    def _again(self, task: Copy) -> Done | None:
+    def close(self) -> None:
+        self._sinks.close()
+
+    def _again(self, fan: Fan) -> list[tuple[TableRecord, Done]] | None:
         """A chunk of a keyed table, from its beginning while the source is in trouble."""
 
-        def copy() -> Done:
+        def copy() -> list[tuple[TableRecord, Done]]:
             self._in_this_log()
-            pair = self._parts.schema_at(self._state, task.record)
-            batches = self._source.scan(pair.source, task.chunk, task.record.head.seq)
-            return self._copy(task.record, pair, task.chunk, batches, task.chunk.number << 20)
+            fan.begin_again()
+            record, chunk = fan.records[0], fan.chunk
+            pair = self._parts.schema_at(self._state, record)
+            return self._copy(fan, pair, self._source.scan(pair.source, chunk, record.head.seq), chunk.number << 20)
 
-        def copy_here() -> Done:
+        def copy_here() -> list[tuple[TableRecord, Done]]:
             try:
                 return copy()
             except TransientError:
@@ -279,43 +278,52 @@ class Reader:
         self._log_known = True
 
     def _copy(
-        self, record: TableRecord, pair: SchemaPair, chunk: Chunk, batches: Iterator[ChangeBatch], number: int
-    ) -> Done:
-        """The next batch is read while the last one is written. `number`: of the first write."""
+        self, fan: Fan, pair: SchemaPair, batches: Iterator[ChangeBatch], number: int
+    ) -> list[tuple[TableRecord, Done]]:
+        """The next batch is read while the last one is written. `number`: of the first write. Who has all of it."""
         transform = self._parts.transform_of(pair)
-        target = self._parts.target(record.sink, pair.published, record.shadow)
+        targets = {record.sink: self._target(record, pair) for record in fan.records}
         rows = size = written = 0
-        writing = None
-        name = f"chunk {chunk.number} of {record.table}"
+        name = f"chunk {fan.chunk.number} of {pair.source.table}"
         self._link.step(f"reading {name} from the source")
         for batch in _grouped(pair.published, (transform.apply(b) for b in batches), WRITE_ROWS):
             if self._link.stop.is_set():
                 break  # nothing is written any more, and the rest may be a whole table
             rows, size = rows + len(batch), size + batch.nbytes
             self._link.waits("")
-            if writing is not None:
-                self._link.step(f"writing {name} to {record.sink}")
-                writing.result()
+            if written:
+                self._settle(fan)
                 failpoint("snapshot.chunk_part")
+            if not fan.outlets:
+                break
             self._link.step(f"reading {name} from the source")
             written += 1
-            ticket = self._ticket(record, chunk, number, written)
-            writing = self._writer.submit(self._write, record.sink, target, batch, ticket)
-        if writing is not None:
-            self._link.step(f"writing {name} to {record.sink}")
-            writing.result()
+            for outlet in fan.outlets:
+                target = targets[outlet.record.sink]
+                ticket = self._ticket(outlet.record, fan.chunk, number, written, append=target.append)
+                self._sinks.write(outlet, target, batch, ticket, f"writing {name}")
+        self._settle(fan)
+        return [(record, self._done(record, rows, size, written, number)) for record in fan.records]
+
+    def _settle(self, fan: Fan) -> None:
+        self._link.step("")  # the sinks' own threads tell what takes long
+        fan.settle()
+
+    def _done(self, record: TableRecord, rows: int, size: int, written: int, number: int) -> Done:
         marked = written if self._keeps_marks(record.sink) else 0
         return Done(rows, size, clock(), marked, _attempt(record, number) if marked else "")
 
-    def _ticket(self, record: TableRecord, chunk: Chunk, number: int, written: int) -> Ticket:
+    def _target(self, record: TableRecord, pair: SchemaPair) -> Target:
+        return self._parts.target(record.sink, pair.published, record.shadow)
+
+    def _ticket(self, record: TableRecord, chunk: Chunk, number: int, written: int, *, append: bool) -> Ticket:
         """Of a chunk's `written`-th write. Sinks that keep marks keep one of each chunk, which counts them: a target
         that is put back from a copy is noticed at the next write, or at the hand-over."""
         owner, numbered = self._parts.chunk_owner(record), number + max(written - 1, 0)
         if not self._keeps_marks(record.sink):
             return Ticket(owner, record.epoch, numbered)
         lane = Lane(self._parts.tag(record.table), chunk.number)
-        target = self._parts.target(record.sink, self._parts.schema_at(self._state, record).published, record.shadow)
-        first = 1 if target.append else 2  # an append table was emptied before
+        first = 1 if append else 2  # an append table was emptied before
         behind = {lane: written - 1} if written >= first else {}
         return Ticket(owner, record.epoch, numbered, {lane: Mark(written, _attempt(record, number), {})}, behind)
 
@@ -326,36 +334,35 @@ class Reader:
 
     # -- append tables
 
-    def _appends(self, record: TableRecord) -> bool:
-        return self._parts.target(
-            record.sink, self._parts.schema_at(self._state, record).published, record.shadow
-        ).append
+    def _once(self, fan: Fan) -> list[tuple[TableRecord, Done]] | None:
+        """The table in one read whose place is known exactly; None when that cannot be for now.
 
-    def _once(self, task: Copy) -> Done | None:
-        """The table in one read whose place is known exactly; None when that cannot be for now."""
+        That place is the sink's own: no other one shares the read.
+        """
+        (outlet,) = fan.outlets
+        told = outlet.record
         try:
             # No sink may take a write for one of a job that has been forgotten, whose rows were removed by hand.
             number = secrets.randbits(60)
-            record, pair, batches = self._attempt(task.record, task.chunk, number)
-            return self._copy(record, pair, task.chunk, batches, number)
+            pair, batches = self._attempt(outlet, fan.chunk, number)
+            return self._copy(fan, pair, batches, number)
         except TransientError as error:
-            log.warning("table_waits", job=self._parts.job.name, table=str(task.record.table), error=str(error))
-            self._writer.submit(lambda: None).result()  # what is being written comes to its end
+            log.warning("table_waits", job=self._parts.job.name, table=str(told.table), error=str(error))
+            self._sinks.submit(told.sink, lambda: None).result()  # what is being written comes to its end
             self._log_known = False
             self._source.close()
             reach("source", self._source.open, self._link)
             self._link.waits("")
-            self._link.send(Deferred(task.record, task.chunk, str(error), error.retry_after))
+            self._link.send(Deferred(told, fan.chunk, str(error), error.retry_after))
             return None
 
-    def _attempt(
-        self, told: TableRecord, chunk: Chunk, number: int
-    ) -> tuple[TableRecord, SchemaPair, Iterator[ChangeBatch]]:
+    def _attempt(self, outlet: Outlet, chunk: Chunk, number: int) -> tuple[SchemaPair, Iterator[ChangeBatch]]:
         """Begin the read, save its place under a larger epoch, and remove what earlier attempts have written.
 
         Nothing tells two rows apart, so that no attempt can go on from another one. Its rows carry its epoch as their
         seq: the sink is closed to smaller ones, however late their writer wakes up (7).
         """
+        told = outlet.record
         record, source = self._state.table(told.sink, told.table), self._state.source()
         if record is None or source is None or record.phase is not Phase.SNAPSHOT:
             raise FencedError(f"{told.table} is not to be loaded any more")
@@ -370,12 +377,14 @@ class Reader:
             raise TransientError(f"{told.table}: another log answers now, and capture has not seen it yet")
         record = replace(record, epoch=record.epoch + 1, head=head)
         self._queue.put(self._lease, self._state.table_item(record))
+        outlet.record = record
         failpoint("snapshot.attempt_saved")
         self._link.step(f"emptying {told.table} at {told.sink}")
-        self._writer.submit(self._empty, record, first, last, self._ticket(record, chunk, number, 0)).result()
+        ticket = self._ticket(record, chunk, number, 0, append=True)
+        self._sinks.submit(told.sink, partial(self._empty, record, first, last, ticket)).result()
         failpoint("snapshot.attempt_begun")
         self._link.send(Began(record))
-        return record, last, batches
+        return last, batches
 
     def _empty(self, record: TableRecord, first: SchemaPair, last: SchemaPair, ticket: Ticket) -> None:
         """The sink's table: there, with the columns of now, without a row, and closed to earlier attempts."""
@@ -385,7 +394,7 @@ class Reader:
         seq, published = last.published.version, last.published
 
         def empty() -> None:
-            sink = self._sink(record.sink)
+            sink = self._sinks.sink(record.sink)
             sink.prepare(base)
             sink.fence(self._parts.chunk_owner(record), record.epoch)
             sink.apply(target, SchemaChange(Ddl.TRUNCATE, published, record.epoch, "the load begins"), ticket)
@@ -393,38 +402,7 @@ class Reader:
                 sink.apply(target, SchemaChange(Ddl.ALTER, published, seq, "columns added before the load"), ticket)
             refuse_rows(sink, target, record)
 
-        _until_done(self._link, empty, record.sink)
-
-    # -- the writer's thread
-
-    def _write(self, name: str, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
-        """The same call again until the sink has taken it."""
-        at = name, str(target.schema.table)
-
-        def write() -> None:
-            sink, began = self._sink(name), time.monotonic()
-            sink.write(target, batch, ticket)
-            self._link.count("sink_writes", *at)
-            self._link.count("sink_write_seconds", *at, by=time.monotonic() - began)
-
-        try:
-            _until_done(self._link, write, name)
-        except BatchError as error:
-            self._link.count("refused_rows", *at, by=len(error.rows))
-            raise refused(batch, target.schema.key, error) from error
-        except MovedError as error:
-            raise TransientError(f"{error.what}; the chunk is read again", code=error.code) from error
-
-    def _sink(self, name: str) -> Sink:
-        if name not in self._sinks:
-            sink = self._parts.reach_sink(name)
-            try:
-                sink.open()
-            except BaseException:
-                sink.close()
-                raise
-            self._sinks[name] = sink
-        return self._sinks[name]
+        until_done(self._link, empty, record.sink)
 
 
 def _attempt(record: TableRecord, number: int) -> str:
@@ -445,22 +423,6 @@ def _grouped(schema: TableSchema, batches: Iterator[ChangeBatch], rows: int) -> 
             held, count = [], 0
     if held:
         yield join(schema, held)
-
-
-def _until_done(link: Link, do: Callable[[], None], sink: str = "") -> bool:
-    """The same call again while it fails for a while; False when told to stop first."""
-    while not link.stop.is_set():
-        try:
-            do()
-        except TransientError as error:
-            log.warning("snapshot_waits", error=str(error))
-            link.waits(str(error), "writing")
-            link.count("retries", sink)
-            link.stop.wait(error.retry_after)
-        else:
-            link.waits("", "writing")
-            return True
-    return False
 
 
 def _patiently(link: Link, source: Source, do: Callable[[], T]) -> T | None:

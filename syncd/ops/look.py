@@ -160,8 +160,9 @@ def _same_name(namesakes: Namesakes, table: TableId, sink: str, folds: str) -> I
 
 
 def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:
-    """How long the load may take, and whether the source keeps its log for so long. Each sink reads by itself."""
-    reads = [(plan.found.rows, plan.found.bytes) for plan in plans for _ in plan.sinks]
+    """How long the load may take, and whether the source keeps its log for so long. One read is for all sinks, but of
+    tables that are appended."""
+    reads = [(plan.found.rows, plan.found.bytes) for plan in plans for _ in range(_reads(parts, plan))]
     rows, size = sum(rows for rows, _ in reads), sum(size for _, size in reads)
     seconds, why = size / ASSUMED_BYTES_PER_S, f"{ASSUMED_BYTES_PER_S / 1e6:g} MB/s, which is an assumption"
     limit = parts.job.throttle.rows_per_s
@@ -177,3 +178,10 @@ def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> 
         yield Finding("warning", "load time", text, "let the source keep its log for longer, or load faster")
     else:
         yield Finding("ok", "load time", text)
+
+
+def _reads(parts: Parts, plan: TablePlan) -> int:
+    """How often the table is read."""
+    published = parts.transform(plan.found.schema).schema if plan.sinks else None
+    appended = published and any(parts.target(sink, published).append for sink in plan.sinks)
+    return len(plan.sinks) if appended else min(1, len(plan.sinks))

@@ -257,13 +257,20 @@ class Running:
         return found
 
 
-def _alive(pid: int, parent: int) -> bool:
+def _alive(pid: int, daemon: int) -> bool:
+    """A worker's parent is the daemon's fork server."""
+    state, parent = _state(pid)
+    return state not in {"", "Z"} and _state(parent)[1] == daemon
+
+
+def _state(pid: int) -> tuple[str, int]:
+    """A process's state, "" for none, and its parent."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, ProcessLookupError):
+        return "", 0
     fields = stat.rpartition(")")[2].split()
-    return int(fields[1]) == parent and fields[0] != "Z"
+    return fields[0], int(fields[1])
 
 
 @contextmanager

@@ -6,9 +6,11 @@ itself, and never one of another run on the same machine.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver, util
 from pathlib import Path
 
 MARK = "SYNCD_TEST_RUN"
@@ -55,6 +57,13 @@ def own_listeners() -> list[str]:
             if words[3] == _LISTENING and words[9] in inodes:
                 found.append(f"port {int(words[1].rpartition(':')[2], 16)}")
     return found
+
+
+def end_fork_server() -> None:
+    """That of this very process, and the folder of its socket; both would go when the process ends."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # what the tests of Python itself call
+    util._run_finalizers()  # type: ignore[attr-defined]
+    multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
 
 
 def settle(find: Callable[[], list[str]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from syncd.engine.load import Loader
-from syncd.engine.snapshot import Copied, Copy, Plan
+from syncd.engine.words import Copied, Copy, Plan
 from syncd.errors import FatalError
 from syncd.model import Chunk, Head, Position, TableId
 from syncd.spi import Lease, Queue
@@ -20,7 +20,10 @@ from tests.unit.engine.kit import leased, opened_queue
 
 TABLE = TableId("shop", "items")
 RECORD = TableRecord(TABLE, "s", Phase.SNAPSHOT, Head(Position("log:0"), 0))
-PARTS = cast("Any", SimpleNamespace(job=SimpleNamespace(name="j"), captures=True))
+PARTS = cast(
+    "Any",
+    SimpleNamespace(job=SimpleNamespace(name="j", sinks=["s"]), captures=True, readers=2, appends=lambda *_: False),
+)
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Load:
         task = self.loader.tasks[reader]
         done = Done(100, 1, 0)
         self.queue.put(self.lease, self.state.done_item("s", task.chunk, done))
-        self.loader.copied(reader, Copied(task.record, task.chunk, done))
+        self.loader.copied(reader, Copied(RECORD, task.chunk, done))
 
     def halt(self, record: TableRecord) -> None:
         self.loader.loads.pop(("s", TABLE))
@@ -79,7 +82,7 @@ def load(tmp_path: Path) -> Iterator[Load]:
         loader = Loader(PARTS, queue, lambda items: queue.put(lease, items), lambda record, error: made.halt(record))
         made = Load(queue, lease, state, loader)
         made.look()
-        assert loader.next_plan() == Plan(RECORD)
+        assert loader.next_plan() == Plan((RECORD,))
         yield made
 
 
@@ -125,7 +128,7 @@ def test_a_table_that_was_halted_and_goes_on_while_it_is_planned_and_read(load: 
     load.loader.planned(RECORD, load.save_chunk(1))
     assert load.deal("reader/1", "reader/2") == [0, 1]
     load.halt(RECORD)
-    load.loader.refused("reader/1")
+    load.loader.refused("reader/1", RECORD)
     third = load.save_chunk(2, last=True)
     load.resume()
     load.loader.planned(RECORD, third)
@@ -148,7 +151,7 @@ def test_only_crashes_are_the_fault_of_a_chunk_or_of_the_planning(load: Load) ->
         assert load.deal("reader/1") == [0]
         assert load.loader.reader_lost("reader/1", "the disk is busy", crash=crash)
     assert "3 readers died at chunk 0" in str(halted.pop())
-    load.loader._planning = ("s", TABLE)
+    load.loader._planning = (("s", TABLE),)
     assert load.loader.planner_lost("the disk is busy", crash=False)
     assert +load.loader.loads["s", TABLE].deaths == {0: 3}
 
@@ -159,7 +162,7 @@ def test_planning_that_was_heard_of_counts_no_deaths_of_planners(load: Load) -> 
     load.loader._halt = lambda record, error: halted.append(cast(FatalError, error))
     for number in range(3):
         load.loader.planner_lost("killed")
-        assert load.loader.next_plan() == Plan(RECORD)
+        assert load.loader.next_plan() == Plan((RECORD,))
         if number == 1:
             chunk = load.save_chunk(0)
             load.loader._refresh(load.loader.loads["s", TABLE])

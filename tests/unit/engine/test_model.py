@@ -95,7 +95,7 @@ def hands_over_before_the_last_chunk(patch: pytest.MonkeyPatch) -> None:
 
 def adds_to_what_an_earlier_attempt_wrote(patch: pytest.MonkeyPatch) -> None:
     def empty(self: Reader, record: Any, first: Any, last: Any, ticket: Any) -> None:
-        self._sink(record.sink).prepare(self._parts.target(record.sink, first.published))
+        self._sinks.sink(record.sink).prepare(self._parts.target(record.sink, first.published))
 
     patch.setattr(Reader, "_empty", empty)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -89,9 +88,7 @@ def test_a_chunk_is_read_where_capture_reads(tmp_path: Path) -> None:
         gone_on(world)
         link, source = ModelLink(world.clock), world.make_source()
         source.open()
-        reader = Reader(
-            world.parts, world.queue, source, Lease("", "", 1, 1.0), cast(Link, link), ThreadPoolExecutor(1)
-        )
+        reader = Reader(world.parts, world.queue, source, Lease("", "", 1, 1.0), cast(Link, link))
         with pytest.raises(TransientError, match="log 1 answers now, and capture has not seen it yet"):
             reader._in_this_log()
         world.round()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -26,11 +29,87 @@ def say(link: Link, _parts: Parts) -> None:
     link.send("here")
 
 
+def stay(link: Link, _parts: Parts) -> None:
+    link.send(("parent", os.getppid()))
+    link.stop.wait()
+
+
+def parts(folder: Path) -> Parts:
+    return Parts(parse_job(JOB, "shop.yaml", [plugins.FOLDER]), Service(data=folder))
+
+
+def heard_of(worker: Worker) -> int:
+    """The worker's parent."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for word in worker.words():
+            if isinstance(word, tuple):
+                return int(word[1])
+        time.sleep(0.01)
+    raise AssertionError("nothing was said")
+
+
+def comm(pid: int) -> str:
+    """What the kernel calls a process; "" for none, and for one that has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if stat.rpartition(")")[2].split()[0] == "Z" else stat.partition("(")[2].rpartition(")")[0]
+
+
+def test_workers_are_forks_of_a_process_of_one_thread(tmp_path: Path) -> None:
+    """A second one could hold a lock at that moment."""
+    one, two = (Worker(name, parts(tmp_path), stay) for name in ("capture shop", "deliver/copy shop"))
+    server = heard_of(one)
+    assert server == heard_of(two) != os.getpid()
+    assert [*Path(f"/proc/{server}/task").iterdir()] == [Path(f"/proc/{server}/task/{server}")]
+    assert (comm(server), comm(one.pid), comm(two.pid)) == ("syncd workers", "capture shop", "deliver/copy sh")
+    opened = {os.readlink(fd) for fd in Path(f"/proc/{server}/fd").iterdir()}
+    assert not {name for name in opened if name.startswith("/") and not name.startswith(("/dev/", "/proc/"))} - {
+        os.readlink(f"/proc/self/fd/{number}") for number in range(3)
+    }
+    for worker in (one, two):
+        worker.kill()
+        assert worker.exitcode == -signal.SIGKILL
+        worker.close()
+
+
+DAEMON = """
+import os, sys
+from pathlib import Path
+from subprocess import PIPE
+from syncd.engine.process import Worker
+from tests.unit.engine.test_process import heard_of, parts, stay
+
+if __name__ == "__main__":
+    worker = Worker("one", parts(Path(sys.argv[1])), stay)
+    print(heard_of(worker), worker.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("victim", ["daemon", "server"])
+def test_workers_die_with_the_daemon_and_with_their_server(tmp_path: Path, victim: str) -> None:
+    script = tmp_path / "daemon.py"
+    script.write_text(DAEMON)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen([sys.executable, script, tmp_path], stdin=PIPE, stdout=PIPE, env=environment) as daemon:
+        assert daemon.stdout is not None
+        server, worker = map(int, daemon.stdout.readline().split())
+        assert comm(worker) == "one"
+        os.kill({"daemon": daemon.pid, "server": server}[victim], signal.SIGKILL)
+        end = time.monotonic() + 10
+        while (comm(server) or comm(worker)) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert (comm(server), comm(worker)) == ("", "")
+
+
 def test_ctrl_c_while_a_worker_starts_is_its_parents_business(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())  # an embedded engine in this process blocks some
-    worker = Worker("one", Parts(parse_job(JOB, "shop.yaml", [plugins.FOLDER]), Service(data=tmp_path)), say)
+    worker = Worker("one", parts(tmp_path), say)
     heard: list[object] = []
     end = time.monotonic() + 60
     while "here" not in heard and worker.alive and time.monotonic() < end:

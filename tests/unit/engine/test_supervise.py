@@ -13,8 +13,8 @@ from syncd.engine.counts import Sums
 from syncd.engine.daemon import Daemon
 from syncd.engine.job import JobRunner
 from syncd.engine.process import Alive, Failed, InHand, Worker
-from syncd.engine.snapshot import Refused
 from syncd.engine.supervise import Slot, Supervisor
+from syncd.engine.words import Refused
 from syncd.errors import FatalError, FencedError, SyncdError, TransientError
 from syncd.model import TableId
 from syncd.ops import repairer
@@ -235,18 +235,19 @@ def test_a_halt_that_cannot_be_saved_yet_holds_up_nothing_and_is_saved_before_th
         reader, task = next(iter(tasks.items()))
         worker = next(worker for worker in world.workers if worker.name.startswith(reader))
         worker._link.inbox.clear()
-        worker._link.send(Refused(task.record, FatalError("by order", table=str(task.record.table))))
+        record = task.records[0]
+        worker._link.send(Refused((record,), FatalError("by order", table=str(record.table))))
         world.orders.pending["queue.put"] = 1, "fail"
         began = world.clock.now
         world.supervise()
         assert world.clock.now - began < 1
-        assert (task.record.sink, task.record.table) not in world.runner._loader.loads
+        assert (record.sink, record.table) not in world.runner._loader.loads
         world.supervise()
-        saved = world.state.table(task.record.sink, task.record.table)
+        saved = world.state.table(record.sink, record.table)
         assert saved is not None
         assert (saved.phase, saved.reason) == (Phase.HALTED, "by order [E150]")
         halts = {key: value for key, value in world.runner._sums.now().items() if key[0] == "table_halts"}
-        assert halts == {("table_halts", "model", task.record.sink, str(task.record.table)): 1}
+        assert halts == {("table_halts", "model", record.sink, str(record.table)): 1}
 
 
 def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path) -> None:
@@ -272,16 +273,20 @@ def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("point", "says"),
+    ("point", "says", "sinks"),
     [
-        ("snapshot.chunk_part", "3 readers died at chunk 0 of shop.numbers: no last word; see the log [E162]"),
+        ("snapshot.chunk_part", "3 readers died at chunk 0 of shop.numbers: no last word; see the log [E162]", 1),
         (
             "snapshot.border_found",
             "3 planners died while they looked for chunks of shop.numbers: no last word; see the log [E162]",
+            2,
         ),
     ],
 )
-def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(tmp_path: Path, point: str, says: str) -> None:
+def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(
+    tmp_path: Path, point: str, says: str, sinks: int
+) -> None:
+    """After a crash each sink's chunk is read by itself; chunks are looked for once, for all sinks."""
     with engine_in(tmp_path / "world") as world, pytest.MonkeyPatch.context() as patch:
         for schema in (NUMBERS, WORDS):
             world.log.create(schema)
@@ -300,10 +305,10 @@ def test_a_crash_loop_while_a_table_is_loaded_halts_this_table(tmp_path: Path, p
             deaths += not world.orders.pending
         world.orders.pending.clear()
         halted = [record for record in world.records() if record.phase is Phase.HALTED]
-        assert [(str(record.table), record.reason) for record in halted] == [("shop.numbers", says)]
+        assert [(str(record.table), record.reason) for record in halted] == [("shop.numbers", says)] * sinks
         assert deaths >= 3
         for _ in range(40):
             world.clock.now += 3
             world.round()
-        assert [record.phase for record in world.records() if record not in halted] == [Phase.LIVE] * 3
+        assert [record.phase for record in world.records() if record not in halted] == [Phase.LIVE] * (4 - sinks)
         assert world.runner.failed is None

@@ -39,6 +39,7 @@ from syncd.engine import (
     job,
     load,
     opening,
+    outlets,
     process,
     queue_used,
     relocate,
@@ -269,19 +270,14 @@ class ModelLink:
 
 
 class Inline:
-    """An executor that does it at once."""
+    """A thread that does it at once."""
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    def __init__(self, *_: object) -> None: ...
 
-    def __enter__(self) -> Inline:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def submit(self, do: Callable[..., Any], *args: object) -> Future[Any]:
+    def submit(self, do: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
         try:
-            future.set_result(do(*args))
+            future.set_result(do())
         except SyncdError as error:
             future.set_exception(error)
         return future
@@ -613,7 +609,7 @@ def engine_in(folder: Path) -> Iterator[World]:
         ):
             patch.setattr(module, "failpoint", lambda name: clock_and_points[0].orders.pass_point(name))
         patch.setattr(job, "Worker", ModelWorker)
-        patch.setattr(snapshot, "ThreadPoolExecutor", Inline)
+        patch.setattr(outlets, "OneThread", Inline)
         for module in (job, process):
             patch.setattr(module, "Keeper", NoKeeper)
         for module, name in ((supervise, "DEATHS"), (supervise, "SILENT"), (load, "POISON")):
