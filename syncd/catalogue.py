@@ -179,7 +179,8 @@ _ENTRIES: Final = (
         "Two tables of the source have the same target table at a sink, and rows of theirs could have the same key "
         "there. The one that was there first is copied; of tables found together, one that keeps its own name, else "
         "the one whose name comes first. The other one is refused. A pattern is refused as it stands when its tables "
-        "have one target and nothing in their keys tells them apart.",
+        "have one target and nothing in their keys tells them apart. Two names that differ in their case alone are one "
+        "at a server whose `lower_case_table_names` is not 0, as at OceanBase.",
         "Give each another `to`, or leave some out (`skip: true`); or add a column that has another value in each, as "
         "a part of the key: `add: {shard: '\\1'}` and `key: [shard, id]`. Then load anew.",
     ),

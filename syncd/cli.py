@@ -219,8 +219,8 @@ def plan(
     planned = look.plan(_job(path, loaded), loaded)
     if later:
         for table in planned.tables:
-            for statement in table.later:
-                out.print(f"{statement};")
+            for left in table.later:
+                out.print(*left.lines(), sep="\n")
         raise typer.Exit(RIGHT)
     copied: list[Found] = []
     refused: list[str] = []
@@ -330,6 +330,8 @@ def _print_status(job: ops_status.JobStatus, service: Service) -> None:
     show(grid)
     for record in (row.record for row in job.tables if row.record.reason):
         out.print(f"  {record.table} {record.phase} at {record.sink} {ops_status.ago(record.since)}: {record.reason}")
+    for line in ops_status.stranger_lines(job):
+        out.print(f"  WARNING: {line}")
 
 
 def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job: str, **part: str | bool) -> T:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from syncd.errors import MovedError
 from syncd.model import (
@@ -70,12 +72,33 @@ class Context:
 # -------------------------------------------------------------------------------------------------------- source
 
 
+class Named(NamedTuple):
+    """A name in a statement: of `table`; of its `column`; or of the thing `beside` it, in the same database."""
+
+    table: TableId
+    column: str = ""
+    beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A statement for the cut-over, in pieces, so that it can be told by other names. `quote`: the sign around a name.
+
+    `needs`: columns of the table that it is about without naming them. `note`: what a person should know of it.
+    """
+
+    pieces: tuple[str | Named, ...]
+    needs: tuple[str, ...] = ()
+    note: str = ""
+    quote: str = "`"
+
+
 class Found(NamedTuple):
     """One table at the source. `refusals` name each column (or the table) that syncd cannot take, and why.
 
     `aside`: it is none that a pattern could mean (a view, a sequence): left out; named exactly, refused.
-    `stream` gives nothing of it. `later`: statements, in the source's dialect and with its names, that make what the
-    copy goes without while it is synced: foreign keys, triggers.
+    `stream` gives nothing of it. `later`: statements, in the source's dialect, that make what the copy goes without
+    while it is synced: foreign keys, triggers.
     """
 
     schema: TableSchema
@@ -84,7 +107,7 @@ class Found(NamedTuple):
     refusals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     aside: bool = False
-    later: tuple[str, ...] = ()
+    later: tuple[Later, ...] = ()
 
 
 class Source(Protocol):
@@ -101,6 +124,9 @@ class Source(Protocol):
 
     def check(self) -> Sequence[Finding]:
         """Everything about the server that a job needs: version, grants, log settings, retention, ids in use."""
+
+    def folds(self) -> str:
+        """See `Sink.folds`."""
 
     def log_kept(self) -> float | None:
         """Seconds for which the server keeps its log; None: until somebody purges it."""
@@ -205,6 +231,13 @@ class Traits:
     shares: bool = False
 
 
+class Foreign(NamedTuple):
+    """Rows that were not as `Ticket.there` says, at least so many: `missing` were not there, `extra` were."""
+
+    missing: int
+    extra: int
+
+
 class Mark(NamedTuple):
     """How far a lane has been written. `seqs`: source name -> last seq applied; `incarnation`: the queue's."""
 
@@ -222,6 +255,8 @@ class Ticket:
     `behind`: lane -> the offset that its mark must have before the write (None: it must have none), or has already if
     this is the same call again; a transactional sink looks in the write's transaction, and refuses with a MovedError
     that stores nothing: it was put back from a copy. Lanes that are not named are not looked at.
+    `there`: for each row of the batch, whether a row of its key is at the sink before the write, unless somebody else
+    has written there; None: that is not known.
     """
 
     owner: str
@@ -229,9 +264,13 @@ class Ticket:
     number: int
     marks: Mapping[Lane, Mark] = field(default_factory=dict)
     behind: Mapping[Lane, int | None] = field(default_factory=dict)
+    there: NDArray[np.bool_] | None = field(default=None, compare=False)
 
-    def check_behind(self, there: Mapping[Lane, int]) -> None:
-        """MovedError: the marks that the sink has (`there`: lane -> offset) are not those that this goes on from."""
+    def check_behind(self, there: Mapping[Lane, int]) -> bool:
+        """Whether nothing of the call was done before, as its marks tell.
+
+        MovedError: the marks that the sink has (`there`: lane -> offset) are not those that this goes on from.
+        """
         for lane, offset in self.behind.items():
             found = there.get(lane)
             if found != offset and not (lane in self.marks and found == self.marks[lane].offset):
@@ -239,6 +278,7 @@ class Ticket:
                     f"{self.owner}: lane {lane.tag}/{lane.queue} was written up to offset {offset}, and its mark at "
                     f"the sink is {found}: the target was put back from a copy"
                 )
+        return bool(self.behind) and all(there.get(lane) == offset for lane, offset in self.behind.items())
 
 
 class Sink(Protocol):
@@ -259,6 +299,9 @@ class Sink(Protocol):
     def check(self) -> Sequence[Finding]:
         """Everything about the target that a job needs: version, grants, settings."""
 
+    def folds(self) -> str:
+        """Why databases and tables whose names differ in their case alone are one here; "" where they are not."""
+
     def plan(self, target: Target) -> TargetPlan:
         """DDL, type of each column, what is lossy, what is refused (level "error"). Reads, never writes."""
 
@@ -274,7 +317,7 @@ class Sink(Protocol):
     def fence(self, owner: str, epoch: int) -> None:
         """From the return on, no write of `owner` with a smaller epoch changes anything; running ones have ended."""
 
-    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> Foreign | None:
         """All rows and the ticket's marks are durable on return; at most one row per key and seq order kept.
 
         The same call again changes nothing. TransientError: nothing is known, call again with the same arguments.
@@ -282,6 +325,7 @@ class Sink(Protocol):
         row only once the engine has stored it. Of an append target, where nothing would tell them from rows that are
         written again, none is written then; and rows older than a TRUNCATE that was applied are a FatalError, not left
         out. MovedError: see `Ticket.behind`. FatalError: the table halts.
+        Answers what was not as `Ticket.there` says, where the sink can tell at no cost and is sure of it; None: cannot.
         """
 
     def marks(self, owner: str) -> Mapping[Lane, Mark]:

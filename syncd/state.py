@@ -40,7 +40,7 @@ class Phase(StrEnum):
 
 LAST_EPOCH = 255
 DELIVERED = {Phase.CATCH_UP, Phase.LIVE}
-_AT_SINKS = ("table", "chunk", "done", "append", "given-up", "repair")
+_AT_SINKS = ("table", "chunk", "done", "append", "given-up", "repair", "foreign")
 """What is kept for a table at a sink."""
 STANDING = {Phase.HALTED, Phase.NEEDS_RESYNC}
 """A person must act."""
@@ -54,8 +54,8 @@ class TableRecord:
 
     `resume` is the phase to go back to from HALTED. Times are microseconds since 1970 UTC. `newest`: the end
     of the log when the table was found (where that is behind `head`): no row of the job can be newer before it is LIVE.
-    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes. `shadow`: what is
-    added to the target's name while it is loaded anew beside the one that is there.
+    `opened`: the epoch under which the sink's marks were set to the beginning of the table's lanes. `shadow`: what
+    ends the target's name while it is loaded anew beside the one that is there (`engine.shadow`).
     """
 
     table: TableId
@@ -145,6 +145,14 @@ class Epochs(NamedTuple):
 
     seqs: int = 0
     tables: int = 0
+
+
+class Stranger(NamedTuple):
+    """Rows at a target that somebody else has removed or written, at least so many, and when that was told last."""
+
+    missing: int
+    extra: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +340,10 @@ class State:
         """(sink, table) -> why its queued changes are gone."""
         return dict(self._all("given-up/", _given_up).values())
 
+    def strangers(self) -> dict[tuple[str, TableId], Stranger]:
+        """(sink, table) -> what somebody else has written there."""
+        return dict(self._all("foreign/", _stranger).values())
+
     def halts(self) -> dict[TableId, Halt]:
         return dict(self._all("halted/", _halt).values())
 
@@ -485,6 +497,9 @@ class State:
     def given_up_item(self, sink: str, table: TableId, halt: Halt) -> Items:
         value = json.dumps([sink, *table, halt.reason, halt.position, halt.at]).encode()
         return {f"{self._root}given-up/{sink}/{_part(table)}": value}
+
+    def stranger_item(self, sink: str, table: TableId, found: Stranger) -> Items:
+        return {f"{self._root}foreign/{sink}/{_part(table)}": json.dumps([sink, *table, *found]).encode()}
 
     def schema_item(self, pair: SchemaPair) -> Items:
         root = f"{self._root}schema/{_part(pair.source.table)}/{pair.source.version:020d}/"
@@ -640,6 +655,11 @@ def _dropped(data: bytes) -> tuple[TableId, bool]:
 def _kept(data: bytes) -> tuple[TableId, frozenset[str]]:
     database, name, columns = json.loads(data)
     return TableId(database, name), frozenset(columns)
+
+
+def _stranger(data: bytes) -> tuple[tuple[str, TableId], Stranger]:
+    sink, database, name, *found = json.loads(data)
+    return (sink, TableId(database, name)), Stranger(*found)
 
 
 def _given_up(data: bytes) -> tuple[tuple[str, TableId], Halt]:

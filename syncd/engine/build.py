@@ -23,6 +23,7 @@ from syncd.config import Job, Service, SinkUse, TableRule
 from syncd.config.tables import ONE_TARGET
 from syncd.engine.agree import disagreement
 from syncd.engine.remote import RemoteSink
+from syncd.engine.shadow import shadow_name
 from syncd.errors import ConfigError, FatalError, PositionLost, StateError, SyncdError, TransactionsLost, Unfollowed
 from syncd.model import Finding, Head, TableId, TableSchema, Target, part_of
 from syncd.spi import Context, Found, Queue, Sink, Source
@@ -307,7 +308,7 @@ class Parts:
         return Target(
             published,
             rule.to.database,
-            rule.to.name + shadow,
+            shadow_name(rule.to.name, shadow) if shadow else rule.to.name,
             self.job.sinks[sink].deletes,
             append=rule.kind == "append" or (not published.key and rule.keyless == "append"),
             relaxed=rule.unique == "relaxed",
@@ -323,7 +324,7 @@ class Parts:
         return tuple((name, transforms.constant(name, value)[1].as_py()) for name, value in rule.constants.items())
 
     def shadow(self, table: TableId, epoch: int) -> str:
-        """What is added to a target's name while the table is loaded beside it: no other one's."""
+        """What ends a target's name while the table is loaded beside it: no other one's. See `shadow_name`."""
         own = self._own(self.rule(table))
         return f"_syncd_{part_of(own)}_{epoch}" if own else f"_syncd_{epoch}"
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncd import codec, partition
 from syncd.engine import barrier
 from syncd.engine.batches import join
 from syncd.engine.build import Parts
+from syncd.engine.foreign import Watch
 from syncd.engine.opening import Opening
 from syncd.errors import FatalError
 from syncd.failpoints import failpoint
@@ -82,7 +84,8 @@ Work = Write | Act | Swap
 
 
 class Collector:
-    """Of one sink. `opening`: its marks; `numbers`: of writes; `refresh` reads rows at the source."""
+    """Of one sink. `opening`: its marks; `numbers`: of writes; `refresh` reads rows at the source; `watch` is told what
+    may put the rows there ahead of their lanes."""
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Collector:
         opening: Opening,
         numbers: Iterator[int],
         refresh: Callable[[Message], ChangeBatch],
+        watch: Watch,
     ) -> None:
         self._parts = parts
         self._sink_name = sink_name
@@ -103,6 +107,7 @@ class Collector:
         self._opening = opening
         self._numbers = numbers
         self._refresh = refresh
+        self._watch = watch
         self._state = State(queue, parts.job.name)
         self._owner = parts.group(sink_name)
         self._config = parts.job.sinks[sink_name]
@@ -114,10 +119,12 @@ class Collector:
             self._targets[key] = self._parts.target(self._sink_name, self._state.schema(table, version).published)
         return self._targets[key]
 
-    def ticket(self, marks: Mapping[Lane, Mark] = MappingProxyType({})) -> Ticket:
-        """The next one. `marks` go on from those that the sink is known to have."""
+    def ticket(
+        self, marks: Mapping[Lane, Mark] = MappingProxyType({}), there: NDArray[np.bool_] | None = None
+    ) -> Ticket:
+        """The next one. `marks` go on from those that the sink is known to have; `there`: see `Ticket`."""
         behind = self._opening.behind(marks) if self._traits.transactional else {}
-        return Ticket(self._owner, self._lease.epoch, next(self._numbers), marks, behind)
+        return Ticket(self._owner, self._lease.epoch, next(self._numbers), marks, behind, there)
 
     def collect(
         self, record: TableRecord, idle: Mapping[Lane, tuple[int, int]], lanes: set[Lane], *, flying: bool
@@ -156,6 +163,7 @@ class Collector:
     def _refreshed(self, lane: Lane, item: Stored) -> Write:
         """What a REFRESH asks for, read when the lane is there; it is exempt from what was applied before."""
         message = item.message
+        self._watch.doubt(message.table)
         batch = self._refresh(message)
         mark = Mark(item.offset + 1, self._opening.incarnation, self._applied(lane, {}))
         target = self.target(message.table, message.schema_version)
@@ -176,6 +184,7 @@ class Collector:
         return stored
 
     def _barrier(self, record: TableRecord, lanes: set[Lane], waiting: Mapping[Lane, Sequence[Stored]]) -> Act:
+        self._watch.doubt(record.table)
         standing = barrier.standing(record, lanes, waiting)
         marks = {}
         for lane, offset in standing.offsets.items() if self._traits.transactional else ():
@@ -238,11 +247,15 @@ class Collector:
         changes = len(batch)
         if target.append:
             _only_added(target, batch)
-        elif len(batch):
-            batch = batch.take(partition.last_per_key(target.schema, batch))
+        there = None
+        if len(batch) and not target.append:
+            first, ends = partition.ends_per_key(target.schema, batch)
+            (lane, stored), *others = group.items()
+            there = None if others else self._watch.there(target, lane, stored[0].offset, batch.op[first])
+            batch = batch.take(ends)
         traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
         offsets = {lane: mark.offset for lane, mark in marks.items()}
-        return Write(target, batch, self.ticket(marks), offsets, traces, changes)
+        return Write(target, batch, self.ticket(marks, there), offsets, traces, changes)
 
     def _applied(self, lane: Lane, last: Mapping[str, int]) -> Mapping[str, int]:
         mark = self._opening.marks.get(lane)

@@ -33,6 +33,12 @@ COUNTERS = {
     "loaded_bytes": Kind("The same in bytes of Arrow columns.", _AT_SINK),
     "refused_rows": Kind("Rows that the sink refused; each halts its table.", _AT_SINK),
     "sink_writes": Kind("Writes that the sink has taken, of chunks and of changes.", _AT_SINK),
+    "sink_missing_rows": Kind(
+        "Rows that a change found gone at the sink, at least: somebody else has removed them there.", _AT_SINK
+    ),
+    "sink_unexpected_rows": Kind(
+        "Rows that an INSERT found at the sink already, at least: somebody else has written them there.", _AT_SINK
+    ),
     "sink_write_seconds": Kind("Seconds that these writes took.", _AT_SINK),
     "retries": Kind("Steps made again after a passing fault at the sink; no sink: at the source or queue.", ("sink",)),
     "table_halts": Kind("Times that the table was halted; no sink: at capture, for all sinks.", _AT_SINK),

@@ -12,22 +12,25 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
 from syncd.engine import barrier, counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
+from syncd.engine.case import Namesakes, by_place
 from syncd.engine.collect import Act, Collector, Swap, Work, Write
 from syncd.engine.fan_in import Shared, Siblings, Turns, Waits
+from syncd.engine.foreign import Watch
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
 from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Ddl, Hop, Lane, Message, SchemaChange, TableId, Target
-from syncd.spi import Lease, Queue, Sink
-from syncd.state import DELIVERED, Items, Phase, SourceRecord, State, TableRecord
+from syncd.spi import Foreign, Lease, Queue, Sink
+from syncd.state import DELIVERED, Items, Phase, SourceRecord, State, Stranger, TableRecord
 
 log = structlog.get_logger()
 
@@ -42,8 +45,13 @@ TURN_SECONDS = 0.1
 MOVED_SECONDS = 1.0
 """A target that is put back takes its time."""
 
-Took = tuple[int, int]
-"""When a call began and how long it took, in microseconds."""
+
+class Done(NamedTuple):
+    """When a call began and how long it took, in microseconds; what a write has found (`Sink.write`)."""
+
+    began: int
+    took: int
+    found: Foreign | None = None
 
 
 @dataclass
@@ -57,7 +65,7 @@ class Unit:
 
     tag: str
     pending: list[Work] = field(default_factory=list)
-    flying: list[tuple[Work, Future[Took]]] = field(default_factory=list)
+    flying: list[tuple[Work, Future[Done]]] = field(default_factory=list)
     error: Exception | None = None
     not_before: float = 0.0
     attempts: int = 0
@@ -104,7 +112,11 @@ class Deliverer:
         self._opening = Opening(parts, sink_name, queue, sink, lease, numbers)
         self._refresher = Refresher(parts, queue)
         refresh = partial(self._refresh, doing)
-        self._collector = Collector(parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh)
+        self._namesakes: Namesakes | None = None
+        self._watch = Watch(parts, sink_name, self._traits, count, self._save_stranger)
+        self._collector = Collector(
+            parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh, self._watch
+        )
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._units: dict[str, Unit] = {}
         self._waits = waits
@@ -127,6 +139,7 @@ class Deliverer:
             if unit.flying:  # also of a table that was paused, or halted by another
                 self._settle(unit)
         self._look()
+        self._namesakes = None
         records = {record.table: record for record in self._state.tables(self._sink_name)}
         wish = self._state.wish()
         source = self._state.source()
@@ -142,6 +155,7 @@ class Deliverer:
             if not self._mine(tag) or wish.pauses(self._sink_name, record.table):
                 continue
             unit = self._units.setdefault(tag, Unit(tag))
+            self._watch.look(record, source, by_tag.get(tag, {}))
             if record.phase is Phase.NEW or (record.shadow and record.phase in DELIVERED):
                 begin = self._prepare if record.phase is Phase.NEW else self._swap
                 due = min(due, self._guarded(unit, record, partial(begin, unit, record)))
@@ -248,6 +262,7 @@ class Deliverer:
     def _prepare(self, unit: Unit, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         unit.pending = []
+        self._refuse_namesake(record)
         target = self._loaded(record)
         if target.own and not record.shadow:
             self._take_in(record, target)
@@ -258,6 +273,12 @@ class Deliverer:
         phase = Phase.SNAPSHOT if self._parts.loads else Phase.CATCH_UP
         self._save(replace(record, phase=phase, since=clock()))
         return True
+
+    def _refuse_namesake(self, record: TableRecord) -> None:
+        """ConfigError (C127): the sink takes the target for that of another table."""
+        if self._namesakes is None:  # once in a step
+            self._namesakes = Namesakes(self._parts, by_place(self._state.tables(self._sink_name)))
+        self._namesakes.refuse(record.table, self._sink_name, self._sink.folds)
 
     def _take_in(self, record: TableRecord, target: Target) -> None:
         """A target that other tables may have is there, and takes the rows of this one, too. Waits."""
@@ -289,7 +310,7 @@ class Deliverer:
             log.info("table_swapped", sink=self._group, table=str(record.table))
 
         shadow = self._loaded(record)
-        target = replace(shadow, name=shadow.name.removesuffix(record.shadow))
+        target = self._loaded(replace(record, shadow=""))
         loader = self._parts.chunk_owner(record), record.epoch
         return Swap(shadow, target, record.head.seq, loader, self._collector.ticket(), swapped)
 
@@ -304,11 +325,20 @@ class Deliverer:
     def _halt(self, unit: Unit, record: TableRecord, reason: str, *, anew: bool = False) -> None:
         """`anew`: the table is then loaded beside its copies."""
         unit.pending = []
+        self._watch.doubt(record.table)  # refused rows leave those beside them written, and no mark
         self._waits("", unit.tag)
         log.error("table_halted", sink=self._group, table=str(record.table), error=reason)
         wish = self._state.resync_item(record.table, wanted=True) if anew else {}
         self._queue.put(self._lease, self._state.table_item(record.halted(reason, clock())) | wish)
         self._count("table_halts", self._sink_name, str(record.table))
+
+    def _save_stranger(self, table: TableId, found: Stranger) -> None:
+        """With what was told before, since the table is LIVE."""
+        record = self._state.table(self._sink_name, table)
+        before = self._state.strangers().get((self._sink_name, table))
+        if before is not None and record is not None and before.at > record.since:
+            found = Stranger(before.missing + found.missing, before.extra + found.extra, found.at)
+        self._queue.put(self._lease, self._state.stranger_item(self._sink_name, table, found))
 
     def _save(self, record: TableRecord) -> None:
         self._queue.put(self._lease, self._state.table_item(record))
@@ -376,7 +406,10 @@ class Deliverer:
     def _open(self, unit: Unit, record: TableRecord, lanes: Mapping[Lane, tuple[int, int]]) -> None:
         self._doing(f"opening the lanes of {record.table}")
         unit.pending = []
+        self._watch.doubt(record.table)
         self._indexed.discard((record.table, record.epoch))
+        if not record.opened:  # it may have been created while the job runs
+            self._refuse_namesake(record)
         target = self._loaded(record)
         if target.own and self._traits.transactional and record.opened != record.epoch:
             self._take_in(record, target)
@@ -426,7 +459,7 @@ class Deliverer:
         offsets: dict[Lane, int] = {}
         items: Items = {}
         hops: list[Hop] = []
-        written: list[tuple[Write, float]] = []
+        written: list[tuple[Write, float, Foreign | None]] = []
         for work, future in done:
             error = future.exception()
             if error is not None:
@@ -434,10 +467,10 @@ class Deliverer:
                 continue
             offsets |= work.offsets
             if isinstance(work, Write):
-                began, took = future.result()
+                began, took, found = future.result()
                 hops += [Hop(t, self._group, lane, at, began, took, self._worker) for t, lane, at in work.traces]
                 items |= work.items
-                written.append((work, took / 1e6))
+                written.append((work, took / 1e6, found))
             if self._traits.transactional:
                 self._opening.marks |= work.ticket.marks
         if offsets:
@@ -446,8 +479,10 @@ class Deliverer:
         for work, _ in done:
             if not isinstance(work, Write) and work.target.own:
                 self._shared.give(work.target.schema.table)
-        for write, seconds in written:
+        for write, seconds, found in written:
             self._counted(write, seconds)
+            if found is not None:
+                self._watch.saw(write.target.schema.table, found)
         for work, future in done:
             if not isinstance(work, Write) and future.exception() is None:
                 self._passed(work)
@@ -491,18 +526,18 @@ class Deliverer:
 
     # -- in the writers' threads
 
-    def _write(self, write: Write, sink: Sink) -> Took:
-        began = clock()
+    def _write(self, write: Write, sink: Sink) -> Done:
+        began, found = clock(), None
         failpoint("deliver.merged")
         if len(write.batch) or self._traits.transactional:
-            sink.write(write.target, write.batch, write.ticket)
+            found = sink.write(write.target, write.batch, write.ticket)
             failpoint("deliver.written")
-        return began, clock() - began
+        return Done(began, clock() - began, found)
 
-    def _act(self, act: Act | Swap, sink: Sink) -> Took:
+    def _act(self, act: Act | Swap, sink: Sink) -> Done:
         began = clock()
         act.do(sink)
-        return began, clock() - began
+        return Done(began, clock() - began)
 
 
 def _idle(unit: Unit, lanes: Mapping[Lane, tuple[int, int]], taken: Mapping[Lane, int]) -> dict[Lane, tuple[int, int]]:

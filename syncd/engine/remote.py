@@ -28,7 +28,7 @@ from syncd.spi import Mark, Sink, Ticket, Traits
 _END = "end of scan"
 _LONGEST_ADDRESS = 107
 """Bytes of a socket's name, as unix(7) says."""
-_CALLS = frozenset({"check", "plan", "prepare", "fence", "write", "marks", "apply", "swap", "scan", "expire"})
+_CALLS = frozenset({"check", "folds", "plan", "prepare", "fence", "write", "marks", "apply", "swap", "scan", "expire"})
 
 
 class SinkHost:
@@ -104,6 +104,9 @@ class _Proxy:
     def check(self) -> Sequence[Finding]:
         answer: Sequence[Finding] = self._ask("check")
         return answer
+
+    def folds(self) -> str:
+        return str(self._ask("folds"))
 
     def plan(self, target: Target) -> TargetPlan:
         answer: TargetPlan = self._ask("plan", target)

@@ -6,17 +6,19 @@ Neither changes anything but what a source needs to find its head.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from syncd.config import Job, Service
 from syncd.engine.build import Parts
+from syncd.engine.case import Namesakes, difference
 from syncd.engine.found import Tables, no_table, tables
-from syncd.errors import SyncdError, TransientError
-from syncd.model import Finding, TargetPlan
+from syncd.errors import ConfigError, SyncdError, TransientError
+from syncd.model import Finding, TableId, TargetPlan
+from syncd.ops.later import Left, Names
 from syncd.ops.status import duration
 from syncd.spi import Found, Sink, Source
 
@@ -44,6 +46,7 @@ def check(job: Job, service: Service) -> Iterator[tuple[Finding, bool]]:
 
 def _check(job: Job, parts: Parts) -> Iterator[tuple[Finding, bool]]:
     yield from ((finding, True) for finding in job.findings)
+    folds: dict[str, str] = {}
     ends: list[tuple[str, Source | Sink]] = [
         ("source", parts.make_source()),
         *((f"sink {name}", parts.make_sink(name)) for name in job.sinks),
@@ -53,12 +56,21 @@ def _check(job: Job, parts: Parts) -> Iterator[tuple[Finding, bool]]:
             end.open()
             yield Finding("ok", name, "connected"), True
             yield from ((finding, True) for finding in end.check())
+            folds[name] = end.folds()
+            yield from ((finding, True) for finding in _of_case(folds, name))
             if name == "source":
                 yield from ((finding, True) for finding in _of_tables(parts, tables(parts, cast(Source, end))))
         except SyncdError as error:
             yield Finding("error", name, str(error)), not isinstance(error, TransientError)
         finally:
             end.close()
+
+
+def _of_case(folds: Mapping[str, str], sink: str) -> Iterator[Finding]:
+    """Of a sink that tells names apart by less than the source. `folds`: what the ends have answered, by name."""
+    text = difference(folds["source"], folds[sink]) if "source" in folds else ""
+    if text:
+        yield Finding("warning", sink, text, "give targets (`to`) small letters; two such tables need two names")
 
 
 def _of_tables(parts: Parts, found: Tables) -> Iterator[Finding]:
@@ -73,14 +85,14 @@ def _of_tables(parts: Parts, found: Tables) -> Iterator[Finding]:
 class TablePlan:
     """One table as a run would copy it: what is at the source, and per sink what it becomes.
 
-    `later`: statements that make what the copy goes without while it is synced, with the source's names: foreign keys,
-    triggers; then those of the sinks, with their own. Only for sinks that could have such.
+    `later`: statements that make what the copy goes without while it is synced: foreign keys, triggers; then those of
+    the sinks. Only for sinks that could have such.
     """
 
     found: Found
     refusals: tuple[str, ...]
     sinks: dict[str, TargetPlan]
-    later: tuple[str, ...] = ()
+    later: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +116,47 @@ def _plan(parts: Parts) -> JobPlan:
         found = tables(parts, source)
         findings = [*source.check(), *_of_tables(parts, found)]
         kept = source.log_kept()
+        folds = {"source": source.folds()}
     finally:
         source.close()
     sinks = {name: parts.make_sink(name) for name in parts.job.sinks}
     plans = []
+    refused = parts.refused(found.taken)
+    names = Names(parts, [table for table in found.taken if not refused[table.schema.table]])
     with ExitStack() as opened:
         for sink in sinks.values():
             opened.callback(sink.close)
             sink.open()
-        for table, refusals in zip(found.taken, parts.refused(found.taken).values(), strict=True):
+        folds |= {f"sink {name}": sink.folds() for name, sink in sinks.items()}
+        findings += [finding for name in folds for finding in _of_case(folds, name)]
+        namesakes = {name: _namesakes(parts, name, refused) for name in sinks}
+        for table, refusals in zip(found.taken, refused.values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
                 published = parts.transform(table.schema).schema
                 for name in parts.sinks_of(table.schema.table):
-                    targets[name] = sinks[name].plan(parts.target(name, published))
+                    planned = sinks[name].plan(parts.target(name, published))
+                    more = _same_name(namesakes[name], table.schema.table, name, folds[f"sink {name}"])
+                    targets[name] = replace(planned, findings=(*planned.findings, *more))
             relational = any(sinks[name].traits().unique for name in targets)
-            later = (*(table.later if relational else ()), *(s for target in targets.values() for s in target.later))
-            plans.append(TablePlan(table, tuple(map(str, refusals)), targets, later))
+            later = names.left(table) if relational else []
+            later += [Left(statement) for target in targets.values() for statement in target.later]
+            plans.append(TablePlan(table, tuple(map(str, refusals)), targets, tuple(later)))
     if parts.loads and found.taken:
         findings += _load_time(parts, plans, kept)
     return JobPlan(tuple(findings), plans)
+
+
+def _namesakes(parts: Parts, sink: str, refused: Mapping[TableId, Sequence[object]]) -> Namesakes:
+    return Namesakes(parts, sorted(t for t, why in refused.items() if not why and sink in parts.sinks_of(t)))
+
+
+def _same_name(namesakes: Namesakes, table: TableId, sink: str, folds: str) -> Iterator[Finding]:
+    """As the start refuses it."""
+    try:
+        namesakes.refuse(table, sink, lambda: folds)
+    except ConfigError as error:
+        yield Finding("error", str(table), error.what, error.hint)
 
 
 def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:

@@ -12,13 +12,15 @@ from syncd.engine.build import clock
 from syncd.engine.forecast import full_in, purge_forecast, purge_limit, purged_in
 from syncd.engine.job import DRAINS
 from syncd.spi import LeaseState, Queue
-from syncd.state import SOURCE, Failure, Halt, Phase, State, TableRecord, Wait, Wish, left_by_capture
+from syncd.state import SOURCE, Failure, Halt, Phase, State, Stranger, TableRecord, Wait, Wish, left_by_capture
 from syncd.tags import tag_of
 
 STATES = ("RUNNING", "WAITING", "STALLED", "PAUSED", "STOPPED", "DRAINING", "DOWN", "HALTED")
 """Of a job."""
 STARTS = "it starts"
 """What a job waits for that has just begun."""
+STRANGERS_SECONDS = 86400
+"""For how long status says that somebody else has written to a target."""
 HEARTBEATS = 3
 """A worker that has not been heard for this many heartbeats is not shown as running."""
 
@@ -37,7 +39,8 @@ class WorkerStatus:
 class TableStatus:
     """`waiting`: messages in the table's lanes that are not applied yet; `paused`: somebody wants it to stand still.
 
-    `halt`: why capture has left the table, where the sink itself would go on.
+    `halt`: why capture has left the table, where the sink itself would go on. `stranger`: what somebody else has
+    written to the target, as it was told in the last day.
     """
 
     record: TableRecord
@@ -47,6 +50,7 @@ class TableStatus:
     waiting: int
     paused: bool
     halt: Halt | None
+    stranger: Stranger | None = None
 
     @property
     def state(self) -> Phase:
@@ -97,6 +101,8 @@ def of(queue: Queue, job: str, heartbeat: float) -> JobStatus:
     tables, wish, halts = state.tables(), state.wish(), state.halts()
     waiting = {sink: _waiting(queue, f"{job}/{sink}") for sink in {table.sink for table in tables}}
     found = [_table(state, table, waiting[table.sink], wish, left_by_capture(table, halts)) for table in tables]
+    strangers = state.strangers()
+    found = [replace(one, stranger=_recent(strangers.get((one.record.sink, one.record.table)), one)) for one in found]
     return replace(in_short(queue, job, heartbeat), tables=tuple(found))
 
 
@@ -235,6 +241,21 @@ def _table(state: State, record: TableRecord, waiting: Counter[str], wish: Wish,
     return TableStatus(record, chunks, len(done), rows, waiting[tag], paused, halt)
 
 
+def _recent(told: Stranger | None, table: TableStatus) -> Stranger | None:
+    """Not of rows that were loaded anew since."""
+    return told if told is not None and told.at > max(table.record.since, clock() - STRANGERS_SECONDS * 1e6) else None
+
+
+def stranger_lines(job: JobStatus) -> list[str]:
+    """Which targets somebody else writes to."""
+    return [
+        f"{row.record.table} at {row.record.sink}: somebody else writes there, as seen {ago(told.at)}: at least "
+        f"{told.missing} rows were gone, {told.extra} were there already; see `syncd reconcile {job.job} --full`"
+        for row in job.tables
+        if (told := row.stranger) is not None
+    ]
+
+
 def when(micros: int) -> str:
     """Microseconds since 1970 as a time for people."""
     if not micros:
@@ -266,6 +287,7 @@ def facts(job: JobStatus) -> dict[str, object]:
                 "rows": row.rows,
                 "waiting": row.waiting,
                 "paused": row.paused,
+                "foreign": row.stranger and {"missing": row.stranger.missing, "unexpected": row.stranger.extra},
             }
             for row in job.tables
         ],

@@ -5,8 +5,8 @@ queues and break their order. `docs/partitioning.md` has the rules and the test 
 columns; no row becomes a Python object.
 """
 
-from syncd.partition.keys import SLOTS, key_bytes, key_hash, last_per_key, queues, slots
+from syncd.partition.keys import SLOTS, ends_per_key, key_bytes, key_hash, last_per_key, queues, slots
 from syncd.partition.text import key_text
 from syncd.partition.xxh64 import xxh64
 
-__all__ = ["SLOTS", "key_bytes", "key_hash", "key_text", "last_per_key", "queues", "slots", "xxh64"]
+__all__ = ["SLOTS", "ends_per_key", "key_bytes", "key_hash", "key_text", "last_per_key", "queues", "slots", "xxh64"]

@@ -51,7 +51,12 @@ def queues(hashes: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
 
 
 def last_per_key(schema: TableSchema, batch: ChangeBatch) -> NDArray[np.int64]:
-    """Where the last change of each key is in the batch, ascending.
+    """Where the last change of each key is in the batch, ascending."""
+    return ends_per_key(schema, batch)[1]
+
+
+def ends_per_key(schema: TableSchema, batch: ChangeBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the first and the last change of each key are in the batch, in the order of the last ones.
 
     Rows are grouped by hash and then told apart by their key bytes: a collision merges nothing.
     """
@@ -59,13 +64,15 @@ def last_per_key(schema: TableSchema, batch: ChangeBatch) -> NDArray[np.int64]:
     hashes = xxh64(data, borders)
     ordered = np.sort(hashes)
     if not (ordered[1:] == ordered[:-1]).any():
-        return np.arange(len(hashes), dtype=np.int64)
+        alone = np.arange(len(hashes), dtype=np.int64)
+        return alone, alone
     order = np.argsort(hashes, kind="stable")
     same = hashes[order[1:]] == hashes[order[:-1]]
     if _equal_keys(data, borders, order[:-1][same], order[1:][same]):
-        keep = np.append(~same, True)
-        return np.sort(order[keep])
-    return _last_by_bytes(data, borders)
+        first, last = order[np.append(True, ~same)], order[np.append(~same, True)]
+        by_last = np.argsort(last)
+        return first[by_last], last[by_last]
+    return _ends_by_bytes(data, borders)
 
 
 def _equal_keys(
@@ -82,12 +89,16 @@ def _equal_keys(
     )
 
 
-def _last_by_bytes(data: NDArray[np.uint8], borders: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ends_by_bytes(data: NDArray[np.uint8], borders: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     # Two keys of one hash in one batch: once in about 10**10 batches. A dictionary of keys is right and slow.
     whole = data.tobytes()
     edges = borders.tolist()
-    last = {whole[edges[i] : edges[i + 1]]: i for i in range(len(edges) - 1)}
-    return np.sort(np.fromiter(last.values(), np.int64, len(last)))
+    ends: dict[bytes, tuple[int, int]] = {}
+    for i in range(len(edges) - 1):
+        key = whole[edges[i] : edges[i + 1]]
+        ends[key] = (ends.get(key, (i, i))[0], i)
+    first, last = np.array(sorted(ends.values(), key=lambda pair: pair[1]), np.int64).T
+    return first, last
 
 
 def _part(schema: TableSchema, rows: pa.RecordBatch, name: str) -> _Part:

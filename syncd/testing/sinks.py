@@ -30,7 +30,7 @@ from syncd.model import (
     Target,
     TargetPlan,
 )
-from syncd.spi import Context, Mark, Ticket, Traits
+from syncd.spi import Context, Foreign, Mark, Ticket, Traits
 from syncd.testing.sink_faults import Faults
 from syncd.testing.sink_rows import decode, default, dump_mark, encode, load_mark, signed, widened
 
@@ -89,6 +89,9 @@ class SqliteSink:
     def check(self) -> Sequence[Finding]:
         return [Finding("ok", str(self._options.path), f"SQLite {sqlite3.sqlite_version}")]
 
+    def folds(self) -> str:
+        return ""
+
     def plan(self, target: Target) -> TargetPlan:
         columns = tuple((c.name, c.source_type, str(c.type), "") for c in target.schema.columns)
         if target.schema.key or target.append:
@@ -133,7 +136,7 @@ class SqliteSink:
             (owner, epoch),
         )
 
-    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> Foreign | None:
         self._writes += 1
         faults = Faults.now(self._options.faults, self._options.faults_file)
         time.sleep(faults.delay)
@@ -141,8 +144,9 @@ class SqliteSink:
         refused = faults.refused(batch)
         with self._transaction() as db:
             self._admit(db, ticket)
-            self._look(db, ticket)
+            first_time = self._look(db, ticket)
             self._fits(db, target)
+            found = self._foreign(db, target, batch, ticket) if first_time else None
             if not (refused and target.append):
                 self._store(db, target, batch, ticket, refused)
             if not self.versioned and not refused:
@@ -150,12 +154,23 @@ class SqliteSink:
         faults.after(self._writes)
         if refused:
             raise BatchError(f"{_name(target)}: {len(refused)} of {len(batch)} rows refused", refused)
+        return found
 
-    def _look(self, db: sqlite3.Connection, ticket: Ticket) -> None:
+    def _foreign(self, db: sqlite3.Connection, target: Target, batch: ChangeBatch, ticket: Ticket) -> Foreign | None:
+        if ticket.there is None:
+            return None
+        sql, missing, extra = "SELECT 1 FROM rows WHERE name = ? AND key = ?", 0, 0
+        for key, there in zip(encode(batch.rows, _identity(target)), ticket.there.tolist(), strict=True):
+            found = db.execute(sql, (_name(target), key)).fetchone() is not None
+            missing, extra = missing + (there and not found), extra + (found and not there)
+        return Foreign(missing, extra)
+
+    def _look(self, db: sqlite3.Connection, ticket: Ticket) -> bool:
         sql = "SELECT mark FROM marks WHERE owner = ? AND tag = ? AND queue = ?"
-        if not self.versioned:
-            found = {lane: db.execute(sql, (ticket.owner, *lane)).fetchone() for lane in ticket.behind}
-            ticket.check_behind({lane: load_mark(row[0]).offset for lane, row in found.items() if row})
+        if self.versioned:
+            return False
+        found = {lane: db.execute(sql, (ticket.owner, *lane)).fetchone() for lane in ticket.behind}
+        return ticket.check_behind({lane: load_mark(row[0]).offset for lane, row in found.items() if row})
 
     def _mark(self, db: sqlite3.Connection, ticket: Ticket) -> None:
         values = ((ticket.owner, lane.tag, lane.queue, dump_mark(m)) for lane, m in ticket.marks.items())

@@ -126,6 +126,9 @@ class LogSource:
     def check(self) -> Sequence[Finding]:
         return [Finding("ok", str(self._options.path), f"{self.log.end()[0]} transactions")]
 
+    def folds(self) -> str:
+        return ""
+
     def log_kept(self) -> float | None:
         return None
 

@@ -136,8 +136,8 @@ class KnowsWritesByTheirOffsets(VersionedSink):
 
 
 class GoesOnFromAnyMark(ArrivalSink):
-    def _look(self, db: sqlite3.Connection, ticket: Ticket) -> None:
-        return
+    def _look(self, db: sqlite3.Connection, ticket: Ticket) -> bool:
+        return False
 
 
 class GivesSlowWritesUp(VersionedSink):

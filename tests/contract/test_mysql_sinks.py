@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,13 +20,14 @@ from syncd.errors import BatchError
 from syncd.model import ChangeBatch, Column, Ddl, Index, IndexPart, Target
 from syncd.sinks.mysql import MySQLSink, OceanBaseSink
 from syncd.sinks.mysql.words import full_name
-from syncd.spi import Sink
+from syncd.spi import Foreign, Sink, Ticket
 from syncd.testing.contracts.sink import Factory, SinkContract, made
 from syncd.testing.contracts.sink_kit import (
     ACT,
     DELETE,
     INSERT,
     ITEMS,
+    LANE,
     UPDATE,
     Change,
     Writer,
@@ -56,6 +58,7 @@ def factory_of(plugin: type[MySQLSink], port: int, folder: Path, **more: object)
 
 class _Family(SinkContract):
     plugin: ClassVar[type[MySQLSink]] = MySQLSink
+    _last: tuple[Ticket, ChangeBatch]
 
     @pytest.fixture
     def server(self) -> Server:
@@ -156,6 +159,35 @@ class _Family(SinkContract):
         assert [*caught.value.rows] == [0]
         assert live(sink, of)[11] == ("x", 11)
         assert live(sink, of)[2] == ("x", 1)
+
+    @pytest.mark.parametrize("unique", [False, True])
+    def test_rows_that_somebody_else_has_written(self, sink: Sink, *, unique: bool) -> None:
+        """Told by what the server counts: those that a change finds gone, and those that an INSERT finds there."""
+        of = target(replace(ITEMS, indexes=(Index("u", (IndexPart("name", 20),), "unique"),) * unique), settled=True)
+        sink.prepare(of)
+        sink.apply(of, change(Ddl.INDEX, of, 1), ACT)
+        writer = Writer(sink, of)
+
+        def found(*changes: Change) -> Foreign | None:
+            there = np.array([op != INSERT for op, _, _ in changes])
+            before = writer.number or None
+            self._last = replace(writer.ticket(changes), behind={LANE: before}, there=there), batch(ITEMS, changes)
+            return sink.write(of, self._last[1], self._last[0])
+
+        many = [(n, f"n{n}", 1) for n in range(1, 1201)]
+        assert found(*((INSERT, n[0], n) for n in many)) == (0, 0)
+        assert found(*((UPDATE, 2000 + n, (n, name, n % 2)) for n, name, _ in many)) == (0, 0)  # half say nothing new
+        assert found((INSERT, 4000, (5000, "x", 1)), (UPDATE, 4001, many[1]), (DELETE, 4002, many[2])) == (0, 0)
+        assert sink.write(of, self._last[1], self._last[0]) is None  # again, as when no answer came
+        assert found((DELETE, 4010, many[0]), (INSERT, 4011, (5001, "new", 1)), (UPDATE, 4012, many[5])) == (0, 0)
+        ask(self._server, "DELETE FROM shop.items WHERE id IN (10, 11, 12)")
+        ask(self._server, "INSERT INTO shop.items VALUES (6000, 'same', 1), (6001, 'other', 1)")
+        assert found(*((DELETE, 5000 + n, many[n - 1]) for n in range(8, 12))) == (2, 0)
+        assert found((UPDATE, 5100, many[11])) == (1, 0)
+        assert found((INSERT, 5101, (6000, "same", 1)), (INSERT, 5102, (6002, "late", 2))) == (0, 1)
+        assert found((INSERT, 5103, (6001, "mine", 1))) == (0, 1)
+        assert found(*((DELETE, 6000 + n, many[n - 1]) for n in range(12, 1201))) == (0, 0)
+        assert live(sink, of).keys() == {2, *range(4, 8), *range(5000, 5002), 6000, 6001, 6002}
 
 
 class TestMariaDBSink(_Family):

@@ -12,6 +12,7 @@ import pytest
 from syncd.model import Index, IndexPart, TableId, TableSchema
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.place import log_end
+from syncd.spi import Later, Named
 from tests.integration.mysql_tools import found, opened, schema_of
 from tests.services.database import Database
 
@@ -65,11 +66,13 @@ def test_indexes_expressions_and_what_is_made_later(database: Database, tmp_path
     assert {*by_name} - {"u", "k", "f"} == {"c"}  # the server made one for the foreign key
     assert schema.column("m").filled == "DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)"
     assert (schema.collation, schema.partitions) == ("utf8mb4_bin", "")
+    table, other = (TableId(database.name, name) for name in "tp")
     key, trigger = one.later
-    assert all("AUTO_INCREMENT" not in statement for statement in one.later)
-    assert key == f"ALTER TABLE `{database.name}`.`t` ADD CONSTRAINT `c` FOREIGN KEY (`p`) REFERENCES `p` (`id`)"
-    assert "TRIGGER" in trigger
-    assert "SET NEW.p = 1" in trigger
+    named = (Named(table, "p"), ") REFERENCES ", Named(other), " (", Named(other, "id"))
+    assert key == Later(("ALTER TABLE ", Named(table), " ADD CONSTRAINT `c` FOREIGN KEY (", *named, ")"))
+    begin, *names, body = trigger.pieces
+    assert names == [Named(table, beside="tr"), " BEFORE INSERT ON ", Named(table)]
+    assert (begin, body) == ("CREATE DEFINER=`root`@`127.0.0.1` TRIGGER ", " FOR EACH ROW SET NEW.p = 1")
     # The words are good for making the column again.
     odd = schema.column("o` (dd")
     database.execute(f"CREATE TABLE again (a VARCHAR(40), o VARCHAR(50) GENERATED ALWAYS AS {odd.generated})")
@@ -81,7 +84,9 @@ def test_indexes_expressions_and_what_is_made_later(database: Database, tmp_path
 def test_the_counter_is_set_at_the_cut_over(database: Database, tmp_path: Path) -> None:
     database.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY) AUTO_INCREMENT = 77")
     with opened(database, tmp_path) as source:
-        assert found(source, database).later == (f"ALTER TABLE `{database.name}`.`t` AUTO_INCREMENT = 77",)
+        (later,) = found(source, database).later
+    table = Named(TableId(database.name, "t"))
+    assert later == Later(("ALTER TABLE ", table, " AUTO_INCREMENT = 77"), needs=("id",))
 
 
 def test_partitions_and_computed_defaults(database: Database, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from syncd.config import Job, Service, load_job
 from syncd.model import Finding
 from syncd.ops import look
-from syncd.testing.servers import MySQL9
+from syncd.testing.servers import MySQL9, Server
 from tests import plugins
 from tests.services.database import Database, connect, fresh_database
 from tests.services.fixtures import PrivateServer
@@ -145,27 +145,46 @@ def test_refused_types_that_are_not_null_take_nothing_else_with_them(
 
 @pytest.mark.mariadb
 def test_what_is_left_for_the_cut_over(mariadb_database: Database, tmp_path: Path) -> None:
+    """By the names that tables and columns have at the target; what does not fit there is a comment."""
     database = mariadb_database
+    key = "CONSTRAINT {0} FOREIGN KEY ({1}) REFERENCES {2} ({3})"
     database.execute(
         "CREATE TABLE p (id INT AUTO_INCREMENT PRIMARY KEY, e VARCHAR(9), UNIQUE u (e)) AUTO_INCREMENT = 5",
-        "CREATE TABLE c (id INT PRIMARY KEY, p INT, CONSTRAINT f FOREIGN KEY (p) REFERENCES p (id))",
+        "CREATE TABLE other (id INT PRIMARY KEY)",
+        f"CREATE TABLE c (id INT PRIMARY KEY, p INT, e VARCHAR(9), {key.format('f', 'p', 'p', 'id')}, "
+        f"{key.format('g', 'p', 'other', 'id')} ON DELETE RESTRICT, {key.format('h', 'e', 'p', 'e')})",
+        "CREATE TRIGGER `t``r` BEFORE INSERT ON c\nFOR EACH ROW\nSET NEW.p = 1",
     )
     path = tmp_path / "job.yaml"
     url = f"mysql://root@127.0.0.1:{database.port}"
     path.write_text(
         f"job: move\nsource: {{mysql: {{url: '{url}'}}}}\n"
-        f"tables: {{'{database.name}\\.(\\w+)': {{to: 'copy_of_it.\\1', unique: relaxed}}}}\n"
+        f"tables:\n  {database.name}.p: {{to: copy_of_it.parents, unique: relaxed, where: id > 0, "
+        "columns: {rename: {id: number}}}\n"
+        f"  {database.name}.c: {{to: copy_of_it.children, columns: {{rename: {{p: parent}}}}, mask: {{e: 'null'}}}}\n"
         f"sinks: {{there: {{mysql: {{url: '{url}/'}}}}, files: {{parquet: {{path: {tmp_path}/files}}}}}}\n"
     )
     command = [sys.executable, "-m", "syncd", "plan", str(path)]
     shown = subprocess.run([*command, "--later"], capture_output=True, text=True, check=True).stdout.splitlines()
+    source, child = database.name, "ALTER TABLE `copy_of_it`.`children` ADD CONSTRAINT"
+    parents = "`copy_of_it`.`parents`"
     assert shown == [
-        f"ALTER TABLE `{database.name}`.`c` ADD CONSTRAINT `f` FOREIGN KEY (`p`) REFERENCES `p` (`id`);",
-        f"ALTER TABLE `{database.name}`.`p` AUTO_INCREMENT = 5;",
-        "ALTER TABLE `copy_of_it`.`p` DROP INDEX `u`, ADD UNIQUE INDEX `u` (`e`);",
+        "-- copy_of_it.parents lacks the rows that `where` leaves out",
+        f"{child} `f` FOREIGN KEY (`parent`) REFERENCES {parents} (`number`);",
+        f"-- {source}.other is not copied by this job: it is named here as at the source",
+        f"{child} `g` FOREIGN KEY (`parent`) REFERENCES `{source}`.`other` (`id`);",
+        f"-- not to be run as it is: {source}.c.e is masked by the job",
+        "-- copy_of_it.parents lacks the rows that `where` leaves out",
+        f"-- {child} `h` FOREIGN KEY (`e`) REFERENCES {parents} (`e`);",
+        "-- the body of trigger t`r is the source's: what it names may be called otherwise here",
+        "CREATE DEFINER=`root`@`127.0.0.1` TRIGGER `copy_of_it`.`t``r` BEFORE INSERT ON `copy_of_it`.`children`",
+        "FOR EACH ROW",
+        "SET NEW.p = 1;",
+        f"ALTER TABLE {parents} AUTO_INCREMENT = 5;",
+        f"ALTER TABLE {parents} DROP INDEX `u`, ADD UNIQUE INDEX `u` (`e`);",
     ]
     whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "left for the cut-over: 2 statements" in whole
+    assert "left for the cut-over: 4 statements" in whole
     assert "unique indexes (u) are made as plain ones" in whole
 
 
@@ -191,3 +210,35 @@ def test_many_tables_into_one(mariadb_database: Database, tmp_path: Path) -> Non
         "orders_4": (f"{to}that one lacks the column m",),
     }
     assert all("PRIMARY KEY (`shard`, `id`)" in plan.sinks["there"].ddl[1] for plan in planned[:2])
+
+
+@pytest.mark.mariadb
+@pytest.mark.oceanbase
+def test_names_that_differ_in_their_case_alone(mariadb_database: Database, oceanbase: Server, tmp_path: Path) -> None:
+    """At a target that keeps small letters only: `plan` refuses what would be one table, and both warn."""
+    database = mariadb_database
+    database.execute(*(f"CREATE TABLE `{name}` (id INT PRIMARY KEY)" for name in ("Orders", "orders", "lines")))
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        f"job: move\nsource: {{mysql: {{url: 'mysql://root@127.0.0.1:{database.port}'}}}}\n"
+        f"tables: {{{database.name}.*: {{}}}}\n"
+        f"sinks: {{there: {{oceanbase: {{url: 'mysql://root@127.0.0.1:{oceanbase.port}/'}}}},"
+        f" files: {{parquet: {{path: {tmp_path}/files}}}}}}\n"
+    )
+    job, service = load_job(path), Service(data=tmp_path / "data")
+    planned = look.plan(job, service)
+    found = {
+        table.found.schema.table.name: [f.text for f in table.sinks["there"].findings if f.level == "error"]
+        for table in planned.tables
+    }
+    name = database.name
+    pair = f"{name}.orders goes to {name}.orders, {name}.Orders goes to {name}.Orders"
+    assert found == {
+        "Orders": [],
+        "lines": [],
+        "orders": [f"{pair}, and these are one table at sink there, where lower_case_table_names is 1"],
+    }
+    assert not any(f.level == "error" for table in planned.tables for f in table.sinks["files"].findings)
+    for findings in (planned.findings, [finding for finding, _ in look.check(job, service)]):
+        (warning,) = [f for f in findings if f.subject == "sink there" and f.level == "warning"]
+        assert warning.text.startswith("lower_case_table_names is 1, and the source tells upper from lower case")

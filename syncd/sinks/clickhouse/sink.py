@@ -63,6 +63,9 @@ class ClickHouseSink:
     def check(self) -> Sequence[Finding]:
         return findings(self._client, self._options.url, self._known_limits())
 
+    def folds(self) -> str:
+        return ""
+
     def plan(self, target: Target) -> TargetPlan:
         target = self._placed(target)
         found = plan.refusals(target, self._making)

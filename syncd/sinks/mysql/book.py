@@ -46,8 +46,9 @@ class Unregistered(Exception):
 class Book:
     """One connection's view of it."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, *, folds: bool) -> None:
+        """`folds`: databases are told by small letters, whatever they were called when they were made."""
+        self._connection, self._folds = connection, folds
         self._me = uuid.uuid4().hex
         self._registered: dict[tuple[str, str], int] = {}
 
@@ -183,19 +184,23 @@ class Book:
             sql = f"SELECT part, number, value FROM {quoted(database, BOOK)} WHERE kind = 'mark' AND owner = %s"
             for part, number, value in rows(self._connection, sql, [owner]):
                 # A copy of the database under another name has the marks of its own rows, not of those.
-                if str(json.loads(value).get("database", database)).lower() == database.lower():
+                if self._same(str(json.loads(value).get("database", database)), database):
                     found[_lane(part)] = _mark(number, value)
         return found
 
-    def look(self, database: str, ticket: Ticket) -> None:
-        """MovedError: the marks are not those that the write goes on from. In its transaction, before its first row."""
+    def _same(self, one: str, other: str) -> bool:
+        return one == other or (self._folds and one.lower() == other.lower())
+
+    def look(self, database: str, ticket: Ticket) -> bool:
+        """Whether nothing of the write was done before. In its transaction, before its first row. MovedError: the marks
+        are not those that it goes on from."""
         if not ticket.behind:
-            return
+            return False
         parts = ", ".join(["%s"] * len(ticket.behind))
         book = quoted(database, BOOK)
         sql = f"SELECT part, number FROM {book} WHERE kind = 'mark' AND owner = %s AND part IN ({parts})"
         found = rows(self._connection, sql, [ticket.owner, *map(_part, ticket.behind)])
-        ticket.check_behind({_lane(part): int(number) for part, number in found})
+        return ticket.check_behind({_lane(part): int(number) for part, number in found})
 
     def done_before(self, target: Target, ticket: Ticket) -> bool:
         """Whether this very write was done: asked for tables without a key, where a second one would add its rows."""

@@ -62,6 +62,11 @@ class Limits:
     def oceanbase(self) -> bool:
         return self.server.flavour == "oceanbase"
 
+    @property
+    def folds(self) -> str:
+        """See `Sink.folds`."""
+        return f"lower_case_table_names is {self.lower_case}" if self.lower_case else ""
+
 
 def connect(options: MySQLOptions, role: str) -> tuple[Connection, Limits]:
     """A new connection in autocommit mode. TransientError: unreachable. FatalError: refused, named."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import pyarrow as pa
 
@@ -26,7 +26,9 @@ from syncd.sinks.mysql.scan import own_rows, scan
 from syncd.sinks.mysql.session import Limits, connect
 from syncd.sinks.mysql.words import full_name
 from syncd.sinks.mysql.write import Writer, work_of
-from syncd.spi import Context, Mark, Ticket, Traits
+from syncd.spi import Context, Foreign, Mark, Ticket, Traits
+
+T = TypeVar("T")
 
 _ENVELOPE = 4096
 """Bytes of a packet that are left to the protocol."""
@@ -79,13 +81,16 @@ class MySQLSink:
         """The connection, made anew after it was lost: then its writers are to be registered anew, too."""
         if self._link is None or not self._link[0].open:
             connection, limits = connect(self._options, f"{self.name} sink")
-            self._link = connection, limits, Book(connection)
+            self._link = connection, limits, Book(connection, folds=bool(limits.folds))
             self._fits.clear()
         return self._link
 
     def check(self) -> Sequence[Finding]:
         connection, limits, _ = self._linked()
         return findings(connection, self._options.url, limits, wanted=self.name)
+
+    def folds(self) -> str:
+        return self._linked()[1].folds
 
     def plan(self, target: Target) -> TargetPlan:
         target = self._placed(target)
@@ -157,12 +162,12 @@ class MySQLSink:
     def fence(self, owner: str, epoch: int) -> None:
         self._linked()[2].fence(owner, epoch)
 
-    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> Foreign | None:
         """Guarantees 1, 2 and 7: rows and marks in one transaction, which a fenced writer cannot begin."""
         placed = self._placed(target)
-        self._connected(lambda: self._write(placed, batch, ticket))
+        return self._connected(lambda: self._write(placed, batch, ticket))
 
-    def _write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+    def _write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> Foreign | None:
         connection, limits, book = self._linked()
         of = self._layout(target)
         most = min(self._options.statement_bytes, limits.packet - _ENVELOPE)
@@ -174,21 +179,21 @@ class MySQLSink:
 
         with mapped(place(connection), str(target.schema.table)):
             try:
-                writer.write(of, work_of(target, batch, fresh=fresh), ticket, fits)
+                return writer.write(of, work_of(target, batch, fresh=fresh), ticket, fits)
             except FatalError as error:
                 if error.code == "E183" and error.table is None:  # the sink's own table, and the database with it
                     raise self._changed(target, ["it is gone"]) from error
                 raise
 
-    def _connected(self, do: Callable[[], None]) -> None:
+    def _connected(self, do: Callable[[], T]) -> T:
         """Once more over a new connection where this one is found to be gone: dropped while it was idle, or ended by a
         fence, of which the new one learns."""
         try:
-            do()
+            return do()
         except TransientError:
             if self._link is not None and self._link[0].open:
                 raise
-            do()
+            return do()
 
     def marks(self, owner: str) -> Mapping[Lane, Mark]:
         return self._linked()[2].marks(owner)

@@ -17,9 +17,10 @@ from syncd.drivers.mysql.faults import code_of, text_of, translate
 from syncd.errors import BatchError
 from syncd.model import ChangeBatch, Op, Target
 from syncd.sinks.mysql.book import Book, Unregistered
+from syncd.sinks.mysql.foreign import Tally
 from syncd.sinks.mysql.layout import Layout
 from syncd.sinks.mysql.statements import Statement, Writing
-from syncd.spi import Ticket
+from syncd.spi import Foreign, Ticket
 
 _REFUSED = {1048, 1138, 1171, 1263, 1264, 1265, 1292, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1452, 1644, 1690}
 _REFUSED |= {3140, 3141, 3144, 3819, 4025, 4161, 1118, 1062, 1586, 1526}
@@ -75,8 +76,8 @@ class Writer:
         self._connection, self._book = connection, book
         self._most_rows, self._most_bytes = most_rows, most_bytes
 
-    def write(self, of: Layout, work: Work, ticket: Ticket, fits: Callable[[], bool]) -> None:
-        """`fits` answers whether the table has a unique index beside its key. BatchError: see `spi.Sink.write`."""
+    def write(self, of: Layout, work: Work, ticket: Ticket, fits: Callable[[], bool]) -> Foreign | None:
+        """`fits` answers whether the table has a unique index beside its key. See `spi.Sink.write`."""
         writing = Writing(of, work.batch.rows, self._most_rows, self._most_bytes)
         refused: dict[int, str] = {}
         tries = 0
@@ -99,9 +100,12 @@ class Writer:
         if refused:
             name = of.target.schema.table
             raise BatchError(f"{name}: {len(refused)} of {len(work.batch)} rows refused", refused)
+        return self._tally.foreign()
 
     _deletes_first = False
     """Of the last transaction: rows were written as a delete and an insert."""
+    _tally = Tally(None)
+    """Of the last transaction."""
 
     def _transaction(
         self,
@@ -117,7 +121,8 @@ class Writer:
         self._book.register(database, ticket)
         with self._begun() as commit:
             self._book.admit(database, ticket)
-            self._book.look(database, ticket)
+            first_time = self._book.look(database, ticket)
+            self._tally = Tally(ticket.there if first_time and not of.soft else None)
             if not of.key and self._book.done_before(of.target, ticket):
                 return {}
             unique = fits()
@@ -126,7 +131,7 @@ class Writer:
             if of.soft and len(gone):
                 self._run(writing.mark_deleted(gone))
             elif len(gone) or self._deletes_first:
-                self._run(writing.delete(np.sort(np.concatenate([gone, there])) if self._deletes_first else gone))
+                self._delete(writing.delete(np.sort(np.concatenate([gone, there])) if self._deletes_first else gone))
             more = self._insert(of, writing, there, fresh=work.fresh and not unique)
             if more and (self._deletes_first or of.target.append):
                 return more  # what was deleted for them comes back: all of it is done anew without them
@@ -144,6 +149,8 @@ class Writer:
             for statement in statements:
                 error = self._refusal(statement)
                 if error is None:
+                    if over:
+                        self._tally.upserted(statement.index, self._connection.affected_rows())
                     continue
                 if fresh and of.key and code_of(error) in _THERE:
                     raise _There
@@ -164,6 +171,10 @@ class Writer:
                 return error
             raise
         return None
+
+    def _delete(self, statements: Iterator[Statement]) -> None:
+        for statement in statements:
+            self._tally.deleted(statement.index, self._connection.query(statement.sql))
 
     def _run(self, statements: Iterator[Statement]) -> None:
         for statement in statements:

@@ -50,6 +50,9 @@ class ParquetSink:
         with mapping(f"looking at {self._options.path}"):
             return [*plan.check(self._options.path)]
 
+    def folds(self) -> str:
+        return ""
+
     def plan(self, target: Target) -> TargetPlan:
         table = self._table(target)
         with mapping(f"looking at {table.folder}", table.source):

@@ -15,7 +15,7 @@ from syncd.sources.mysql.connect import Connection, quoted, rows
 _NAME = r"(?:`(?:[^`]|``)*`|[^\s`(),.]+)"
 _NAMES = rf"\({_NAME}(?:, {_NAME})*\)"
 _FOREIGN = re.compile(
-    rf"CONSTRAINT ({_NAME}) FOREIGN KEY {_NAMES} REFERENCES {_NAME}(?:\.{_NAME})? {_NAMES}((?: ON [A-Z ]+)?)"
+    rf"CONSTRAINT ({_NAME}) FOREIGN KEY ({_NAMES}) REFERENCES (?:({_NAME})\.)?({_NAME}) ({_NAMES})((?: ON [A-Z ]+)?)"
 )
 _PIECE = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|\(|\)|[^'`()]+", re.DOTALL)
 _COLUMN = re.compile(r"^ {2}(`(?:[^`]|``)+`) (.*?),?$", re.DOTALL)
@@ -25,14 +25,18 @@ _COMMENTED = re.compile(r"/\*!\d+ (.*)\*/$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """`text`: from CONSTRAINT to its last rule."""
+    """`database`: of the table that it refers to, "" for its own one. `rules`: what follows the names, as it is."""
 
     name: str
-    text: str
+    columns: tuple[str, ...]
+    database: str
+    table: str
+    to: tuple[str, ...]
+    rules: str
 
     def rule(self, event: str) -> str:
         """What happens ON DELETE or ON UPDATE."""
-        found = re.search(rf" ON {event} (RESTRICT|CASCADE|SET NULL|NO ACTION|SET DEFAULT)", self.text)
+        found = re.search(rf" ON {event} (RESTRICT|CASCADE|SET NULL|NO ACTION|SET DEFAULT)", self.rules)
         return found[1] if found else "RESTRICT"
 
 
@@ -53,7 +57,7 @@ def created(connection: Connection, table: TableId) -> Created:
 
 def read(text: str) -> Created:
     """`text` of SHOW CREATE TABLE, under an empty sql_mode: one line for each column, one for each key."""
-    foreign = tuple(ForeignKey(match[1].strip("`"), match[0]) for match in _FOREIGN.finditer(text))
+    foreign = tuple(map(_foreign, _FOREIGN.finditer(text)))
     found = Created(foreign=foreign, partitions=_partitions(text))
     for line in text.split("\n"):
         match = _COLUMN.match(line)
@@ -67,6 +71,17 @@ def read(text: str) -> Created:
             elif expression:
                 into[name] = expression
     return found
+
+
+def _foreign(match: re.Match[str]) -> ForeignKey:
+    name, columns, database, table, to, rules = match.groups()
+    listed = [tuple(plain(one) for one in re.findall(_NAME, names)) for names in (columns, to)]
+    return ForeignKey(plain(name), listed[0], plain(database or ""), plain(table), listed[1], rules)
+
+
+def plain(name: str) -> str:
+    """A name without its quotes."""
+    return name[1:-1].replace("``", "`") if name.startswith("`") else name
 
 
 def _parenthesised(text: str, clause: str) -> tuple[str, str]:

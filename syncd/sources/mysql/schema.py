@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,12 +13,12 @@ import pyarrow as pa
 from syncd.drivers.mysql.faults import code_of
 from syncd.errors import FatalError, TransientError, Unsupported
 from syncd.model import Column, Finding, TableId, TableSchema
-from syncd.sources.mysql import cascades, collation, triggers, types
+from syncd.sources.mysql import cascades, collation, later, triggers, types
 from syncd.sources.mysql.connect import Connection, Row, Server, per_table, quoted, rows, server
 from syncd.sources.mysql.created import Created, created
 from syncd.sources.mysql.grants import granted, may_lock
 from syncd.sources.mysql.indexes import Indexes, UniqueIndex, indexes
-from syncd.spi import Found
+from syncd.spi import Found, Later
 
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
 TWIN = "_key_{}"
@@ -181,10 +181,15 @@ def _found(table: _Table, read: _Read) -> Found:
     )
     aside = "VIEW" in table.kind or table.kind == "SEQUENCE"
     findings = tuple(_findings(table, key, made, read))
-    later = [f"ALTER TABLE {quoted(*table.id)} AUTO_INCREMENT = {table.counter}"] if table.counter else []
-    later += [f"ALTER TABLE {quoted(*table.id)} ADD {foreign.text}" for foreign in text.foreign]
-    later += read.triggers.get(table.id, [])
-    return Found(schema, table.rows, table.bytes, tuple(refusals), findings, aside, tuple(later))
+    return Found(schema, table.rows, table.bytes, tuple(refusals), findings, aside, tuple(_later(table, schema, read)))
+
+
+def _later(table: _Table, schema: TableSchema, read: _Read) -> Iterator[Later]:
+    if table.counter:
+        counted = tuple(column.name for column in schema.columns if column.filled == "AUTO_INCREMENT")
+        yield later.counter(table.id, table.counter, counted)
+    yield from (later.foreign_key(table.id, key) for key in read.created.get(table.id, Created()).foreign)
+    yield from (later.trigger(table.id, text) for text in read.triggers.get(table.id, []))
 
 
 def with_twins(schema: TableSchema, rules: Rules) -> TableSchema:

@@ -17,7 +17,7 @@ from syncd.sources.mysql import triggers
 from syncd.sources.mysql.binlog.shadows import Shadows
 from syncd.sources.mysql.check import check, log_kept
 from syncd.sources.mysql.collation import Normaliser
-from syncd.sources.mysql.connect import Connection, close, connect
+from syncd.sources.mysql.connect import Connection, close, connect, rows
 from syncd.sources.mysql.log_identity import log_identity, written_place
 from syncd.sources.mysql.options import Options as MySQLOptions
 from syncd.sources.mysql.snapshot import chunks as chunks_
@@ -62,6 +62,10 @@ class MySQLSource:
 
     def check(self) -> Sequence[Finding]:
         return [*check(self._link("asking"), self._options, self._context.name), *self._throttle.findings()]
+
+    def folds(self) -> str:
+        ((mode,),) = rows(self._link("asking"), "SELECT @@lower_case_table_names")
+        return f"lower_case_table_names is {mode}" if int(mode) else ""
 
     def log_kept(self) -> float | None:
         return log_kept(self._link("asking"))

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from syncd.model import TableId
+from syncd.state import Phase
+from syncd.testing.sinks import SqliteSink
 from tests.unit.engine import world as worlds
 from tests.unit.engine.script import NUMBERS
 from tests.unit.engine.world import SINKS, World, engine_in
@@ -54,6 +56,34 @@ def test_at_the_start(tmp_path: Path) -> None:
         check(world, "orders", "mine", "a_old", "b_older")  # it keeps its own name; `a_old` would be the first by name
         put(world, a_old="changed", orders="changed, too", b_older="changed")
         check(world, "orders", "changed, too", "a_old", "b_older")
+
+
+def test_names_that_differ_in_their_case_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a sink that takes them for one; asked of it only there, and of the tables that are new."""
+    monkeypatch.setattr(SqliteSink, "folds", lambda self: "it keeps small letters")
+    mine, more = (replace(NUMBERS, table=TableId("shop", name)) for name in ("orders", "Orders"))
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(mine)
+        put(world, orders="mine")
+        world.settle()
+        world.log.create(more)
+        put(world, Orders="not mine", orders="changed")
+        for _ in range(20):
+            world.round()
+            world.clock.now += 1.0
+        halted = {r.table.name: r.reason for r in world.records() if r.phase is Phase.HALTED}
+        assert [*halted] == ["Orders"]
+        what = "shop.Orders goes to shop.Orders, shop.orders goes to shop.orders, and these are one table at sink"
+        assert what in halted["Orders"]
+        assert "where it keeps small letters" in halted["Orders"]
+        assert [row["v"] for row in world.copy("arrival", mine.table)] == ["changed"]
+    with engine_in(tmp_path / "world") as world:
+        for schema in (mine, more):
+            world.log.create(schema)
+        for _ in range(20):
+            world.round()
+            world.clock.now += 1.0
+        assert {(r.table.name, r.phase) for r in world.records()} == {("orders", Phase.HALTED), ("Orders", Phase.LIVE)}
 
 
 def test_created_while_live(tmp_path: Path) -> None:

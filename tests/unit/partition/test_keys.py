@@ -170,6 +170,7 @@ def test_last_per_key_is_the_last_of_each_key(values: list[int]) -> None:
     batch = changes(values)
     expected = sorted({value: n for n, value in enumerate(values)}.values())
     assert partition.last_per_key(batch.schema, batch).tolist() == expected
+    assert partition.ends_per_key(batch.schema, batch)[0].tolist() == [values.index(values[n]) for n in expected]
 
 
 @given(st.lists(st.integers(0, 20), max_size=60), st.integers(1, 4))
@@ -178,7 +179,9 @@ def test_keys_that_share_a_hash_are_not_merged(values: list[int], hashes: int) -
     expected = sorted({value: n for n, value in enumerate(values)}.values())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "xxh64", lambda data, borders: keys_weak(data, borders, hashes))
-        assert partition.last_per_key(batch.schema, batch).tolist() == expected
+        first, last = partition.ends_per_key(batch.schema, batch)
+    assert last.tolist() == expected
+    assert first.tolist() == [values.index(values[n]) for n in expected]
 
 
 def keys_weak(data: np.ndarray[Any, Any], borders: np.ndarray[Any, Any], hashes: int) -> np.ndarray[Any, Any]:
