@@ -249,6 +249,7 @@ class Deliverer:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         unit.pending = []
         target = self._loaded(record)
+        self._collector.sink_filter(record.table, target.schema.version)  # found out before the first row
         if target.own and not record.shadow:
             self._take_in(record, target)
         self._sink.prepare(target, max(record.newest, record.head.seq))

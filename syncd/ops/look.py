@@ -8,17 +8,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from syncd.config import Job, Service
 from syncd.engine.build import Parts
 from syncd.engine.found import Tables, no_table, tables
-from syncd.errors import SyncdError, TransientError
+from syncd.errors import ConfigError, SyncdError, TransientError
 from syncd.model import Finding, TargetPlan
 from syncd.ops.status import duration
 from syncd.spi import Found, Sink, Source
+from syncd.transforms import Transform
 
 ASSUMED_BYTES_PER_S = 20e6
 """What a load reads in a second where no throttle is lower: with two readers on a small machine."""
@@ -115,15 +116,35 @@ def _plan(parts: Parts) -> JobPlan:
         for table, refusals in zip(found.taken, parts.refused(found.taken).values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
-                published = parts.transform(table.schema).schema
+                transform = parts.transform(table.schema)
                 for name in parts.sinks_of(table.schema.table):
-                    targets[name] = sinks[name].plan(parts.target(name, published))
+                    target = sinks[name].plan(parts.target(name, transform.schema))
+                    filtered = _of_filter(parts, name, transform)
+                    targets[name] = replace(target, findings=(*target.findings, *filtered))
             relational = any(sinks[name].traits().unique for name in targets)
             later = (*(table.later if relational else ()), *(s for target in targets.values() for s in target.later))
             plans.append(TablePlan(table, tuple(map(str, refusals)), targets, later))
     if parts.loads and found.taken:
         findings += _load_time(parts, plans, kept)
     return JobPlan(tuple(findings), plans)
+
+
+def _of_filter(parts: Parts, sink: str, transform: Transform) -> Iterator[Finding]:
+    """The sink's own filter of a table, and what is wrong with it, or may not be meant."""
+    table = transform.schema.table
+    try:
+        condition = parts.job.sinks[sink].where.of(table)
+        found = parts.sink_filter(sink, transform.schema).filter
+    except ConfigError as error:
+        yield Finding("error", f"{table} at {sink}", str(error))
+        return
+    if condition is not None:
+        yield Finding("ok", f"{table} at {sink}", f"only the rows where {parts.job.secrets.hide(condition.text)}")
+    masks = {step.column.name: step.mask for step in (*transform.steps, *transform.computed) if step.mask}
+    for name in found.columns if found is not None else ():
+        if name in masks:
+            text = f"the sink's `where` looks at '{name}', which is masked ({masks[name]}): it sees the masked values"
+            yield Finding("warning", f"{table} at {sink}", text, "filter by another column, or in `tables`")
 
 
 def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:
