@@ -158,7 +158,9 @@ _ENTRIES: Final = (
         "C124",
         "Unknown column",
         "A rule names a column that the table does not have.",
-        "Take the name of a column that is there; rules use the source's names.",
+        "Take the name of a column that is there; rules use the source's names, a sink's own `where` those that the "
+        "sink gets. Where such a column went, or got another name, while the table was live, the table stands still at "
+        "that sink alone: mend the `where`, and `syncd apply` the job file, which loads the table anew there.",
     ),
     Entry(
         "C125",

@@ -25,7 +25,7 @@ from syncd.engine import queue_used
 from syncd.engine import trace as engine_trace
 from syncd.engine.build import Parts, clock
 from syncd.engine.daemon import Daemon
-from syncd.engine.diff import Change, diff, effect_of, loaded_anew
+from syncd.engine.diff import Change, diff, effect_of, loaded_anew, reloaded
 from syncd.engine.job import JobRunner
 from syncd.errors import ConfigError, FatalError, StateError, SyncdError, TransientError
 from syncd.model import TableId, Target
@@ -267,6 +267,8 @@ def apply(service: Service, job: Job) -> int:
         items = state.applied_item(applied) | state.wish_item(replace(state.wish(), applied=at))
         for table in loaded_anew(Parts(job, service), state):
             items |= state.resync_item(table, wanted=True)
+        for sink, table in reloaded(Parts(job, service), state):
+            items |= state.reload_item(sink, table, wanted=True)
         queue.put(lease, items)
         return at
 
@@ -412,8 +414,11 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float, *, ke
             parts.target(record.sink, pair.published),
             parts.job.snapshot.chunk_bytes,
             partial(end.settled, settle_seconds),
+            sink_filter=parts.sink_filter(record.sink, pair.published),
             keep=keep,
         )
+    except ConfigError as error:  # the sink's own filter does not fit this version of the table
+        return Result(record.table, record.sink, unsettled="; ".join(filter(None, [end.stands(), str(error)])))
     except FatalError as error:
         if error.table != str(record.table):
             raise

@@ -24,6 +24,8 @@ FORMAT = 2
 T = TypeVar("T")
 
 Items = dict[str, bytes | None]
+Place = tuple[str, TableId]
+"""A sink, and a table there."""
 
 
 class Phase(StrEnum):
@@ -244,10 +246,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Sinks and tables that the job file has no more."""
+    """Sinks and tables that the job file has no more. `places`: what one sink alone is to have no more, or anew."""
 
     sinks: tuple[str, ...] = ()
     tables: tuple[TableId, ...] = ()
+    places: tuple[Place, ...] = ()
+
+    def has(self, record: TableRecord) -> bool:
+        place = record.sink, record.table
+        return record.sink in self.sinks or record.table in self.tables or place in self.places
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +420,11 @@ class State:
         """Tables that people want to be loaded anew, and of which that has not begun."""
         return [TableId(*json.loads(data)) for data in self._all("resync/", bytes).values()]
 
+    def reloads(self) -> list[Place]:
+        """Tables that are to be loaded anew at one sink alone, and of which that has not begun."""
+        found = self._all("reload/", json.loads).values()
+        return [(sink, TableId(database, name)) for sink, database, name in found]
+
     def refreshes(self) -> dict[str, tuple[TableId, pa.RecordBatch]]:
         """Requests, by their names: keys, as the source has them, whose rows are to be read again there."""
         found = self._all("refresh/", lambda data: data)
@@ -548,6 +560,9 @@ class State:
     def resync_item(self, table: TableId, *, wanted: bool) -> Items:
         return {f"{self._root}resync/{_part(table)}": json.dumps(table).encode() if wanted else None}
 
+    def reload_item(self, sink: str, table: TableId, *, wanted: bool) -> Items:
+        return {f"{self._root}reload/{sink}/{_part(table)}": json.dumps([sink, *table]).encode() if wanted else None}
+
     def refresh_item(self, name: str, table: TableId, keys: pa.RecordBatch) -> Items:
         """`name`: of the request, "refresh/..."."""
         schema = keys.schema.with_metadata({"table": json.dumps(table)})
@@ -605,14 +620,15 @@ class State:
         for part in map(_part, leaving.tables):
             prefixes += [f"{kind}/{sink}/{part}/" for kind in _AT_SINKS for sink in sinks]
             prefixes += [f"{kind}/{part}/" for kind in ("schema", "halted", "join", "dropped", "kept")]
+        prefixes += [f"{kind}/{sink}/{_part(table)}/" for kind in _AT_SINKS for sink, table in leaving.places]
         wanted = tuple(self._root + prefix for prefix in prefixes)
         keys = [key for key in self._queue.scan(self._root) if f"{key}/".startswith(wanted)]
-        gone = [r.epoch for r in self.tables() if r.sink in leaving.sinks or r.table in leaving.tables]
+        gone = [r.epoch for r in self.tables() if leaving.has(r)]
         past, before = self.forgotten(), self.leaving()
-        both = Leaving((*before.sinks, *leaving.sinks), (*before.tables, *leaving.tables))
+        both = [(*before.sinks, *leaving.sinks), (*before.tables, *leaving.tables), (*before.places, *leaving.places)]
         return {
             **dict.fromkeys(keys),
-            self._root + "leaving": json.dumps([both.sinks, both.tables]).encode(),
+            self._root + "leaving": json.dumps(both).encode(),
             self._forgotten: json.dumps([past.seqs, max([past.tables, *gone])]).encode(),
         }
 
@@ -682,8 +698,13 @@ def _join(data: bytes) -> tuple[TableId, Head]:
 
 
 def _leaving(data: bytes) -> Leaving:
-    sinks, tables = json.loads(data)
-    return Leaving(tuple(sinks), tuple(TableId(*table) for table in tables))
+    sinks, tables, *more = json.loads(data)
+    places = more[0] if more else []
+    return Leaving(
+        tuple(sinks),
+        tuple(TableId(*table) for table in tables),
+        tuple((sink, TableId(*table)) for sink, table in places),
+    )
 
 
 def _wish(data: bytes) -> Wish:

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from syncd.config import later
 from syncd.config.document import Document, Key, dotted, parse, read_text
 from syncd.config.faults import Faults, raise_all, replaced
+from syncd.config.filters import Filters
 from syncd.config.rules import check_rules
 from syncd.config.secrets import Resolver, Secrets, literals, without_extras, without_secrets
 from syncd.config.spec import (
@@ -55,7 +56,7 @@ class SinkUse(PluginUse):
     name: str
     tags: str
     deletes: str
-    where: str | None = field(repr=False)
+    where: Filters = field(repr=False)
     batch: Batch
 
 
@@ -205,7 +206,7 @@ def parse_job(text: str, path: str, plugin_paths: Sequence[Path] = ()) -> Job:
         spec=spec,
         source=source,
         queue=QueueUse(queue.kind, queue.plugin, queue.options, queue.cls, spec.queue.queues, spec.queue.tag),
-        sinks={name: _sink(name, use, spec.sinks[name]) for name, use in sinks.items() if use is not None},
+        sinks={name: _sink(document, name, use, spec.sinks[name]) for name, use in sinks.items() if use is not None},
         findings=tuple(_findings(document, spec)),
         document=document,
         secrets=resolver.secrets,
@@ -229,10 +230,9 @@ def _validated(
         return None, Translator(document, resolver.secrets, JobSpec).faults(error)
 
 
-def _sink(name: str, use: PluginUse, block: SinkBlock) -> SinkUse:
-    return SinkUse(
-        use.kind, use.plugin, use.options, use.cls, name, block.tags, block.deletes, block.where, block.batch
-    )
+def _sink(document: Document, name: str, use: PluginUse, block: SinkBlock) -> SinkUse:
+    where = Filters(document, name, block.where)
+    return SinkUse(use.kind, use.plugin, use.options, use.cls, name, block.tags, block.deletes, where, block.batch)
 
 
 def _findings(document: Document, spec: JobSpec) -> Iterator[Finding]:

@@ -47,7 +47,6 @@ def _is_part(setting: tuple[str, ...], later: Later) -> bool:
 JOB = (
     Later("`keyless: row-hash`", ("tables", "*", "keyless"), ("row-hash",)),
     Later("`kind: append`", ("tables", "*", "kind"), ("append",)),
-    Later("a filter of one sink", ("sinks", "*", "where")),
     Later("retry and parking", ("retry",)),
     Later("reconcile on a schedule", ("reconcile", "cron")),
     Later("repair", ("reconcile", "repair"), ("dry-run", "apply")),

@@ -93,4 +93,32 @@ as the server would is refused by name, before anything runs:
 - A `TIMESTAMP` is compared with a time that has a zone: `'2026-05-01 00:00:00+00:00'`.
 
 A row that stops matching is deleted at the sinks, one that starts matching is written.
+
+A table's `where` leaves rows out for all sinks, in capture. A sink's own leaves them out at that sink alone:
+
+```yaml
+sinks:
+  germany: {mysql: {url: "mysql://db1/shop"}, where: {"shop.users": "land = 'DE'", "shop.order*": "total >= 100"}}
+  archive: {parquet: {path: /lake}, where: "made < '2026-01-01'"}
+```
+
+One condition is for all tables of the sink. In a mapping the table patterns are those of `tables`: the source's names,
+the most specific one holds; a table that none fits goes to the sink whole, and so does one with `TRUE`.
+
+- It looks at **the columns as the sink gets them**: behind renames, masks, computed and added columns. It sees a masked
+  column's masked values, which `plan` warns of. `plan` shows the condition for each table and sink. A condition that
+  does not fit a table halts that table at that sink (C124 and others), no other.
+- While a table is loaded, rows that do not match are left out. Later a changed row that does not match is a DELETE of
+  its key, whether it was there or not: no old values are needed, and none of its values go to the sink
+  ([why](adr/0020-a-sinks-filter-goes-by-the-row-as-it-is-now.md)). Sinks with versions keep a tombstone for it a while,
+  as for any delete. NULL is not a match.
+- With `deletes: ignore` a row that stops matching stays as it was when it last matched; reconcile counts it among those
+  that the sink keeps. `deletes: soft` marks it at MySQL and OceanBase; sinks with versions (ClickHouse, Parquet) would
+  need all values of rows that are left out for that, so `soft` and `where` do not go together there (C121).
+- Of tables without a key (`keyless: append`), INSERTs that do not match are left out; an UPDATE or DELETE halts the
+  table as ever.
+- A schema change by which the condition no longer fits (its column is gone, or has another name) halts the table at
+  that sink, in front of the change; the other sinks go on. Mend the condition and [apply](changing.md) the file.
+- `reconcile` and `--repair` compare the sink with the source's rows that match.
+- Another condition, or none any more, loads the tables that it is about anew at that sink ([changing](changing.md)).
 """

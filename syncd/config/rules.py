@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from syncd import tags
+from syncd.config import filters
 from syncd.config.document import Document, Key
 from syncd.config.spec import SinkBlock, TableSpec
 from syncd.config.tables import ONE_TARGET, are_apart, check_group_use, check_pattern, target_of, tells_apart
@@ -26,7 +27,7 @@ def check_rules(document: Document, data: Mapping[str, Any]) -> Iterator[ConfigE
         sink = valid(SinkBlock, value)
         if sink is not None:
             yield from _tags(document, ("sinks", name, "tags"), sink.tags)
-            yield from _where(document, ("sinks", name, "where"), sink.where)
+            yield from filters.check(document, name, sink.where) if sink.where is not None else ()
     mode = data.get("mode", "snapshot+cdc")
     if data.get("start") is not None and mode != "cdc":
         what = f"`start` is for mode cdc, and the mode is {mode}"

@@ -175,6 +175,20 @@ class Batch(Section):
     """How long a row may wait for others."""
 
 
+def _conditions(value: Any) -> Any:
+    """A text, or texts by pattern: said in one sentence, not in one for each."""
+    if isinstance(value, dict):
+        if not value:
+            refuse("must not be empty", code="C109", hint='name a table: `where: {"shop.users": "country = \'DE\'"}`')
+        wrong = next((name for name, text in value.items() if not isinstance(text, str)), None)
+        if wrong is not None:
+            what = f"expected a condition (a text) for '{wrong}', got {kind_of(value[wrong])}"
+            refuse(what, code="C108", hint="`TRUE` keeps all rows of a table")
+    elif value is not None and not isinstance(value, str):
+        refuse(f"expected a text, or a mapping of patterns to texts, got {kind_of(value)}", code="C108")
+    return value
+
+
 class SinkBlock(Block):
     """Where the data goes: the name of a sink plugin and its settings, and what this sink takes."""
 
@@ -182,8 +196,9 @@ class SinkBlock(Block):
     """The tags that this sink takes: `*`, or names joined by `||`; one that no table has is warned of."""
     deletes: Annotated[Literal["apply", "soft", "ignore"], word("apply", "soft", "ignore")] = "apply"
     """`apply` removes the row, `soft` keeps it and marks it as deleted, `ignore` drops the delete."""
-    where: str | None = None
-    """Only rows for which this SQL condition holds, at this sink."""
+    where: Annotated[str | dict[str, str] | None, BeforeValidator(_conditions)] = None
+    """Only rows for which an SQL condition holds, at this sink: one for all of its tables, or a mapping of a table
+    pattern to its condition. Over the columns as the sink gets them; a row that stops matching is deleted at it."""
     batch: Batch = Field(default_factory=Batch)
     """When this sink writes."""
 

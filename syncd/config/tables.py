@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr, TypeAdapter
 
@@ -24,6 +24,7 @@ from syncd.config.spec import Tables, TableSpec
 from syncd.errors import ConfigError
 from syncd.model import TableId
 
+V = TypeVar("V")
 _REGEX = re.compile(r"[\\()\[\]{}|+^]")
 _QUOTED = re.compile(r"(`(?:[^`]|``)+`|[^.`]+)\.(`(?:[^`]|``)+`|[^.`]+)", re.DOTALL)
 _GROUP = re.compile(r"\\(\d+)")
@@ -164,6 +165,33 @@ def fill(text: str, match: re.Match[str]) -> str:
     return _GROUP.sub(lambda m: match[int(m[1])] or "", text)
 
 
+Fitting = list[tuple[Pattern, V, re.Match[str]]]
+
+
+def fitting(rules: Iterable[tuple[Pattern, V]], table: TableId) -> Fitting[V]:
+    """Those whose pattern fits the table, the most specific first."""
+    found = [(pattern, value, match) for pattern, value in rules if (match := pattern.match(table))]
+    return sorted(found, key=lambda f: (f[0].kind == "exact", f[0].literals), reverse=True)
+
+
+def rival(found: Fitting[V]) -> Pattern | None:
+    """One that fits as well as the first."""
+    if len(found) < 2 or found[0][0].kind == "exact" or found[0][0].literals != found[1][0].literals:
+        return None
+    return found[1][0]
+
+
+def tie(document: Document, key: Key, table: TableId, one: Pattern) -> ConfigError:
+    """`key`: of the other pattern."""
+    return document.fault(
+        key,
+        f"'{one.text}' and '{key[-1]}' fit {table} equally well",
+        code="C118",
+        hint=f"name {table} itself, or make one of them more specific",
+        of_key=True,
+    )
+
+
 class TableMap:
     """All patterns of a job."""
 
@@ -181,27 +209,16 @@ class TableMap:
 
     def match(self, table: TableId) -> TableRule | None:
         """The rule for a table, None for a table that the job does not want. ConfigError: two patterns fit alike."""
-        found = [(p, s, m) for p, s in self._rules if (m := p.match(table))]
+        found = fitting(self._rules, table)
         if not found:
             return None
-        found.sort(key=lambda f: (f[0].kind == "exact", f[0].literals), reverse=True)
-        best = found[0]
-        if best[0].kind != "exact" and len(found) > 1 and found[1][0].literals == best[0].literals:
-            raise self._tie(table, best[0], found[1][0])
-        return None if best[1].skip else self._rule(table, *best)
+        if (other := rival(found)) is not None:
+            raise tie(self._document, ("tables", other.text), table, found[0][0])
+        return None if found[0][1].skip else self._rule(table, *found[0])
 
     def unmatched(self, tables: Collection[TableId]) -> list[Pattern]:
         """The patterns that fit none of the tables: most likely misspelt."""
         return [pattern for pattern, _ in self._rules if not any(pattern.match(table) for table in tables)]
-
-    def _tie(self, table: TableId, one: Pattern, other: Pattern) -> ConfigError:
-        return self._document.fault(
-            ("tables", other.text),
-            f"'{one.text}' and '{other.text}' fit {table} equally well",
-            code="C118",
-            hint=f"name {table} itself, or make one of them more specific",
-            of_key=True,
-        )
 
     def _rule(self, table: TableId, pattern: Pattern, spec: TableSpec, match: re.Match[str]) -> TableRule:
         return TableRule(
@@ -232,13 +249,13 @@ def target_of(table: TableId, text: str) -> TableId:
     return TableId(database, name) if dot else TableId(table.database, text or table.name)
 
 
-def check_pattern(document: Document, text: str) -> tuple[Pattern | None, list[ConfigError]]:
-    """The pattern of a key of `tables`, or the fault that it has."""
+def check_pattern(document: Document, text: str, at: Key = ("tables",)) -> tuple[Pattern | None, list[ConfigError]]:
+    """The pattern of a key of `tables`, or of the mapping `at`; or the fault that it has."""
     try:
         return Pattern(text), []
     except ValueError as error:
         hint = f'for all tables of a database: "{text}.*"' if re.fullmatch(r"\w+", text) else ""
-        return None, [document.fault(("tables", text), str(error), code="C116", hint=hint, of_key=True)]
+        return None, [document.fault((*at, text), str(error), code="C116", hint=hint, of_key=True)]
 
 
 def check_group_use(document: Document, pattern: Pattern, spec: TableSpec) -> Iterator[ConfigError]:

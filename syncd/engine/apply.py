@@ -45,7 +45,11 @@ def refused(parts: Parts, state: State, at: int, error: SyncdError) -> Items:
     """The job of `parts` goes on as if nothing had been applied; who has applied it is told why."""
     log.error("apply_refused", job=parts.job.name, error=str(error))
     before = following(state, parts.job.text, _path(parts), at)
-    return state.applied_item(before) | state.answer_item(Answer(at, str(error)))
+    items = state.applied_item(before) | state.answer_item(Answer(at, str(error)))
+    there = {(record.sink, record.table) for record in state.tables()}  # others have begun, by an earlier file
+    for sink, table in there.intersection(state.reloads()):
+        items |= state.reload_item(sink, table, wanted=False)
+    return items
 
 
 def _path(parts: Parts) -> str:

@@ -37,6 +37,10 @@ _LONG_NAME = 60
 LIVE_SECONDS = 10.0
 """A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
 
+_AS_PUBLISHED = (
+    "the filter of a sink looks at the columns as that sink gets them; `syncd apply` a job file with another one, and "
+    "the table is loaded anew there"
+)
 _Apart = tuple[frozenset[tuple[str, type]], frozenset[Any]]
 
 
@@ -302,6 +306,23 @@ class Parts:
         since columns may be held back or left out (`engine.evolve`)."""
         return self.transform(pair.source).shaped(pair.published)
 
+    def sink_filter(self, sink: str, published: TableSchema) -> transforms.SinkFilter:
+        """The sink's own filter over a version of a table. ConfigError: it does not fit, or not this sink."""
+        use = self.job.sinks[sink]
+        condition = use.where.of(published.table)
+        if condition is None:
+            return transforms.SinkFilter(published)
+        if use.deletes == "soft" and self.make_sink(sink).traits().versioned:
+            what = "`deletes: soft` with `where`: all values of rows that are left out would be kept at this sink"
+            raise self.job.fault(condition.key, what, code="C121", hint="`deletes: apply`, or `ignore`")
+        from syncd.transforms.where import compile_filter, parse  # only who filters pays for loading sqlglot
+
+        try:
+            return transforms.SinkFilter(published, compile_filter(parse(condition.text), published))
+        except ConfigError as error:
+            hint = f"{error.hint}{'; ' if error.hint else ''}{_AS_PUBLISHED}"
+            raise self.job.fault(condition.key, error.what, code=error.code, hint=hint) from error
+
     def target(self, sink: str, published: TableSchema, shadow: str = "") -> Target:
         """`shadow`: see `TableRecord`."""
         rule = self.rule(published.table)
@@ -425,6 +446,7 @@ class Parts:
             "mask_salt": "" if salt is None else _digest(salt.get_secret_value()),
             "heartbeat": self.heartbeat,
             "unique": any(self.make_sink(sink).traits().unique for sink in self.job.sinks),
+            "where": {name: sink["where"] for name, sink in self.job.public()["sinks"].items() if sink.get("where")},
             "path": self.job.path,
             "text": self.job.text,
             "sinks": {name: self._sink_facts(sink) for name, sink in self.job.sinks.items()},

@@ -13,13 +13,14 @@ from typing import Any
 import structlog
 
 from syncd.config import TableMap, TableRule
+from syncd.config.filters import Condition, Filters
 from syncd.engine import relocate
 from syncd.engine.build import Parts, clock
 from syncd.errors import ConfigError
 from syncd.failpoints import failpoint
 from syncd.model import TableId
 from syncd.spi import Queue
-from syncd.state import Items, Leaving, State, Wish
+from syncd.state import Items, Leaving, Place, State, Wish
 
 log = structlog.get_logger()
 
@@ -27,10 +28,12 @@ _FREE = {"table", "pattern", "exact", "to_given", "options", "salt"}
 """Of a rule: what its copies do not depend on, or what is compared by itself."""
 
 
-def contradictions(parts: Parts, state: State, but: Collection[TableId] = ()) -> Iterator[ConfigError]:
+def contradictions(
+    parts: Parts, state: State, but: Collection[TableId] = (), but_at: Collection[Place] = ()
+) -> Iterator[ConfigError]:
     """The faults of the job file, each at its place: it says other than what the saved state was made with (C140).
 
-    `but`: tables that will be loaded anew, beside those of which this is saved.
+    `but`, `but_at`: tables that will be loaded anew, everywhere or at a sink, beside those of which this is saved.
     """
     meta = state.meta()
     if meta is None:
@@ -51,6 +54,10 @@ def contradictions(parts: Parts, state: State, but: Collection[TableId] = ()) ->
                 f"{table} was loaded under other settings ({', '.join(names)}){way}",
                 of_key=True,
             )
+    for sink, table in refiltered(parts, state):
+        if table not in anew and (sink, table) not in {*but_at, *state.reloads()}:
+            what = f"{table} was loaded at {sink} under another `where`{way}"
+            yield parts.contradiction(("sinks", sink, "where"), what, of_key=True)
 
 
 def _other_sinks(
@@ -82,6 +89,30 @@ def resettled(parts: Parts, state: State) -> dict[TableId, list[str]]:
         if names:
             found[table] = names
     return found
+
+
+def refiltered(parts: Parts, state: State) -> list[Place]:
+    """Tables that a sink was given under another filter of its own than the file's, and has to be given again.
+
+    Those that halted at capture, or are gone at the source, are not among them: a resync, or a CREATE, is to come.
+    """
+    meta, mine = state.meta(), parts.facts()["where"]
+    saved = {} if meta is None else meta.get("where", {})
+    if meta is None or saved == mine:
+        return []
+    assert isinstance(saved, dict)
+    assert isinstance(mine, dict)
+    found, left_out = [], {*state.halts(), *state.dropped()}
+    for sink in sorted(name for name in saved.keys() | mine.keys() if saved.get(name) != mine.get(name)):
+        old, new = (Filters(parts.job.document, sink, where.get(sink)) for where in (saved, mine))
+        there = {record.table for record in state.tables(sink)} if sink in parts.job.sinks else set()
+        tables = sorted(table for table in there - left_out if parts.wants(table))
+        found += [(sink, table) for table in tables if _said(old.of(table)) != _said(new.of(table))]
+    return found
+
+
+def _said(condition: Condition | None) -> str | None:
+    return None if condition is None else condition.text
 
 
 def _differ(old: TableRule, new: TableRule, sinks: Collection[str]) -> list[str]:
@@ -162,6 +193,8 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
         items |= state.respread_item(wanted=True)
     again, other = _resyncs(parts, state)
     items |= other
+    places, other = _reloads(parts, state, again)
+    items |= other
     if new or _lacks_sinks(parts, state):
         gone = leaving(parts, state)
         for table in looked_at_anew(parts, state):
@@ -171,10 +204,13 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
         items |= state.wish_item(_without(state.wish(), gone))
     if again:  # forgotten, and found again like a table that the job file has anew
         log.info("resync_begins", job=parts.job.name, tables=[*map(str, again)])
-    if new or again or _lacks_sinks(parts, state):
-        items |= state.added_item({*state.added(), *new, *(f"resync.{table}" for table in again)})
-    if gone != Leaving() or again:
-        items |= state.leave_items(Leaving(gone.sinks, (*gone.tables, *again)))
+    if places:
+        log.info("reload_begins", job=parts.job.name, tables=[f"{table} at {sink}" for sink, table in places])
+    if new or again or places or _lacks_sinks(parts, state):
+        anew = (*(f"resync.{table}" for table in again), *(f"reload.{sink}.{table}" for sink, table in places))
+        items |= state.added_item({*state.added(), *new, *anew})
+    if gone != Leaving() or again or places:
+        items |= state.leave_items(Leaving(gone.sinks, (*gone.tables, *again), places))
     put(items)
     failpoint("change.saved")
     clear(parts, queue, state, put)
@@ -189,6 +225,18 @@ def _resyncs(parts: Parts, state: State) -> tuple[tuple[TableId, ...], Items]:
     for table in {*state.resyncs()}.difference(again):
         items |= state.resync_item(table, wanted=False)
     return (again if state.source() is not None else ()), items  # else found at the job's first start
+
+
+def _reloads(parts: Parts, state: State, again: Collection[TableId]) -> tuple[tuple[Place, ...], Items]:
+    """What is to be loaded anew at one sink alone; it is forgotten where more of it than that is, goes, or must be."""
+    records, left_out = {(r.sink, r.table) for r in state.tables()}, {*again, *state.halts(), *state.dropped()}
+    asked = state.reloads()
+    wanted = {p for p in asked if p[0] in parts.job.sinks and parts.wants(p[1]) and p[1] not in left_out}
+    items: Items = {}
+    for sink, table in {*asked} - wanted:
+        items |= state.reload_item(sink, table, wanted=False)
+    # Those without a record have begun under a start that died since: the planner goes on with them.
+    return tuple(place for place in asked if place in wanted & records), items
 
 
 def _begin_anew(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:
@@ -208,8 +256,8 @@ def clear(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]
         return
     for sink in gone.sinks:
         queue.unsubscribe(parts.group(sink))
-    if gone.tables:
-        but = {*state.given_up(), *((sink, table) for sink in parts.job.sinks for table in gone.tables)}
+    if gone.tables or gone.places:
+        but = {*state.given_up(), *((sink, table) for sink in parts.job.sinks for table in gone.tables), *gone.places}
         parts.subscribe(queue, state.schemas(), but)
     failpoint("change.cleared")
     put(state.left_item())

@@ -21,6 +21,7 @@ from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Kind, Lane, Message, Op, Stored, TableId, Target
 from syncd.spi import Lease, Mark, Queue, Sink, Ticket, Traits
 from syncd.state import Appending, Items, Phase, State, TableRecord
+from syncd.transforms import SinkFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,20 @@ class Collector:
         self._owner = parts.group(sink_name)
         self._config = parts.job.sinks[sink_name]
         self._targets: dict[tuple[TableId, int], Target] = {}
+        self._filters: dict[tuple[TableId, int], SinkFilter] = {}
 
     def target(self, table: TableId, version: int) -> Target:
         key = (table, version)
         if key not in self._targets:
             self._targets[key] = self._parts.target(self._sink_name, self._state.schema(table, version).published)
         return self._targets[key]
+
+    def sink_filter(self, table: TableId, version: int) -> SinkFilter:
+        """ConfigError: the sink's own filter does not fit this version, of which it can take nothing then."""
+        key = (table, version)
+        if key not in self._filters:
+            self._filters[key] = self._parts.sink_filter(self._sink_name, self._state.schema(table, version).published)
+        return self._filters[key]
 
     def ticket(
         self, marks: Mapping[Lane, Mark] = MappingProxyType({}), there: NDArray[np.bool_] | None = None
@@ -167,6 +176,7 @@ class Collector:
         batch = self._refresh(message)
         mark = Mark(item.offset + 1, self._opening.incarnation, self._applied(lane, {}))
         target = self.target(message.table, message.schema_version)
+        batch = self.sink_filter(message.table, message.schema_version).changed(batch)
         traces = ((message.trace, lane, item.offset),)
         return Write(target, batch, self.ticket({lane: mark}), {lane: mark.offset}, traces, len(batch))
 
@@ -192,7 +202,9 @@ class Collector:
             marks[lane] = Mark(offset, self._opening.incarnation, known.seqs if known is not None else {})
         change = standing.change
         loaded = self._parts.schema_at(self._state, record).published.version
-        target = self.target(change.table, loaded if standing.old else change.schema.version)
+        version = loaded if standing.old else change.schema.version
+        target = self.target(change.table, version)
+        self.sink_filter(change.table, version)  # a table that it does not fit any more halts in front of the change
         return Act(standing, replace(target, settled=record.phase is Phase.LIVE), self.ticket(marks))
 
     def _appended(self, record: TableRecord, version: int, lane: Lane, stored: Sequence[Stored]) -> Write:
@@ -253,6 +265,9 @@ class Collector:
             (lane, stored), *others = group.items()
             there = None if others else self._watch.there(target, lane, stored[0].offset, batch.op[first])
             batch = batch.take(ends)
+        if len(batch):  # versions of before the load may be ones that the filter does not fit
+            sink_filter = self.sink_filter(record.table, version)
+            batch = sink_filter.matching(batch) if target.append else sink_filter.changed(batch)
         traces = tuple((s.message.trace, lane, s.offset) for lane, stored in group.items() for s in stored)
         offsets = {lane: mark.offset for lane, mark in marks.items()}
         return Write(target, batch, self.ticket(marks, there), offsets, traces, changes)

@@ -264,6 +264,7 @@ class Deliverer:
         unit.pending = []
         self._refuse_namesake(record)
         target = self._loaded(record)
+        self._collector.sink_filter(record.table, target.schema.version)  # found out before the first row
         if target.own and not record.shadow:
             self._take_in(record, target)
         self._sink.prepare(target, max(record.newest, record.head.seq))

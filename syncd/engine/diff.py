@@ -14,7 +14,7 @@ from syncd.engine import change
 from syncd.engine.build import Parts
 from syncd.errors import ConfigError
 from syncd.model import TableId
-from syncd.state import State
+from syncd.state import Place, State
 
 Effect = Literal["live", "restart", "resnapshot", "refused"]
 """live: the processes that it is about start anew; restart: all of the job's; resnapshot: these, and a table is loaded
@@ -45,7 +45,7 @@ def diff(parts: Parts, state: State) -> list[Change]:
     document = parts.job.document
     old = without_extras(parse_document(str(meta["text"]), str(meta["path"])).data)
     new = without_extras(document.data)
-    faults = [*change.contradictions(parts, state, loaded_anew(parts, state))]
+    faults = [*change.contradictions(parts, state, loaded_anew(parts, state), reloaded(parts, state))]
     found = []
     for key in _others(old, new, ()):
         before, after = _shown(old, key), _shown(new, key)
@@ -60,6 +60,15 @@ def diff(parts: Parts, state: State) -> list[Change]:
 def loaded_anew(parts: Parts, state: State) -> dict[TableId, list[str]]:
     """The tables that the file gives other settings, and that can be loaded anew -> which settings."""
     return change.resettled(parts, state) if parts.loads and parts.captures else {}
+
+
+def reloaded(parts: Parts, state: State) -> list[Place]:
+    """The tables that the file gives another filter at a sink, and that can be loaded anew there; at others they go on
+    as they are."""
+    anew = loaded_anew(parts, state)
+    if not (parts.loads and parts.captures):
+        return []
+    return [place for place in change.refiltered(parts, state) if place[1] not in anew]
 
 
 def effect_of(changes: Sequence[Change]) -> Effect:
@@ -133,6 +142,10 @@ def _of_tables(parts: Parts, state: State) -> Iterator[Change]:
         why = f"loaded anew under other settings ({', '.join(names)}), beside its copies, which it then replaces"
         place = _place(parts, ("tables", parts.rule(table).pattern))
         yield Change(("tables",), place, str(table), str(table), "resnapshot", why)
+    for sink, table in reloaded(parts, state):
+        why = f"{table} is loaded anew at {sink} under another `where`, beside its copy, which it then replaces"
+        key = ("sinks", sink, "where")
+        yield Change(key, _place(parts, key), "", "", "resnapshot", why)
     for table in change.leaving(parts, state).tables:
         why = "its saved state and queued changes are forgotten; it stays at the sinks as it is"
         yield Change(("tables",), parts.job.path, str(table), "", "restart", why)

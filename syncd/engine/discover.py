@@ -78,6 +78,7 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
     _say(parts, found)
     records = {(record.sink, record.table) for record in state.tables()}
     # One that is known was asked for since, and is still to be forgotten.
+    at_sink = {*state.reloads()} - records
     again, epoch = {*state.resyncs()} - known.keys() - halts.keys(), state.forgotten().tables + 1
     reasons = parts.refused(found.taken, before=known)
     items, new, size = state.added_item([]), [], 0
@@ -97,7 +98,7 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
             items |= state.join_item(table, head) if parts.captures else {}
         for sink in sinks:
             fresh = TableRecord(table, sink, Phase.NEW, head, epoch, clock(), newest=head.seq)
-            if table in again:
+            if table in again or (sink, table) in at_sink:
                 fresh = _beside(parts, fresh)
             items |= state.table_item(fresh.halted(why, clock()) if why else fresh)
             size += 1 + each.bytes // parts.job.snapshot.chunk_bytes
@@ -107,6 +108,11 @@ def _extend(parts: Parts, queue: Queue, source: Source, lease: Lease, state: Sta
         if table not in there:
             why = "it is not at the source any more; its copies stay as they are"
             items |= _refused(parts, state, table, why, head)
+    for sink, table in at_sink:
+        items |= state.reload_item(sink, table, wanted=False)
+        if table not in there and table in known:
+            why = "it is not at the source any more; its copy stays as it is"
+            items |= state.table_item(TableRecord(table, sink, Phase.NEW, head, epoch).halted(why, clock()))
     parts.subscribe(queue, [*known, *new], given_up)
     queue.put(lease, items)
     failpoint("snapshot.added")

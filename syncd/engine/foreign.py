@@ -79,7 +79,8 @@ class Watch:
         if not self._tells or known is None or known.sure is None or offset < known.sure.get(lane, 0):
             return None
         rule = self._parts.rule(schema.table)
-        plain = target.deletes == "apply" and not target.own and not target.append and rule.where is None
+        filtered = rule.where is not None or self._parts.job.sinks[self._sink_name].where.of(schema.table) is not None
+        plain = target.deletes == "apply" and not target.own and not target.append and not filtered
         return first != Op.INSERT if plain and schema.key_from in {"primary", "unique"} else None
 
     def saw(self, table: TableId, found: Foreign) -> None:

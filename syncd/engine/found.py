@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from syncd.config.document import dotted
 from syncd.engine.build import Parts
 from syncd.errors import FatalError
 from syncd.model import Finding, TableId
@@ -36,7 +37,8 @@ def tables(parts: Parts, source: Source) -> Tables:
             left_out.append(Finding("warning", str(found.schema.table), text))
         else:
             taken.append(found)
-    return Tables(taken, [*_unmatched(parts, names), *left_out])
+    unused = _unused([each.schema.table for each in taken], parts)
+    return Tables(taken, [*_unmatched(parts, names), *unused, *left_out])
 
 
 def _unmatched(parts: Parts, names: Collection[TableId]) -> Iterator[Finding]:
@@ -50,6 +52,22 @@ def _unmatched(parts: Parts, names: Collection[TableId]) -> Iterator[Finding]:
             "no table at the source fits it",
             f"did you mean '{close[0]}'?" if close else "look at its spelling, and at the account's SELECT grants",
         )
+
+
+def _unused(tables: Collection[TableId], parts: Parts) -> Iterator[Finding]:
+    """The filters of a sink that are none of any of its tables."""
+    for name, sink in parts.job.sinks.items():
+        there = [table for table in tables if name in parts.sinks_of(table)]
+        for condition in sink.where.unmatched(there):
+            line, column = parts.job.document.place(condition.key, of_key=True)
+            pattern = str(condition.key[-1])
+            close = difflib.get_close_matches(pattern, map(str, there), 1)
+            yield Finding(
+                "warning",
+                f"{parts.job.path}:{line}:{column} {dotted(condition.key)}",
+                "no table of this sink fits it",
+                f"did you mean '{close[0]}'?" if close else "patterns are of the source's names, as in `tables`",
+            )
 
 
 def no_table(parts: Parts, refused: Mapping[TableId, str]) -> FatalError:

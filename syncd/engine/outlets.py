@@ -215,17 +215,22 @@ class Fan:
                 raise
             self._leave_out(outlet, str(error))
         except SyncdError as error:
-            self.outlets.remove(outlet)
-            self._link.send(Refused((outlet.record,), error))
+            self.refuse(outlet, error)
         else:
             return True
         return False
 
+    def refuse(self, outlet: Outlet, error: SyncdError) -> None:
+        """The table cannot go on at this sink, to which nothing of it is being written."""
+        self.outlets.remove(outlet)
+        self._link.send(Refused((outlet.record,), error))
+
     def _judge(self, first: float) -> None:
         """`first`: when one of them had written, and this thread had more for it."""
         shared = time.monotonic() - self._since
-        late = {outlet.record.sink: max(0.0, outlet.ended - first) for outlet in self.outlets}
-        for outlet in [*self.outlets]:
+        wrote = [outlet for outlet in self.outlets if outlet.writing is not None]
+        late = {outlet.record.sink: max(0.0, outlet.ended - first) for outlet in wrote}
+        for outlet in wrote:
             sink = outlet.record.sink
             if self._pace.note(sink, late[sink], shared) and len(self.outlets) > 1:
                 self._leave_out(outlet, f"others have waited for it {LATE_SECONDS:g} s, and most of the time")

@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -40,6 +40,7 @@ from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Chunk, Ddl, Lane, SchemaChange, TableSchema, Target
 from syncd.spi import Lease, Mark, Queue, Source, Ticket
 from syncd.state import Done, Items, Phase, SchemaPair, State, TableRecord
+from syncd.transforms import SinkFilter
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -195,6 +196,20 @@ def _throttled(link: Link, reason: str) -> None:
         link.beat()
 
 
+@dataclass
+class Share:
+    """What one sink is given of a chunk: so many rows and bytes, in so many writes."""
+
+    target: Target
+    sink_filter: SinkFilter
+    rows: int = 0
+    bytes: int = 0
+    written: int = 0
+
+    def add(self, batch: ChangeBatch) -> None:
+        self.rows, self.bytes, self.written = self.rows + len(batch), self.bytes + batch.nbytes, self.written + 1
+
+
 class Reader:
     """Copies chunks."""
 
@@ -282,36 +297,60 @@ class Reader:
     ) -> list[tuple[TableRecord, Done]]:
         """The next batch is read while the last one is written. `number`: of the first write. Who has all of it."""
         transform = self._parts.transform_of(pair)
-        targets = {record.sink: self._target(record, pair) for record in fan.records}
-        rows = size = written = 0
+        shares = self._shares(fan, pair)
+        begun = False
         name = f"chunk {fan.chunk.number} of {pair.source.table}"
         self._link.step(f"reading {name} from the source")
         for batch in _grouped(pair.published, (transform.apply(b) for b in batches), WRITE_ROWS):
             if self._link.stop.is_set():
                 break  # nothing is written any more, and the rest may be a whole table
-            rows, size = rows + len(batch), size + batch.nbytes
             self._link.waits("")
-            if written:
+            if begun:
                 self._settle(fan)
                 failpoint("snapshot.chunk_part")
             if not fan.outlets:
                 break
             self._link.step(f"reading {name} from the source")
-            written += 1
-            for outlet in fan.outlets:
-                target = targets[outlet.record.sink]
-                ticket = self._ticket(outlet.record, fan.chunk, number, written, append=target.append)
-                self._sinks.write(outlet, target, batch, ticket, f"writing {name}")
+            begun = True
+            for outlet in [*fan.outlets]:
+                self._write(fan, outlet, shares[outlet.record.sink], batch, number, f"writing {name}")
         self._settle(fan)
-        return [(record, self._done(record, rows, size, written, number)) for record in fan.records]
+        return [(record, self._done(record, shares[record.sink], number)) for record in fan.records]
+
+    def _shares(self, fan: Fan, pair: SchemaPair) -> dict[str, Share]:
+        """By sink. One whose own filter does not fit the table is with the copy no more."""
+        shares = {}
+        for outlet in [*fan.outlets]:
+            sink = outlet.record.sink
+            try:
+                sink_filter = self._parts.sink_filter(sink, pair.published)
+            except SyncdError as error:
+                fan.refuse(outlet, error)
+            else:
+                shares[sink] = Share(self._target(outlet.record, pair), sink_filter)
+        return shares
+
+    def _write(self, fan: Fan, outlet: Outlet, share: Share, batch: ChangeBatch, number: int, doing: str) -> None:
+        """What its own filter lets through; a sink that this leaves nothing of has nothing to wait for."""
+        outlet.writing = None
+        try:
+            batch = share.sink_filter.matching(batch)
+        except SyncdError as error:
+            fan.refuse(outlet, error)
+            return
+        if not len(batch):
+            return
+        share.add(batch)
+        ticket = self._ticket(outlet.record, fan.chunk, number, share.written, append=share.target.append)
+        self._sinks.write(outlet, share.target, batch, ticket, doing)
 
     def _settle(self, fan: Fan) -> None:
         self._link.step("")  # the sinks' own threads tell what takes long
         fan.settle()
 
-    def _done(self, record: TableRecord, rows: int, size: int, written: int, number: int) -> Done:
-        marked = written if self._keeps_marks(record.sink) else 0
-        return Done(rows, size, clock(), marked, _attempt(record, number) if marked else "")
+    def _done(self, record: TableRecord, share: Share, number: int) -> Done:
+        marked = share.written if self._keeps_marks(record.sink) else 0
+        return Done(share.rows, share.bytes, clock(), marked, _attempt(record, number) if marked else "")
 
     def _target(self, record: TableRecord, pair: SchemaPair) -> Target:
         return self._parts.target(record.sink, pair.published, record.shadow)

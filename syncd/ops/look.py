@@ -21,6 +21,7 @@ from syncd.model import Finding, TableId, TargetPlan
 from syncd.ops.later import Left, Names
 from syncd.ops.status import duration
 from syncd.spi import Found, Sink, Source
+from syncd.transforms import Transform
 
 ASSUMED_BYTES_PER_S = 20e6
 """What a load reads in a second where no throttle is lower: with two readers on a small machine."""
@@ -133,10 +134,13 @@ def _plan(parts: Parts) -> JobPlan:
         for table, refusals in zip(found.taken, refused.values(), strict=True):
             targets: dict[str, TargetPlan] = {}
             if not refusals:
-                published = parts.transform(table.schema).schema
+                transform = parts.transform(table.schema)
                 for name in parts.sinks_of(table.schema.table):
-                    planned = sinks[name].plan(parts.target(name, published))
-                    more = _same_name(namesakes[name], table.schema.table, name, folds[f"sink {name}"])
+                    planned = sinks[name].plan(parts.target(name, transform.schema))
+                    more = [
+                        *_same_name(namesakes[name], table.schema.table, name, folds[f"sink {name}"]),
+                        *_of_filter(parts, name, transform),
+                    ]
                     targets[name] = replace(planned, findings=(*planned.findings, *more))
             relational = any(sinks[name].traits().unique for name in targets)
             later = names.left(table) if relational else []
@@ -157,6 +161,24 @@ def _same_name(namesakes: Namesakes, table: TableId, sink: str, folds: str) -> I
         namesakes.refuse(table, sink, lambda: folds)
     except ConfigError as error:
         yield Finding("error", str(table), error.what, error.hint)
+
+
+def _of_filter(parts: Parts, sink: str, transform: Transform) -> Iterator[Finding]:
+    """The sink's own filter of a table, and what is wrong with it, or may not be meant."""
+    table = transform.schema.table
+    try:
+        condition = parts.job.sinks[sink].where.of(table)
+        found = parts.sink_filter(sink, transform.schema).filter
+    except ConfigError as error:
+        yield Finding("error", f"{table} at {sink}", str(error))
+        return
+    if condition is not None:
+        yield Finding("ok", f"{table} at {sink}", f"only the rows where {parts.job.secrets.hide(condition.text)}")
+    masks = {step.column.name: step.mask for step in (*transform.steps, *transform.computed) if step.mask}
+    for name in found.columns if found is not None else ():
+        if name in masks:
+            text = f"the sink's `where` looks at '{name}', which is masked ({masks[name]}): it sees the masked values"
+            yield Finding("warning", f"{table} at {sink}", text, "filter by another column, or in `tables`")
 
 
 def _load_time(parts: Parts, plans: Sequence[TablePlan], kept: float | None) -> Iterator[Finding]:

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from syncd.model import Bound, Chunk, KeyValue, TableId, TableSchema, Target
+from syncd.model import Bound, ChangeBatch, Chunk, KeyValue, TableId, TableSchema, Target
 from syncd.spi import Sink, Source
-from syncd.transforms import Transform
+from syncd.transforms import SinkFilter, Transform
 
 SAMPLES = 20
 ROUNDS = 3
@@ -116,17 +116,19 @@ def reconcile(
     chunk_bytes: int,
     settle: Callable[[], str],
     *,
+    sink_filter: SinkFilter | None = None,
     keep: bool = False,
 ) -> Result:
     """Compare one table. `settle` waits until what is committed now has been applied; it answers why it cannot be.
-    `keep`: the result has all keys that differ."""
+    `sink_filter`: the sink's own filter. `keep`: the result has all keys that differ."""
+    published = _published(transform, sink_filter)
     result = Result(schema.table, sink_name)
     if not target.schema.key:
-        found, result.unsettled = _counted(source, sink, schema, transform, target, settle)
+        found, result.unsettled = _counted(source, sink, schema, published, target, settle)
         _add(result, found)
         return result
     moving: set[Key] = set()
-    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes):
+    for left, right in _ends(source, sink, schema, transform, published, target, chunk_bytes):
         found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
         moving |= moved
         _add(result, found)
@@ -143,16 +145,26 @@ def differing(
     schema: TableSchema,
     transform: Transform,
     target: Target,
+    sink_filter: SinkFilter,
     chunk_bytes: int,
     beat: Callable[[], None],
 ) -> Iterator[set[Key]]:
     """The keys of a table that differ at one look at both ends, part by part: also those of changes on their way.
     `beat` is called with each batch that is read."""
-    for left, right in _ends(source, sink, schema, transform, target, chunk_bytes, beat):
+    published = _published(transform, sink_filter)
+    for left, right in _ends(source, sink, schema, transform, published, target, chunk_bytes, beat):
         yield _judged(target, compare_rows(target.schema, left(), right())).keys
 
 
 Look = Callable[[], pa.Table]
+Published = Callable[[ChangeBatch], pa.RecordBatch]
+"""Rows of the source -> those that a sink is to have, as it is to have them."""
+
+
+def _published(transform: Transform, sink_filter: SinkFilter | None) -> Published:
+    if sink_filter is None:
+        return lambda batch: transform.apply(batch).rows
+    return lambda batch: sink_filter.matching(transform.apply(batch)).rows
 
 
 def _ends(
@@ -160,6 +172,7 @@ def _ends(
     sink: Sink,
     schema: TableSchema,
     transform: Transform,
+    published: Published,
     target: Target,
     chunk_bytes: int,
     beat: Callable[[], None] = lambda: None,
@@ -168,7 +181,7 @@ def _ends(
     for chunks, lower, upper in _parts(source.chunks(schema, chunk_bytes, None), transform, target):
 
         def left(chunks: Sequence[Chunk] = chunks) -> pa.Table:
-            batches = (transform.apply(batch).rows for chunk in chunks for batch in source.scan(schema, chunk, 0))
+            batches = (published(batch) for chunk in chunks for batch in source.scan(schema, chunk, 0))
             return table_of(target.schema.arrow(), _beating(batches, beat))
 
         def right(lower: Bound | None = lower, upper: Bound | None = upper) -> pa.Table:
@@ -246,7 +259,7 @@ def _looked_at(
 
 
 def _counted(
-    source: Source, sink: Sink, schema: TableSchema, transform: Transform, target: Target, settle: Callable[[], str]
+    source: Source, sink: Sink, schema: TableSchema, published: Published, target: Target, settle: Callable[[], str]
 ) -> tuple[Comparison, str]:
     """A table without a key: how often each row is at either end; the key of a difference is the whole row. With what
     differs goes what `settle` has said last.
@@ -258,7 +271,7 @@ def _counted(
     found, suspects, unsettled = Comparison(0, [], [], []), None, ""
     for _ in range(ROUNDS):
         before = table_of(wanted, sink.scan(target, None, None))
-        left = table_of(wanted, (transform.apply(batch).rows for batch in source.scan(schema, whole, 0)))
+        left = table_of(wanted, (published(batch) for batch in source.scan(schema, whole, 0)))
         unsettled = settle()
         after = before if unsettled else table_of(wanted, sink.scan(target, None, None))
         found = _judged(target, Comparison(len(left), surplus(left, after), surplus(before, left), []))

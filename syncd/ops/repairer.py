@@ -23,7 +23,7 @@ from syncd.ops.reconcile import Key, differing
 from syncd.ops.repair import AT_ONCE, requests
 from syncd.ops.settle import lanes_of, opened_sink, stands
 from syncd.spi import Lease, Queue, Source
-from syncd.state import Repair, State, TableRecord
+from syncd.state import Place, Repair, State, TableRecord
 
 log = structlog.get_logger()
 
@@ -32,9 +32,6 @@ PART_SECONDS = 60.0
 """One part of a table may take so long to compare before it is said."""
 AHEAD = 50
 """So many requests may wait for capture."""
-
-Place = tuple[str, TableId]
-"""A sink, and a table there."""
 
 
 class _Stopped(Exception):
@@ -144,11 +141,12 @@ class Repairer:
         versions = self._state.schemas(record.table)[record.table]
         pair = versions[max(versions)]
         transform, target = self._parts.transform_of(pair), self._parts.target(record.sink, pair.published)
+        sink_filter = self._parts.sink_filter(record.sink, pair.published)
         size = self._parts.job.snapshot.chunk_bytes
         with opened_sink(self._parts, self._queue, record.sink) as sink:
             self._link.step(f"comparing {record.table} at {record.sink}", every=PART_SECONDS)
             rows, keys = 0, set[Key]()
-            for found in differing(source, sink, pair.source, transform, target, size, self._go_on):
+            for found in differing(source, sink, pair.source, transform, target, sink_filter, size, self._go_on):
                 rows, keys = rows + len(found), keys | found
                 if len(keys) >= AT_ONCE:
                     self._ask(requests(source, pair, transform, sorted(keys, key=repr), log_now[0]), record)

@@ -242,3 +242,36 @@ def test_names_that_differ_in_their_case_alone(mariadb_database: Database, ocean
     for findings in (planned.findings, [finding for finding, _ in look.check(job, service)]):
         (warning,) = [f for f in findings if f.subject == "sink there" and f.level == "warning"]
         assert warning.text.startswith("lower_case_table_names is 1, and the source tells upper from lower case")
+
+
+@pytest.mark.mariadb
+def test_filters_of_a_sink(mariadb_database: Database, tmp_path: Path) -> None:
+    """Shown for each table and sink; one that sees masked values, or that no table has, is warned of, and one that does
+    not fit its table is an error there."""
+    name = mariadb_database.name
+    mariadb_database.execute(
+        "CREATE TABLE users (id INT PRIMARY KEY, country CHAR(2), email VARCHAR(40))",
+        "CREATE TABLE orders (id INT PRIMARY KEY, total INT)",
+    )
+    loaded, service = job(mariadb_database, tmp_path)
+    path = Path(loaded.path)
+    rule = f'"{name}.*": {{}}, {name}.users: {{mask: {{email: hash}}, columns: {{rename: {{country: land}}}}}}'
+    text = path.read_text().replace(f'"{name}.*": {{}}', rule)
+    one = f'{{{name}.users: "land = \'DE\' OR email IS NULL", {name}.order: "id > 1"}}'
+    text = text.replace("one.db}", f"one.db}}, where: {one}").replace("two.db}", "two.db}, where: 'country = 1'")
+    path.write_text(text)
+    planned = look.plan(load_job(path, [plugins.FOLDER]), service)
+    users = next(table for table in planned.tables if table.found.schema.table.name == "users")
+    shown, masked = users.sinks["one"].findings
+    assert (shown.level, shown.subject) == ("ok", f"{name}.users at one")
+    assert shown.text == "only the rows where land = 'DE' OR email IS NULL"
+    assert (masked.level, "looks at 'email', which is masked (hash)" in masked.text) == ("warning", True)
+    for table in planned.tables:
+        (wrong,) = table.sinks["two"].findings
+        at = f"{path}:6:{text.splitlines()[5].index('country')} sinks.two.where: "
+        assert (wrong.level, wrong.subject) == ("error", f"{table.found.schema.table} at two")
+        assert wrong.text.startswith(f"{at}{table.found.schema.table} has no column 'country'"), wrong.text
+        assert "[C124]" in wrong.text
+    (unused,) = [finding for finding in planned.findings if "sinks.one" in finding.subject]
+    assert (unused.level, unused.text) == ("warning", "no table of this sink fits it")
+    assert unused.todo == f"did you mean '{name}.orders'?"

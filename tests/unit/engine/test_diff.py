@@ -11,7 +11,8 @@ import pytest
 from syncd.config import Service, parse_job
 from syncd.engine import apply
 from syncd.engine.build import Parts
-from syncd.engine.diff import diff, effect_of, started_anew
+from syncd.engine.diff import diff, effect_of, reloaded, started_anew
+from syncd.errors import ConfigError
 from syncd.model import Head, Position
 from syncd.state import Halt, Phase, SchemaPair, State, TableRecord
 from tests import plugins
@@ -80,6 +81,9 @@ def state(tmp_path: Path, made: Made) -> Iterator[State]:
         ('"shop.*": {}, ', "", "tables: shop.items -> nothing: restart, its saved state and queued changes are forgot"),
         ("email: hash", "email: partial", "tables: shop.users -> shop.users: resnapshot, loaded anew under other sett"),
         (", shop.users: {mask: {email: hash}}", "", "tables: shop.users -> shop.users: resnapshot, loaded anew und"),
+        ("lake: {", "lake: {where: 'id > 1', ", "8:10 sinks.lake.where: nothing -> id > 1: restart"),
+        ("lake: {", "lake: {where: 'id > 1', ", "sinks.lake.where: resnapshot, shop.items is loaded anew at lake"),
+        ("lake: {", "lake: {where: {'shop.u*': 'id > 1'}, ", "resnapshot, shop.users is loaded anew at lake under"),
         ("job: shop", "job: shop\npolicy: {zero_date: 'null'}", "policy.zero_date: nothing -> null: restart, for what"),
     ],
 )  # fmt: skip
@@ -92,6 +96,31 @@ def test_each_change_says_what_it_asks_for(made: Made, state: State, before: str
 def test_what_says_the_same_is_no_change(made: Made, state: State) -> None:
     assert diff(made(), state) == []
     assert diff(made(("job: shop", "# a comment\njob:  'shop'\nsnapshot: {}")), state) == []
+
+
+def test_another_filter_of_a_sink_is_about_the_tables_that_it_fits(made: Made, state: State) -> None:
+    """At that sink. What says the same of them is no other one; a job that does not load cannot take another."""
+    one = made(("lake: {", "lake: {where: {'shop.u*': 'id > 1', shop.logs: 'x = 1'}, "))
+    assert reloaded(one, state) == [("lake", USERS.table)]
+    mode = ("job: shop", "job: shop\nmode: cdc")
+    saved = Saved(state, leased(state._queue, "other"))
+    saved.put(state.meta_item(**one.facts()))
+    assert reloaded(one, state) == []
+    assert reloaded(made(("lake: {", "lake: {where: {shop.users: 'id > 1'}, ")), state) == []
+    assert reloaded(made(("lake: {", "lake: {where: 'id > 1', ")), state) == [("lake", SCHEMA.table)]
+    assert reloaded(made(), state) == [("lake", USERS.table)]
+    saved.put(state.meta_item(**made(mode).facts()))
+    (refused,) = [str(each) for each in diff(made(mode, ("lake: {", "lake: {where: {shop.users: 'id > 1'}, ")), state)]
+    assert "refused, shop.users was loaded at lake under another `where`; put it back" in refused
+
+
+def test_what_is_refused_loads_nothing_anew_at_a_sink(made: Made, state: State) -> None:
+    """But for what an earlier file has begun: its record is gone."""
+    saved, gone = Saved(state, leased(state._queue, "other")), TABLE._replace(name="gone")
+    for table in (USERS.table, gone):
+        saved.put(state.reload_item("lake", table, wanted=True))
+    saved.put(apply.refused(made(), state, 1, ConfigError("no")))
+    assert state.reloads() == [("lake", gone)]
 
 
 def test_one_refusal_refuses_all_and_live_changes_name_their_workers(made: Made, state: State) -> None:
