@@ -20,7 +20,7 @@ from syncd.engine.build import Parts, data_directory
 from syncd.engine.counts import Sums
 from syncd.engine.forecast import QueueWatch
 from syncd.engine.job import JobRunner
-from syncd.engine.process import place_socket
+from syncd.engine.process import fork_server
 from syncd.errors import StateError, SyncdError, TransientError
 from syncd.spi import Queue
 from syncd.state import State
@@ -92,10 +92,9 @@ class Daemon:
     def run(self, until: Callable[[Sequence[JobRunner]], bool] = lambda _: False) -> None:
         """Returns when `until` holds, all jobs have ended, or a signal came; every process has ended then."""
         service = self.jobs[0].service
-        place_socket()
         lock = DirectoryLock(service.data)
         try:
-            with _Signals(self.stop), _scratch(service.data / "tmp"):
+            with _Signals(self.stop), fork_server(service.data), _scratch(service.data / "tmp"):
                 queue = self.jobs[0].make_queue()
                 queue.open()
                 try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from syncd import without_pandas
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _libc = ctypes.CDLL(None, use_errno=True)
+DAEMON = "SYNCD_DAEMON_PID"
+"""The daemon tells its server this way, and its server only, which of the processes it is."""
 SERVER = os.getpid()
 """The process that has imported this module: in a worker, its parent."""
 
@@ -34,8 +37,13 @@ def call_process(name: str) -> None:
 
 
 def _serve() -> None:
-    signal.signal(signal.SIGTERM, _end)
-    die_with_parent(signal.SIGTERM)
+    # It reaches all of a service's processes: workers have to drain, for which they need their parent. Each of them
+    # lets it through when it can.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGUSR1, _end)
+    die_with_parent(signal.SIGUSR1)
+    if os.getppid() != int(os.environ.get(DAEMON, "0")):
+        os._exit(0)  # it was gone before it could be told
     call_process("syncd workers")
     without_pandas.go()
     from syncd.engine import capture, deliver_process, snapshot  # noqa: F401 - here, for all workers
@@ -53,5 +61,10 @@ def _end(*_: object) -> None:
     os._exit(0)
 
 
-if b"multiprocessing.forkserver" in Path("/proc/self/cmdline").read_bytes():
+def _is_server() -> bool:
+    command = Path("/proc/self/cmdline").read_bytes()
+    return multiprocessing.parent_process() is None and b"multiprocessing.forkserver" in command
+
+
+if _is_server():
     _serve()

@@ -302,14 +302,19 @@ class JobRunner:
     def _replace(self, parts: Parts, workers: list[str]) -> None:
         """Others take the places of these workers, which drain meanwhile; those that load come as they are needed."""
         self.parts = self._supervisor.parts = self._loader.parts = parts
-        self._supervisor.end(workers)
+        self._end(workers)
         for name in workers:
             kind, _, sink = name.partition("/")
             if kind == "deliver":
                 self._add(name, deliver_process.work, sink)
-            elif kind == "reader":
+
+    def _end(self, workers: list[str]) -> None:
+        """They drain, and are heard no more: what those that load have in hand is for others."""
+        self._supervisor.end(workers)
+        for name in workers:
+            if name.startswith("reader/"):
                 self._loader.reader_lost(name, "", crash=False)
-            else:
+            elif name == "planner":
                 self._loader.planner_lost("", crash=False)
 
     def _staff(self, *, loading: bool) -> None:
@@ -319,7 +324,7 @@ class JobRunner:
         """
         if not loading:
             here = [name for name in self._supervisor.slots if name == "planner" or name.startswith("reader/")]
-            self._supervisor.end(here)
+            self._end(here)
             return
         self._add("planner", snapshot.plan, self._snapshot_lease)
         for number in range(1, self._loader.readers_wanted(self._expected) + 1):

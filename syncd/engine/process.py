@@ -12,21 +12,24 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker, util
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from syncd import logs
-from syncd.engine import queue_used
+from syncd.engine import forked, queue_used
 from syncd.engine.build import HANG_SECONDS, Parts
 from syncd.engine.counts import Tally
 from syncd.engine.lease import Keeper, acquire
@@ -39,6 +42,7 @@ log = structlog.get_logger()
 _servers = multiprocessing.get_context("forkserver")
 
 ALIVE_SECONDS = 1.0
+_KILL_SECONDS = 10.0
 _LONGEST = 85
 """Bytes of a folder's path: with a name in it, a socket's path has at most 107."""
 PATIENCE = 2.5
@@ -226,21 +230,67 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def place_socket() -> None:
-    """The fork server's socket lies in a folder of `multiprocessing`'s, made here in that of the machine: a path in the
-    data directory may be too long for a socket. FatalError: so is TMPDIR."""
-    folder = util.get_temp_dir()
-    if len(os.fsencode(folder)) > _LONGEST:
-        what = f"TMPDIR leads to {folder}, which is too long for a socket's path"
-        raise FatalError(what, hint=f"set TMPDIR to a folder of at most {_LONGEST - 15} bytes")
+@contextmanager
+def fork_server(data: Path) -> Iterator[None]:
+    """For a daemon's life. Its server is made with the first worker, and ends here, with all that it has started.
+
+    The socket of the server lies in a folder of its own where temporary ones are, or else in `data`, of which the path
+    may be too long for a socket. FatalError: no folder is there for it.
+    """
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # where `multiprocessing` looks
+    before = config.get("tempdir")
+    folder = config["tempdir"] = _socket_folder(data)
+    try:
+        yield
+    finally:
+        _end_server()
+        config["tempdir"] = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _preload(parts: Parts) -> None:
+def _socket_folder(data: Path) -> str:
+    made = None
+    with suppress(OSError):
+        made = tempfile.mkdtemp(prefix="syncd-")
+    if made is None or len(os.fsencode(made)) > _LONGEST:
+        if made is not None:
+            os.rmdir(made)
+        made = tempfile.mkdtemp(prefix="socket-", dir=data)
+    if len(os.fsencode(made)) > _LONGEST:
+        os.rmdir(made)
+        what = f"no folder is there for a socket: neither one for temporary files, nor is {data} short enough"
+        raise FatalError(what, hint=f"set TMPDIR to a writable folder of at most {_LONGEST - 15} bytes")
+    return made
+
+
+def _end_server() -> None:
+    server: Any = forkserver._forkserver  # there is no other way to end it
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        with suppress(FileNotFoundError):  # of its socket
+            server._stop()
+        server._forkserver_address = None
+
+
+def _ready(parts: Parts) -> None:
     """What the fork server imports, where it is not there yet; what other jobs need beside is imported by workers."""
     # Neither of the two may have a thread in the server.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    os.environ[forked.DAEMON] = str(os.getpid())
     _servers.set_forkserver_preload(["syncd.engine.forked", *sorted(parts.plugin_modules)])
+    folder = multiprocessing.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
+    if folder is not None:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None and _is_stopped(pid):
+        _end_server()  # it would answer nobody, and hold up all jobs
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    return False
 
 
 class Worker:
@@ -251,14 +301,20 @@ class Worker:
     ) -> None:
         """`careful`: see `Link.in_hand`."""
         self.name = name
-        _preload(parts)
+        _ready(parts)
         self._pipe, child = _servers.Pipe()
         self._process = _servers.Process(
             target=_main, args=(name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
         )
-        with _without_interrupts():
-            self._process.start()
-        child.close()
+        try:
+            with _without_interrupts():
+                self._process.start()
+        except (OSError, EOFError) as error:
+            _end_server()
+            self._pipe.close()
+            raise TransientError(f"{name} could not be started: {error!r}", hint="see memory and TMPDIR") from error
+        finally:
+            child.close()
 
     @property
     def pid(self) -> int:
@@ -298,11 +354,17 @@ class Worker:
             self._process.terminate()
 
     def kill(self) -> None:
+        """Its end is seen by `alive`."""
         self._process.kill()
-        self._process.join()
+        self._process.join(_KILL_SECONDS)
 
     def close(self) -> None:
         self._pipe.close()
+
+
+def _check_server() -> None:
+    if os.getpid() == forked.SERVER:
+        raise FatalError("the fork server could not import syncd", hint="see how the daemon finds it", code="E159")
 
 
 def _main(
@@ -313,20 +375,20 @@ def _main(
     work: Callable[..., None],
     args: tuple[object, ...],
 ) -> None:
-    from syncd.engine import forked  # it imports this module
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C by draining its children
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `_without_interrupts`
     forked.die_with_parent()
-    if os.getppid() != forked.SERVER:
+    if os.getppid() != forked.SERVER != os.getpid():
         return
     forked.call_process(name)
     logs.configure(hide=parts.job.secrets.hide_in)
     link = Link(pipe, PATIENCE * parts.service.heartbeat, careful)
     link.keep_saying_alive()
     signal.signal(signal.SIGTERM, lambda *_: link.stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     log = structlog.get_logger().bind(worker=name, pid=os.getpid())
     try:
+        _check_server()
         try:
             work(link, parts, *args)
         finally:

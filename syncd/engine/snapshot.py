@@ -93,10 +93,10 @@ def _plan_table(link: Link, parts: Parts, queue: Queue, source: Source, lease: L
     for chunk in source.chunks(schema, parts.job.snapshot.chunk_bytes, borders.last):
         link.waits("")
         failpoint("snapshot.border_found")
+        if link.stop.is_set():
+            return  # another planner may be at work already, and find other borders
         borders.add(chunk)
         link.step(doing)
-        if link.stop.is_set():
-            return
 
 
 class Borders:

@@ -98,7 +98,8 @@ def _quoted(quote: str, name: str) -> str:
 def _copied(parts: Parts, transform: Transform) -> _Copied:
     table = transform.source.table
     target = parts.target(next(iter(parts.job.sinks)), transform.schema)
-    found = _Copied(target, filtered=transform.filter is not None)
+    own = any(sink.where.of(table) for sink in parts.job.sinks.values())
+    found = _Copied(target, filtered=own or transform.filter is not None)
     for column in transform.source.columns:
         step = next((step for step in transform.steps if step.source == column.name), None)
         if step is None:

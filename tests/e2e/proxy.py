@@ -20,6 +20,8 @@ class Proxy:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._others: dict[socket.socket, socket.socket] = {}
         self._swallowed: set[socket.socket] = set()
+        self._words = b""
+        self._held: tuple[socket.socket, bytes] | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy")
@@ -30,6 +32,27 @@ class Proxy:
         with self._lock:
             self._swallowed |= set(self._others)
             return len(self._others) // 2
+
+    def hold(self, words: bytes) -> None:
+        """The next connection over which these words come to the server is held up before them."""
+        with self._lock:
+            self._words, self._held = words, None
+
+    @property
+    def holds(self) -> bool:
+        return self._held is not None
+
+    def release(self) -> bool:
+        """What was held up reaches the server, whoever has said it; whether the server had not hung up before."""
+        with self._lock:
+            assert self._held is not None
+            server, said = self._held
+            self._held = None
+        with server, suppress(OSError):
+            server.settimeout(10)
+            server.sendall(said)
+            return bool(server.recv(1))
+        return False
 
     def lead_to(self, target: int) -> None:
         """Connections that come from now on go to the server at this port; those that are open stay where they are."""
@@ -46,7 +69,7 @@ class Proxy:
     def close(self) -> None:
         self._ended.set()
         self._thread.join()
-        for sock in [self._listener, *self._others]:
+        for sock in [self._listener, *self._others, *(self._held or ())[:1]]:
             sock.close()
         self._selector.close()
 
@@ -78,12 +101,24 @@ class Proxy:
             if not data:
                 self._drop(sock)
             return
+        if self._words and self._words in data:
+            self._hold_up(sock, data)
+            return
         if data:
             with suppress(OSError):
                 other.sendall(data)
                 return
         self._drop(sock)
         self._drop(other)
+
+    def _hold_up(self, client: socket.socket, data: bytes) -> None:
+        """The client is answered no more, and the server hears nothing of its end."""
+        server = self._others.pop(client)
+        self._selector.unregister(server)
+        del self._others[server]
+        self._others[client] = client
+        self._swallowed.add(client)
+        self._words, self._held = b"", (server, data)
 
     def _drop(self, sock: socket.socket) -> None:
         self._selector.unregister(sock)

@@ -33,7 +33,8 @@ def status(run: Running) -> str:
 
 
 def lines(run: Running) -> list[str]:
-    return wait_lines(control.status(run.service)[0]) if run.queue is not None else []
+    jobs = control.status(run.service) if run.queue is not None else []
+    return [line for job in jobs for line in wait_lines(job)]
 
 
 def hangs(run: Running) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from subprocess import PIPE
@@ -14,7 +17,8 @@ import pytest
 
 from syncd.config import Service, parse_job
 from syncd.engine.build import Parts
-from syncd.engine.process import Link, Worker
+from syncd.engine.process import Link, Worker, fork_server
+from syncd.errors import FatalError, TransientError
 from tests import plugins
 
 JOB = """\
@@ -32,6 +36,12 @@ def say(link: Link, _parts: Parts) -> None:
 def stay(link: Link, _parts: Parts) -> None:
     link.send(("parent", os.getppid()))
     link.stop.wait()
+
+
+def drain(link: Link, _parts: Parts) -> None:
+    stay(link, _parts)
+    time.sleep(0.3)
+    link.send(("drained", os.getpid()))
 
 
 def parts(folder: Path) -> Parts:
@@ -121,3 +131,50 @@ def test_ctrl_c_while_a_worker_starts_is_its_parents_business(
     assert "here" in heard
     assert capfd.readouterr().err == ""
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_service_manager_that_ends_all_processes_lets_workers_drain(tmp_path: Path) -> None:
+    worker = Worker("one", parts(tmp_path), drain)
+    server = heard_of(worker)
+    for pid in (server, worker.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert heard_of(worker) == worker.pid
+    worker.close()
+
+
+def test_a_server_that_is_stopped_or_cannot_be_reached_is_made_anew(tmp_path: Path) -> None:
+    with fork_server(tmp_path):
+        one = Worker("one", parts(tmp_path), stay)
+        stopped = heard_of(one)
+        os.kill(stopped, signal.SIGSTOP)
+        two = Worker("two", parts(tmp_path), stay)
+        second = heard_of(two)
+        assert second != stopped
+        assert comm(stopped) == ""
+        shutil.rmtree(multiprocessing.current_process()._config["tempdir"])  # type: ignore[attr-defined]
+        with pytest.raises(TransientError, match="three could not be started"):
+            Worker("three", parts(tmp_path), stay)
+        three = Worker("three", parts(tmp_path), stay)
+        assert heard_of(three) != second
+        for worker in (one, two, three):
+            worker.kill()
+            worker.close()
+    assert comm(second) == ""
+
+
+def test_without_a_folder_for_temporary_files_that_of_the_data_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(tempfile.mkdtemp())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 30)))
+    with fork_server(data):
+        assert [path.name.partition("-")[0] for path in data.iterdir()] == ["socket"]
+        worker = Worker("one", parts(tmp_path), stay)
+        heard_of(worker)
+        worker.kill()
+        worker.close()
+    data.rmdir()
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    with pytest.raises(FatalError, match="no folder is there for a socket"), fork_server(long):
+        pass
