@@ -6,7 +6,7 @@ none fits goes to the sink whole.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from syncd.config.document import Document, Key
@@ -34,6 +34,7 @@ class Filters:
 
     def __init__(self, document: Document, sink: str, where: Where) -> None:
         self._document = document
+        self._where = where
         self._rules = [*_rules(("sinks", sink, "where"), where)]
 
     def of(self, table: TableId) -> Condition | None:
@@ -42,6 +43,12 @@ class Filters:
         if (other := rival(found)) is not None:
             raise tie(self._document, (*found[0][1].key[:-1], other.text), table, found[0][0])
         return found[0][1] if found else None
+
+    def marks(self, mark: Callable[[str], str]) -> Where:
+        """What the file says, with `mark` of each condition in its place."""
+        if isinstance(self._where, str):
+            return mark(self._where)
+        return {pattern: mark(condition) for pattern, condition in (self._where or {}).items()} or None
 
     def unmatched(self, tables: Collection[TableId]) -> Iterator[Condition]:
         """Those whose pattern fits none of the tables."""

@@ -446,7 +446,8 @@ class Parts:
             "mask_salt": "" if salt is None else _digest(salt.get_secret_value()),
             "heartbeat": self.heartbeat,
             "unique": any(self.make_sink(sink).traits().unique for sink in self.job.sinks),
-            "where": {name: sink["where"] for name, sink in self.job.public()["sinks"].items() if sink.get("where")},
+            # A condition may hold a reference, whose value is another one by now.
+            "where": {name: said for name, sink in self.job.sinks.items() if (said := sink.where.marks(_digest))},
             "path": self.job.path,
             "text": self.job.text,
             "sinks": {name: self._sink_facts(sink) for name, sink in self.job.sinks.items()},

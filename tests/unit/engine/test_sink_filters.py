@@ -104,6 +104,19 @@ def taken(world: World, text: str) -> None:
     edit(world, text.replace("halt-table", "resync"))
 
 
+def test_another_value_of_a_reference_is_another_filter(begun: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORD", "v1")
+    text = filtered(versioned="""{{shop.numbers: "v COLLATE utf8mb4_0900_bin <> '${{env:WORD}}'"}}""")
+    taken(begun, text)
+    begun.restart()
+    begun.wanted = lambda sink, table, row: (sink, table) != ("versioned", NUMBERS.table) or row["v"] != "v1"
+    begun.settle()
+    begun.assert_equal()
+    assert change.refiltered(parts_of(begun, text), begun.state) == []
+    monkeypatch.setenv("WORD", "v2")
+    assert change.refiltered(parts_of(begun, text), begun.state) == [("versioned", NUMBERS.table)]
+
+
 def test_another_filter_loads_its_tables_anew_at_its_sink_alone(begun: World) -> None:
     """Also where who does it dies on the way; in a start that was not asked to, it is a contradiction."""
     world, before = begun, {(r.sink, r.table.name): r.epoch for r in begun.records()}
