@@ -250,6 +250,23 @@ def test_a_halt_that_cannot_be_saved_yet_holds_up_nothing_and_is_saved_before_th
         assert halts == {("table_halts", "model", record.sink, str(record.table)): 1}
 
 
+def test_what_a_reader_had_in_hand_when_nothing_was_to_be_loaded_any_more_is_loaded_later(tmp_path: Path) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        with world.log.transaction() as tx:
+            apply(world, tx, Change("put", 0, 1, 1, 1))
+        while not (tasks := world.runner._loader.tasks):
+            world.round()
+        reader = next(iter(tasks))
+        for record in world.records():
+            world.runner._halt(record, FatalError("refused by order", table=str(record.table)))
+        while reader in world.runner._supervisor.slots:
+            world.supervise()
+        assert not world.runner._loader.tasks
+        world.settle()
+        world.assert_equal()
+
+
 def test_a_crash_loop_of_which_no_table_is_known_halts_the_job(tmp_path: Path) -> None:
     with engine_in(tmp_path / "world") as world, pytest.MonkeyPatch.context() as patch:
         world.log.create(NUMBERS)
