@@ -94,7 +94,7 @@ class Daemon:
         service = self.jobs[0].service
         lock = DirectoryLock(service.data)
         try:
-            with _Signals(self.stop), fork_server(service.data), _scratch(service.data / "tmp"):
+            with _Signals(self.stop), fork_server(), _scratch(service.data / "tmp"):
                 queue = self.jobs[0].make_queue()
                 queue.open()
                 try:

@@ -71,6 +71,7 @@ class Unit:
     attempts: int = 0
     expire_at: float = field(default_factory=lambda: time.monotonic() + EXPIRE_SECONDS)
     goal: dict[Lane, int] = field(default_factory=dict)
+    handed_over: int = 0
 
 
 class Deliverer:
@@ -168,11 +169,12 @@ class Deliverer:
         """What is next for a table whose lanes run, done. When to look again: monotonic."""
         behind = any(start < end for start, end in lanes.values())
         idle = not (unit.pending or unit.flying or self._to_open(record))
-        catching_up = record.phase is Phase.CATCH_UP and source is not None and self._parts.caught_up(source, record)
-        catching_up = catching_up and (self._sink_name, record.table) not in self._unproven
-        if not catching_up:
-            unit.goal = {}
-        if catching_up and idle and behind and self._has_arrived(unit, record, lanes):
+        waits = record.phase is Phase.CATCH_UP and (self._sink_name, record.table) not in self._unproven
+        catching_up = waits and source is not None and self._parts.caught_up(source, record)
+        if not waits or unit.handed_over != record.since:
+            unit.handed_over, unit.goal = record.since, {}
+        # Capture has to come near once: under a load that does not end it is so now and then only.
+        if (catching_up or unit.goal) and idle and behind and self._has_arrived(unit, record, lanes):
             return self._guarded(unit, record, partial(self._live, record))
         if behind or not idle:
             return self._guarded(unit, record, partial(self._deliver, unit, record, lanes))
@@ -189,11 +191,11 @@ class Deliverer:
         if any(lanes[lane][0] < end for lane, end in unit.goal.items() if lane in lanes):
             return False
         unit.goal = {}
-        return not (self._plain_indexes(record) or self._unique_indexes(record))
+        return not self._traits.unique or not (self._plain_indexes(record) or self._unique_indexes(record))
 
     def _live(self, record: TableRecord) -> bool:
         with self._shared.turn(record.table):
-            if not (self._plain_indexes(record) or self._unique_indexes(record)):
+            if not self._traits.unique or not (self._plain_indexes(record) or self._unique_indexes(record)):
                 self._save(record.live(clock()))
         return True
 

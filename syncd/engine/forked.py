@@ -43,7 +43,7 @@ def _serve() -> None:
     signal.signal(signal.SIGUSR1, _end)
     die_with_parent(signal.SIGUSR1)
     if os.getppid() != int(os.environ.get(DAEMON, "0")):
-        os._exit(0)  # it was gone before it could be told
+        _end()  # it was gone before it could be told
     call_process("syncd workers")
     without_pandas.go()
     from syncd.engine import capture, deliver_process, snapshot  # noqa: F401 - here, for all workers

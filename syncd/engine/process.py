@@ -231,24 +231,29 @@ def _without_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def fork_server(data: Path) -> Iterator[None]:
-    """For a daemon's life. Its server is made with the first worker, and ends here, with all that it has started.
-
-    The socket of the server lies in a folder of its own where temporary ones are, or else in `data`, of which the path
-    may be too long for a socket. FatalError: no folder is there for it.
-    """
-    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # where `multiprocessing` looks
-    before = config.get("tempdir")
-    folder = config["tempdir"] = _socket_folder(data)
+def fork_server() -> Iterator[None]:
+    """For a daemon's life. Its server is made with the first worker, and ends here, with all that it has started."""
+    before = _settings().pop("tempdir", None)
     try:
         yield
     finally:
         _end_server()
-        config["tempdir"] = before
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder := _settings().pop("tempdir", None):
+            shutil.rmtree(folder, ignore_errors=True)
+        _settings()["tempdir"] = before
+
+
+def _settings() -> dict[str, Any]:
+    """Where `multiprocessing` looks for the folder ("tempdir") of the server's socket."""
+    found: dict[str, Any] = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    return found
 
 
 def _socket_folder(data: Path) -> str:
+    """One of its own where temporary ones are, or else in `data`, of which the path may be too long for a socket.
+
+    FatalError: there is none.
+    """
     made = None
     with suppress(OSError):
         made = tempfile.mkdtemp(prefix="syncd-")
@@ -279,9 +284,9 @@ def _ready(parts: Parts) -> None:
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     os.environ[forked.DAEMON] = str(os.getpid())
     _servers.set_forkserver_preload(["syncd.engine.forked", *sorted(parts.plugin_modules)])
-    folder = multiprocessing.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
-    if folder is not None:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+    if _settings().get("tempdir") is None:
+        _settings()["tempdir"] = _socket_folder(parts.service.data)
+    os.makedirs(_settings()["tempdir"], mode=0o700, exist_ok=True)
     pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     if pid is not None and _is_stopped(pid):
         _end_server()  # it would answer nobody, and hold up all jobs

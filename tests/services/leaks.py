@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable
-from multiprocessing import forkserver, util
+from multiprocessing import forkserver
 from pathlib import Path
 
 MARK = "SYNCD_TEST_RUN"
@@ -62,8 +63,9 @@ def own_listeners() -> list[str]:
 def end_fork_server() -> None:
     """That of this very process, and the folder of its socket; both would go when the process ends."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]  # what the tests of Python itself call
-    util._run_finalizers()  # type: ignore[attr-defined]
-    multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
+    temp = multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
+    if temp is not None:
+        shutil.rmtree(temp, ignore_errors=True)
 
 
 def settle(find: Callable[[], list[str]]) -> list[str]:

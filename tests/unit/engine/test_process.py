@@ -89,13 +89,14 @@ DAEMON = """
 import os, sys
 from pathlib import Path
 from subprocess import PIPE
-from syncd.engine.process import Worker
+from syncd.engine.process import Worker, fork_server
 from tests.unit.engine.test_process import heard_of, parts, stay
 
 if __name__ == "__main__":
-    worker = Worker("one", parts(Path(sys.argv[1])), stay)
-    print(heard_of(worker), worker.pid, flush=True)
-    sys.stdin.read()
+    with fork_server():
+        worker = Worker("one", parts(Path(sys.argv[1])), stay)
+        print(heard_of(worker), worker.pid, flush=True)
+        sys.stdin.read()
 """
 
 
@@ -143,7 +144,7 @@ def test_a_service_manager_that_ends_all_processes_lets_workers_drain(tmp_path: 
 
 
 def test_a_server_that_is_stopped_or_cannot_be_reached_is_made_anew(tmp_path: Path) -> None:
-    with fork_server(tmp_path):
+    with fork_server():
         one = Worker("one", parts(tmp_path), stay)
         stopped = heard_of(one)
         os.kill(stopped, signal.SIGSTOP)
@@ -167,14 +168,14 @@ def test_without_a_folder_for_temporary_files_that_of_the_data_is_taken(
 ) -> None:
     data = Path(tempfile.mkdtemp())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 30)))
-    with fork_server(data):
-        assert [path.name.partition("-")[0] for path in data.iterdir()] == ["socket"]
-        worker = Worker("one", parts(tmp_path), stay)
+    with fork_server():
+        worker = Worker("one", parts(data), stay)
         heard_of(worker)
+        assert [path.name.partition("-")[0] for path in data.iterdir()] == ["socket"]
         worker.kill()
         worker.close()
     data.rmdir()
     long = tmp_path / ("long" * 25)
     long.mkdir()
-    with pytest.raises(FatalError, match="no folder is there for a socket"), fork_server(long):
-        pass
+    with pytest.raises(FatalError, match="no folder is there for a socket"), fork_server():
+        Worker("one", parts(long), stay)
