@@ -174,30 +174,24 @@ class Deliverer:
         if not waits or unit.handed_over != record.since:
             unit.handed_over, unit.goal = record.since, {}
         # Capture has to come near once: under a load that does not end it is so now and then only.
-        if (catching_up or unit.goal) and idle and behind and self._has_arrived(unit, record, lanes):
-            return self._guarded(unit, record, partial(self._live, record))
+        if (catching_up or unit.goal) and idle and behind and self._has_arrived(unit, lanes):
+            version = self._collector.version_ahead(lanes)
+            if version is not None:
+                unit.goal = {}
+                return self._guarded(unit, record, partial(self._go_live, unit, record, version))
         if behind or not idle:
             return self._guarded(unit, record, partial(self._deliver, unit, record, lanes))
         if catching_up:
-            return self._guarded(unit, record, partial(self._go_live, unit, record))
+            newest = max(self._state.schemas(record.table)[record.table])
+            return self._guarded(unit, record, partial(self._go_live, unit, record, newest))
         if record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
             return self._guarded(unit, record, partial(self._expire, unit, record, source.seq))
         return time.monotonic() + IDLE_SECONDS
 
-    def _has_arrived(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
-        """Of a table that never stands still: all is applied that was there when capture had come near. One with
-        indexes to be made waits for the moment in which its lanes are empty."""
+    def _has_arrived(self, unit: Unit, lanes: Lanes) -> bool:
+        """Of a table that never stands still: all is applied that was there when capture had come near."""
         unit.goal = unit.goal or {lane: end for lane, (_, end) in lanes.items()}
-        if any(lanes[lane][0] < end for lane, end in unit.goal.items() if lane in lanes):
-            return False
-        unit.goal = {}
-        return not self._traits.unique or not (self._plain_indexes(record) or self._unique_indexes(record))
-
-    def _live(self, record: TableRecord) -> bool:
-        with self._shared.turn(record.table):
-            if not self._traits.unique or not (self._plain_indexes(record) or self._unique_indexes(record)):
-                self._save(record.live(clock()))
-        return True
+        return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
 
     def idle(self, seconds: float) -> None:
         """Until something is published, or a write that is under way comes back; `seconds` at most."""
@@ -348,11 +342,15 @@ class Deliverer:
 
     # -- indexes
 
-    def _go_live(self, unit: Unit, record: TableRecord) -> bool:
-        """All lanes are empty: the rows are those of one place in the log, and unique indexes hold."""
+    def _go_live(self, unit: Unit, record: TableRecord, version: int) -> bool:
+        """The table is `version` at the sink, and unique indexes hold: its lanes are empty, or all that the load has
+        left is applied in the one lane that such a table has, which is at one place of the log after each write."""
         with self._shared.turn(record.table):
-            unit.pending = self._plain_indexes(record) or self._unique_indexes(record)
-        return self._deliver(unit, record, {}) if unit.pending else self._live(record)
+            unit.pending = self._plain_indexes(record) or self._unique_indexes(record, version)
+            if not unit.pending:
+                self._save(record.live(clock()))
+                return True
+        return self._deliver(unit, record, {})
 
     def _plain_indexes(self, record: TableRecord) -> list[Work]:
         """After the load, of the table as it was then."""
@@ -368,15 +366,15 @@ class Deliverer:
             return []  # the last one makes them
         return [self._indexing(target, lambda: self._indexed.add(loaded))]
 
-    def _unique_indexes(self, record: TableRecord) -> list[Work]:
-        """At the end of CATCH_UP, of the table as it is now."""
+    def _unique_indexes(self, record: TableRecord, version: int) -> list[Work]:
+        """At the end of CATCH_UP, of the table as it is there."""
 
         def live() -> None:
             now = self._state.table(self._sink_name, record.table)
             if now is not None and now.phase is Phase.CATCH_UP:
                 self._save(now.live(clock()))
 
-        target = self._collector.target(record.table, max(self._state.schemas(record.table)[record.table]))
+        target = self._collector.target(record.table, version)
         if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
             return []
         if target.own and not self._siblings.all_live(record.table):

@@ -1,0 +1,95 @@
+"""A table that is written to without end becomes LIVE, its indexes made, though its lanes are never empty."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.model import Column, Ddl, Index, IndexPart, SchemaChange, Target
+from syncd.state import Phase
+from tests.unit.engine import world as engine_world
+from tests.unit.engine.script import NUMBERS
+from tests.unit.engine.test_change import phases
+from tests.unit.engine.world import World, engine_in
+
+BY_V = Index("by_v", (IndexPart("v"),), "unique")
+PLAIN = Index("plain", (IndexPart("v"),))
+
+
+@pytest.fixture
+def acts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Ddl, bool, int]]:
+    """What the arrival sink was asked to do, in its order: kind, whether unique indexes are to be there, columns."""
+    seen: list[tuple[Ddl, bool, int]] = []
+    apply = engine_world.ModelSink.apply
+
+    def record(self: Any, target: Target, change: SchemaChange, *args: Any) -> None:
+        if self._writes is not None:
+            seen.append((change.kind, target.settled, len(change.schema.columns)))
+        apply(self, target, change, *args)
+
+    monkeypatch.setattr(engine_world.ModelSink, "apply", record)
+    monkeypatch.setattr(
+        engine_world.ModelSink, "traits", lambda self: replace(self._sink.traits(), unique=True), raising=False
+    )
+    return seen
+
+
+def write(world: World, n: int) -> None:
+    with world.log.transaction() as tx:
+        added = len(world.log.schema(NUMBERS.table).columns) - len(NUMBERS.columns)
+        tx.put(NUMBERS.table, (n % 7, f"n{n}", *["more"] * added))
+
+
+def until_live(world: World) -> None:
+    """There is always one more change in the queue than is delivered."""
+    for n in range(60):
+        world.supervise()
+        write(world, n)
+        world.work("capture")
+        world.work("")
+        world.clock.now += 1.0
+        if phases(world).get(("arrival", "numbers")) is Phase.LIVE:
+            return
+    raise AssertionError(f"not LIVE: {world.records()}")
+
+
+@pytest.mark.parametrize("indexes", [(), (PLAIN,), (BY_V,), (PLAIN, BY_V)])
+def test_it_becomes_live(tmp_path: Path, acts: list[tuple[Ddl, bool, int]], indexes: tuple[Index, ...]) -> None:
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(replace(NUMBERS, indexes=indexes))
+        write(world, 0)
+        until_live(world)
+        assert [settled for _, settled, _ in acts] == [index.kind == "unique" for index in indexes]
+        assert {kind for kind, _, _ in acts} <= {Ddl.INDEX}
+        world.settle()
+        world.assert_equal()
+
+
+def test_unique_indexes_are_those_of_the_version_that_is_there(
+    tmp_path: Path, acts: list[tuple[Ddl, bool, int]]
+) -> None:
+    """A column that the source has added meanwhile is still to come."""
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(replace(NUMBERS, indexes=(BY_V,)))
+        write(world, 0)
+        while phases(world).get(("arrival", "numbers")) is not Phase.CATCH_UP:
+            world.round()
+            world.clock.now += 1.0
+        for n in range(1, 4):
+            write(world, n)
+            world.work("capture")
+            world.work("deliver")
+        write(world, 4)
+        world.log.add_column(NUMBERS.table, Column("more", NUMBERS.columns[1].type))
+        write(world, 5)
+        until_live(world)
+        world.settle()
+        world.assert_equal()
+        columns = len(NUMBERS.columns)
+        assert (Ddl.INDEX, True, columns) in acts or (Ddl.INDEX, True, columns + 1) in acts
+        for before, (kind, settled, now) in enumerate(acts):
+            altered = any(kind is Ddl.ALTER for kind, _, _ in acts[:before])
+            assert kind is Ddl.ALTER or now == columns + altered, (settled, acts)
