@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 STAGES = ("lint", "types", "layers", "docs", "test")
 # The docs have had a stage of their own.
 MORE = {"test": ["--ignore=tests/docs", "--durations=30", "--durations-min=5"]}
+CLOSING_SECONDS = 30.0
+"""For an interrupted stage to say how far it has come."""
 SUMMARY = re.compile(r"^=*\s*((?:\d+ [a-z]+,? ?)+) in [\d.]+s.*$")
 
 
@@ -56,7 +58,10 @@ def say(line: str = "") -> None:
 
 
 def run(stage: str, limit: float) -> Outcome:
-    """Run `./dev STAGE`, showing its output as it comes; a stage that outlasts `limit` seconds is ended."""
+    """Run `./dev STAGE`, showing its output as it comes.
+
+    A stage that outlasts `limit` seconds is interrupted, so that pytest says what it has found, and then ended.
+    """
     say(f"--- {stage}")
     began = time.monotonic()
     summary = ""
@@ -65,15 +70,20 @@ def run(stage: str, limit: float) -> Outcome:
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
     ) as process:
         assert process.stdout is not None
-        clock = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
-        clock.start()
+        clocks = [
+            threading.Timer(limit, process.send_signal, (signal.SIGINT,)),
+            threading.Timer(limit + CLOSING_SECONDS, os.killpg, (process.pid, signal.SIGKILL)),
+        ]
+        for clock in clocks:
+            clock.start()
         try:
             for line in process.stdout:
                 say(line.rstrip("\n"))
                 if SUMMARY.match(line.rstrip()):
                     summary = line.rstrip()
         finally:
-            clock.cancel()
+            for clock in clocks:
+                clock.cancel()
     return Outcome(stage, process.returncode, time.monotonic() - began, summary)
 
 
