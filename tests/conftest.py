@@ -112,7 +112,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """In CI a failure is named when it is seen: the run may be ended before its summary."""
     if report.failed and "CI" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
-        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {_last_line(report)}")  # noqa: T201
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {_last_line(report)}")
 
 
 def _last_line(report: pytest.TestReport) -> str:
