@@ -234,6 +234,8 @@ def _without_interrupts() -> Iterator[None]:
 def fork_server() -> Iterator[None]:
     """For a daemon's life. Its server is made with the first worker, and ends here, with all that it has started."""
     before = _settings().pop("tempdir", None)
+    with suppress(FileNotFoundError):  # see `_socket_folder`
+        tempfile.gettempdir()  # kept from here on: the daemon's is soon a folder of long name
     try:
         yield
     finally:

@@ -163,6 +163,22 @@ def test_a_server_that_is_stopped_or_cannot_be_reached_is_made_anew(tmp_path: Pa
     assert comm(second) == ""
 
 
+def test_the_folder_for_temporary_files_is_the_one_that_was_there_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon has one in its data directory then, of which the name may be too long."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    with fork_server():
+        monkeypatch.setenv("TMPDIR", str(long))
+        worker = Worker("one", parts(long), stay)
+        heard_of(worker)
+        worker.kill()
+        worker.close()
+    assert [*long.iterdir()] == []
+
+
 def test_without_a_folder_for_temporary_files_that_of_the_data_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
