@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from syncd.model import Column, Ddl, Index, IndexPart, SchemaChange, Target
+from syncd.engine import deliver
+from syncd.model import Column, Ddl, Index, IndexPart, Lane, SchemaChange, TableId, Target
+from syncd.spi import Sink
 from syncd.state import Phase
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS
@@ -37,19 +43,40 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Ddl, bool, int]]:
     return seen
 
 
+class Late:
+    """Writers that have always something to do: each round one call is made, the oldest."""
+
+    given: ClassVar[deque[tuple[Future[Any], Callable[[], Any]]]] = deque()
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def submit(self, _lane: Lane, _table: TableId, do: Callable[[Sink], Any], *, long: bool = False) -> Future[Any]:
+        self.given.append((future := Future[Any](), partial(do, self._sink)))
+        return future
+
+    @classmethod
+    def land(cls) -> None:
+        if cls.given:
+            future, do = cls.given.popleft()
+            future.set_result(do())
+
+
 def write(world: World, n: int) -> None:
     with world.log.transaction() as tx:
         added = len(world.log.schema(NUMBERS.table).columns) - len(NUMBERS.columns)
         tx.put(NUMBERS.table, (n % 7, f"n{n}", *["more"] * added))
 
 
-def until_live(world: World) -> None:
-    """There is always one more change in the queue than is delivered."""
+def until_live(world: World, writes: int = 1) -> None:
+    """There are always more changes in the queue than are delivered."""
     for n in range(60):
         world.supervise()
-        write(world, n)
+        for m in range(writes):
+            write(world, writes * n + m)
         world.work("capture")
         world.work("")
+        Late.land()
         world.clock.now += 1.0
         if phases(world).get(("arrival", "numbers")) is Phase.LIVE:
             return
@@ -66,6 +93,19 @@ def test_it_becomes_live(tmp_path: Path, acts: list[tuple[Ddl, bool, int]], inde
         assert {kind for kind, _, _ in acts} <= {Ddl.INDEX}
         world.settle()
         world.assert_equal()
+
+
+@pytest.mark.parametrize("indexes", [(), (PLAIN,)])
+def test_also_where_some_lane_is_always_being_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acts: list[tuple[Ddl, bool, int]], indexes: tuple[Index, ...]
+) -> None:
+    monkeypatch.setattr(Late, "given", deque())
+    with engine_in(tmp_path / "world") as world, monkeypatch.context() as late:
+        late.setattr(deliver, "Inline", Late)
+        world.log.create(replace(NUMBERS, indexes=indexes))
+        write(world, 0)
+        until_live(world, writes=7)
+        assert len(acts) == len(indexes)
 
 
 def test_unique_indexes_are_those_of_the_version_that_is_there(
