@@ -131,6 +131,26 @@ def test_a_first_fence_while_a_writer_registers(
     assert live(sink, OF)[1] == ("row", 0)
 
 
+def test_an_older_writer_that_ends_by_itself_while_it_is_ended(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has died; the server closes its connection when it comes to that."""
+    with closing(connect(server)) as looking:
+        book, alive = Book(looking, folds=False), Book._alive
+        dead = connect(server)
+        number = dead.thread_id()
+
+        def closed_meanwhile(self: Book) -> list[int]:
+            seen = alive(self)
+            dead.close()
+            while number in alive(self):
+                time.sleep(0.01)
+            monkeypatch.setattr(Book, "_alive", alive)
+            return seen
+
+        monkeypatch.setattr(Book, "_alive", closed_meanwhile)
+        book._end({"id": number, "at": book._now()})
+        assert number not in alive(book)
+
+
 def test_a_connection_that_is_ended_while_it_registers(
     server: Server, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Mapping
 
 from syncd.drivers.mysql.connection import Connection, quoted, rows
+from syncd.drivers.mysql.faults import code_of
 from syncd.errors import FatalError, FencedError, TransientError
 from syncd.model import Lane, Target
 from syncd.sinks.mysql.words import BOOK
@@ -32,6 +33,7 @@ from syncd.spi import Mark, Ticket
 
 _GONE_SECONDS = 30.0
 _SEEN_SECONDS = 10.0
+_NO_SUCH_THREAD = 1094
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS {} (kind VARBINARY(8) NOT NULL, owner VARBINARY(512) NOT NULL, part VARBINARY(300) NOT "
     "NULL, number BIGINT UNSIGNED NOT NULL, value TEXT CHARACTER SET utf8mb4 NULL, PRIMARY KEY (kind, owner, part)) "
@@ -116,8 +118,16 @@ class Book:
                 return  # our own, of an epoch before
             if time.monotonic() > deadline:
                 raise TransientError(f"connection {number} of an older writer does not end", retry_after=5.0)
-            rows(self._connection, f"KILL {number}")
+            self._kill(number)
             time.sleep(0.01)
+
+    def _kill(self, number: int) -> None:
+        """It may have ended since it was seen."""
+        try:
+            rows(self._connection, f"KILL {number}")
+        except FatalError as error:
+            if error.__cause__ is None or code_of(error.__cause__) != _NO_SUCH_THREAD:
+                raise
 
     def _alive(self) -> list[int]:
         """The numbers of the user's connections, our own first.
