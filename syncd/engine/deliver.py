@@ -168,20 +168,15 @@ class Deliverer:
     def _delivered(self, unit: Unit, record: TableRecord, lanes: Lanes, source: SourceRecord | None) -> float:
         """What is next for a table whose lanes run, done. When to look again: monotonic."""
         behind = any(start < end for start, end in lanes.values())
-        busy, to_open = bool(unit.pending or unit.flying), self._to_open(record)
+        to_open = self._to_open(record)
         waits = record.phase is Phase.CATCH_UP and (self._sink_name, record.table) not in self._unproven
         catching_up = waits and source is not None and self._parts.caught_up(source, record)
         if not waits or unit.handed_over != record.since:
             unit.handed_over, unit.goal = record.since, {}
         # Capture has to come near once: under a load that does not end it is so now and then only.
         if (catching_up or unit.goal) and behind and not to_open and self._has_arrived(unit, lanes):
-            if busy:  # nothing new is begun until all has come back: in one lane or another there is always something
-                return self._guarded(unit, record, partial(self._deliver, unit, record, {}))
-            version = self._collector.version_ahead(lanes)
-            if version is not None:
-                unit.goal = {}
-                return self._guarded(unit, record, partial(self._go_live, unit, record, version))
-        idle = not (busy or to_open)
+            return self._guarded(unit, record, partial(self._arrive, unit, record, lanes))
+        idle = not (unit.pending or unit.flying or to_open)
         if behind or not idle:
             return self._guarded(unit, record, partial(self._deliver, unit, record, lanes))
         if catching_up:
@@ -195,6 +190,13 @@ class Deliverer:
         """Of a table that never stands still: all is applied that was there when capture had come near."""
         unit.goal = unit.goal or {lane: end for lane, (_, end) in lanes.items()}
         return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
+
+    def _arrive(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
+        """Nothing new is begun until all has come back: in one lane or another there is always something."""
+        if unit.pending or unit.flying:
+            return self._deliver(unit, record, {})
+        version = self._collector.version_ahead(lanes)
+        return self._deliver(unit, record, lanes) if version is None else self._go_live(unit, record, version)
 
     def idle(self, seconds: float) -> None:
         """Until something is published, or a write that is under way comes back; `seconds` at most."""

@@ -68,16 +68,24 @@ def write(world: World, n: int) -> None:
         tx.put(NUMBERS.table, (n % 7, f"n{n}", *["more"] * added))
 
 
+def caught_up(world: World) -> None:
+    while phases(world).get(("arrival", "numbers")) is not Phase.CATCH_UP:
+        world.supervise()
+        world.work("")
+
+
 def until_live(world: World, writes: int = 1) -> None:
     """There are always more changes in the queue than are delivered."""
-    for n in range(60):
-        world.supervise()
+    caught_up(world)
+    for n in range(200):
+        if n % 10 == 0:
+            world.supervise()
         for m in range(writes):
             write(world, writes * n + m)
         world.work("capture")
         world.work("")
         Late.land()
-        world.clock.now += 1.0
+        world.clock.now += 0.06  # less than a batch waits for more rows
         if phases(world).get(("arrival", "numbers")) is Phase.LIVE:
             return
     raise AssertionError(f"not LIVE: {world.records()}")
@@ -115,9 +123,7 @@ def test_unique_indexes_are_those_of_the_version_that_is_there(
     with engine_in(tmp_path / "world") as world:
         world.log.create(replace(NUMBERS, indexes=(BY_V,)))
         write(world, 0)
-        while phases(world).get(("arrival", "numbers")) is not Phase.CATCH_UP:
-            world.round()
-            world.clock.now += 1.0
+        caught_up(world)
         for n in range(1, 4):
             write(world, n)
             world.work("capture")
