@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import structlog
 
-from syncd.engine import barrier, counts
+from syncd.engine import counts
 from syncd.engine.batches import refuse_rows, refused
 from syncd.engine.build import IDLE_SECONDS, Parts, clock
 from syncd.engine.case import Namesakes, by_place
 from syncd.engine.collect import Act, Collector, Swap, Work, Write
 from syncd.engine.fan_in import Shared, Siblings, Turns, Waits
 from syncd.engine.foreign import Watch
+from syncd.engine.indexes import Indexes
 from syncd.engine.opening import Lanes, Opening
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
@@ -124,11 +125,11 @@ class Deliverer:
         self._doing = doing
         self._in_hand = in_hand
         self._writers = writers or Inline(sink)
-        self._siblings = Siblings(parts, sink_name, queue, self._state)
-        self._shared = Shared(parts, turns or Turns(), self._siblings, unique=self._traits.unique)
+        siblings = Siblings(parts, sink_name, queue, self._state)
+        self._shared = Shared(parts, turns or Turns(), siblings, unique=self._traits.unique)
+        self._indexes = Indexes(parts, self._state, self._collector, siblings)
         self._count = count
         self._worker = parts.owner()
-        self._indexed: set[tuple[TableId, int]] = set()
         self._unproven: set[tuple[str, TableId]] = set()
 
     def step(self) -> float:
@@ -185,18 +186,6 @@ class Deliverer:
         if record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
             return self._guarded(unit, record, partial(self._expire, unit, record, source.seq))
         return time.monotonic() + IDLE_SECONDS
-
-    def _has_arrived(self, unit: Unit, lanes: Lanes) -> bool:
-        """Of a table that never stands still: all is applied that was there when capture had come near."""
-        unit.goal = unit.goal or {lane: end for lane, (_, end) in lanes.items()}
-        return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
-
-    def _arrive(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
-        """Nothing new is begun until all has come back: in one lane or another there is always something."""
-        if unit.pending or unit.flying:
-            return self._deliver(unit, record, {})
-        version = self._collector.version_ahead(lanes)
-        return self._deliver(unit, record, lanes) if version is None else self._go_live(unit, record, version)
 
     def idle(self, seconds: float) -> None:
         """Until something is published, or a write that is under way comes back; `seconds` at most."""
@@ -345,50 +334,35 @@ class Deliverer:
     def _save(self, record: TableRecord) -> None:
         self._queue.put(self._lease, self._state.table_item(record))
 
-    # -- indexes
+    # -- from CATCH_UP to LIVE
+
+    def _has_arrived(self, unit: Unit, lanes: Lanes) -> bool:
+        """Of a table that never stands still: all is applied that was there when capture had come near."""
+        unit.goal = unit.goal or {lane: end for lane, (_, end) in lanes.items()}
+        return all(lanes[lane][0] >= end for lane, end in unit.goal.items() if lane in lanes)
+
+    def _arrive(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
+        """Nothing new is begun until all has come back: in one lane or another there is always something."""
+        if unit.pending or unit.flying:
+            return self._deliver(unit, record, {})
+        version = self._collector.version_ahead(lanes)
+        return self._deliver(unit, record, lanes) if version is None else self._go_live(unit, record, version)
 
     def _go_live(self, unit: Unit, record: TableRecord, version: int) -> bool:
         """The table is `version` at the sink, and unique indexes hold: its lanes are empty, or all that the load has
         left is applied in the one lane that such a table has, which is at one place of the log after each write."""
-        with self._shared.turn(record.table):
-            unit.pending = self._plain_indexes(record) or self._unique_indexes(record, version)
-            if not unit.pending:
-                self._save(record.live(clock()))
-                return True
-        return self._deliver(unit, record, {})
-
-    def _plain_indexes(self, record: TableRecord) -> list[Work]:
-        """After the load, of the table as it was then."""
-        loaded = record.table, record.epoch
-        if record.phase is not Phase.CATCH_UP or record.was_live or loaded in self._indexed:
-            return []
-        published = self._parts.schema_at(self._state, record).published
-        target = self._collector.target(record.table, published.version)
-        if all(index.kind == "unique" and not target.relaxed for index in published.indexes):
-            self._indexed.add(loaded)
-            return []
-        if target.own and not self._siblings.all_loaded(record.table):
-            return []  # the last one makes them
-        return [self._indexing(target, lambda: self._indexed.add(loaded))]
-
-    def _unique_indexes(self, record: TableRecord, version: int) -> list[Work]:
-        """At the end of CATCH_UP, of the table as it is there."""
 
         def live() -> None:
             now = self._state.table(self._sink_name, record.table)
             if now is not None and now.phase is Phase.CATCH_UP:
                 self._save(now.live(clock()))
 
-        target = self._collector.target(record.table, version)
-        if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
-            return []
-        if target.own and not self._siblings.all_live(record.table):
-            return []
-        return [self._indexing(replace(target, settled=True), live)]
-
-    def _indexing(self, target: Target, after: Callable[[], None]) -> Act:
-        change = SchemaChange(Ddl.INDEX, target.schema, target.schema.version, "the load is over")
-        return Act(barrier.Standing(change, {}, old=False), target, self._collector.ticket(), after)
+        with self._shared.turn(record.table):
+            unit.pending = self._indexes.plain(record) or self._indexes.unique(record, version, live)
+            if not unit.pending:
+                self._save(record.live(clock()))
+                return True
+        return self._deliver(unit, record, {})
 
     # -- where the lanes are
 
@@ -413,7 +387,7 @@ class Deliverer:
         self._doing(f"opening the lanes of {record.table}")
         unit.pending = []
         self._watch.doubt(record.table)
-        self._indexed.discard((record.table, record.epoch))
+        self._indexes.doubt(record)
         if not record.opened:  # it may have been created while the job runs
             self._refuse_namesake(record)
         target = self._loaded(record)
@@ -430,7 +404,7 @@ class Deliverer:
                 self._open(unit, record, lanes)
             return True
         if unit.error is None:
-            unit.pending = unit.pending or ([] if unit.flying else self._plain_indexes(record))
+            unit.pending = unit.pending or ([] if unit.flying else self._indexes.plain(record))
             self._launch(unit, record.table)
             taken |= self._settle(unit)
         if unit.error is None and all(isinstance(work, Write) for work, _ in unit.flying):
