@@ -182,7 +182,8 @@ _ENTRIES: Final = (
         "there. The one that was there first is copied; of tables found together, one that keeps its own name, else "
         "the one whose name comes first. The other one is refused. A pattern is refused as it stands when its tables "
         "have one target and nothing in their keys tells them apart. Two names that differ in their case alone are one "
-        "at a server whose `lower_case_table_names` is not 0, as at OceanBase.",
+        "at a server whose `lower_case_table_names` is not 0, as at OceanBase. Of tables of two jobs in one data "
+        "directory the one that came later is refused, too; two daemons know nothing of each other.",
         "Give each another `to`, or leave some out (`skip: true`); or add a column that has another value in each, as "
         "a part of the key: `add: {shard: '\\1'}` and `key: [shard, id]`. Then load anew.",
     ),
@@ -444,8 +445,9 @@ _ENTRIES: Final = (
     Entry(
         "E177",
         "Another server",
-        "The source's address leads to a server that has nothing to do with the one that was copied: another kind, or "
-        "no transaction in common. Nothing was published from it.",
+        "The source's address leads to a server that has nothing to do with the one that was copied (another kind, or "
+        "no transaction in common), or of which that cannot be told, since the job knows a file and a byte of the old "
+        "one's log and no GTIDs. Nothing was published from it, and no policy goes on with it.",
         "Mend the address, and start the job again. If the job is to copy that server from now on, load anew.",
     ),
     Entry(

@@ -37,7 +37,7 @@ from syncd.ops.repair import requests
 from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
-from syncd.state import SOURCE, Answer, Phase, State, TableRecord, Wish, paused_part
+from syncd.state import SOURCE, Answer, Phase, State, TableRecord, Wish, job_names, paused_part
 
 if TYPE_CHECKING:
     from syncd.ops.span import Span
@@ -130,10 +130,6 @@ def opened_queue(service: Service) -> Iterator[Queue]:
         raise ConfigError(f"{service.data} holds no syncd data", hint="give the daemon's --data", code="E166")
     with queue_used.opened(used.make(service), service) as queue:
         yield queue
-
-
-def job_names(queue: Queue) -> list[str]:
-    return sorted(key.split("/")[1] for key in queue.scan("job/") if key.endswith("/meta"))
 
 
 def status(service: Service) -> list[JobStatus]:

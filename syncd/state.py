@@ -425,6 +425,10 @@ class State:
         found = self._all("reload/", json.loads).values()
         return [(sink, TableId(database, name)) for sink, database, name in found]
 
+    def reloaded(self, sink: str, table: TableId) -> str:
+        """Why the table at the sink was to be loaded anew by itself, until that load is handed over; "": it was not."""
+        return self._one(f"reloaded/{sink}/{_part(table)}", lambda data: str(json.loads(data))) or ""
+
     def refreshes(self) -> dict[str, tuple[TableId, pa.RecordBatch]]:
         """Requests, by their names: keys, as the source has them, whose rows are to be read again there."""
         found = self._all("refresh/", lambda data: data)
@@ -563,6 +567,10 @@ class State:
     def reload_item(self, sink: str, table: TableId, *, wanted: bool) -> Items:
         return {f"{self._root}reload/{sink}/{_part(table)}": json.dumps([sink, *table]).encode() if wanted else None}
 
+    def reloaded_item(self, sink: str, table: TableId, why: str) -> Items:
+        """`why`: see `reloaded`; "" forgets it."""
+        return {f"{self._root}reloaded/{sink}/{_part(table)}": json.dumps(why).encode() if why else None}
+
     def refresh_item(self, name: str, table: TableId, keys: pa.RecordBatch) -> Items:
         """`name`: of the request, "refresh/..."."""
         schema = keys.schema.with_metadata({"table": json.dumps(table)})
@@ -634,6 +642,11 @@ class State:
 
     def wish_item(self, wish: Wish) -> Items:
         return {self._root + "wish": json.dumps([wish.paused, wish.stopped, wish.applied]).encode()}
+
+
+def job_names(queue: Queue) -> list[str]:
+    """The jobs with saved state."""
+    return sorted(key.split("/")[1] for key in queue.scan("job/") if key.endswith("/meta") and key.count("/") == 2)
 
 
 def _with(record: TableRecord, given_up: Mapping[tuple[str, TableId], Halt]) -> TableRecord:

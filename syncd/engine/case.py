@@ -37,10 +37,11 @@ class Namesakes:
 
 def by_place(records: Iterable[TableRecord]) -> list[TableId]:
     """Those that are at the sink already, then those on their way there, then the others; by name."""
-    return [record.table for record in sorted(records, key=lambda r: (_how_new(r), r.table))]
+    return [record.table for record in sorted(records, key=lambda r: (how_new(r), r.table))]
 
 
-def _how_new(record: TableRecord) -> int:
+def how_new(record: TableRecord) -> int:
+    """0 for a table that is at the sink, 1 for one on its way there, 2 for others."""
     phase = record.resume or record.phase
     if phase is Phase.LIVE or record.opened or record.shadow:
         return 0

@@ -25,6 +25,7 @@ from syncd.engine.fan_in import Shared, Siblings, Turns, Waits
 from syncd.engine.foreign import Watch
 from syncd.engine.indexes import Indexes
 from syncd.engine.opening import Lanes, Opening
+from syncd.engine.others import Others
 from syncd.engine.refresh import Refresher
 from syncd.engine.writers import Inline, Writers
 from syncd.errors import BatchError, FencedError, MovedError, SyncdError, TransientError
@@ -115,6 +116,7 @@ class Deliverer:
         self._refresher = Refresher(parts, queue)
         refresh = partial(self._refresh, doing)
         self._namesakes: Namesakes | None = None
+        self._others: Others | None = None
         self._watch = Watch(parts, sink_name, self._traits, count, self._save_stranger)
         self._collector = Collector(
             parts, sink_name, queue, self._traits, lease, self._opening, numbers, refresh, self._watch
@@ -141,7 +143,7 @@ class Deliverer:
             if unit.flying:  # also of a table that was paused, or halted by another
                 self._settle(unit)
         self._look()
-        self._namesakes = None
+        self._namesakes = self._others = None
         records = {record.table: record for record in self._state.tables(self._sink_name)}
         wish = self._state.wish()
         source = self._state.source()
@@ -252,7 +254,7 @@ class Deliverer:
     def _prepare(self, unit: Unit, record: TableRecord) -> bool:
         """NEW: the target table is made, or seen to fit and to hold nothing of another load; then it can be loaded."""
         unit.pending = []
-        self._refuse_namesake(record)
+        self._refuse_taken(record)
         target = self._loaded(record)
         self._collector.sink_filter(record.table, target.schema.version)  # found out before the first row
         if target.own and not record.shadow:
@@ -265,11 +267,14 @@ class Deliverer:
         self._save(replace(record, phase=phase, since=clock()))
         return True
 
-    def _refuse_namesake(self, record: TableRecord) -> None:
-        """ConfigError (C127): the sink takes the target for that of another table."""
-        if self._namesakes is None:  # once in a step
+    def _refuse_taken(self, record: TableRecord) -> None:
+        """ConfigError (C127): the sink takes the target for that of another table, or another job has it."""
+        if self._namesakes is None or self._others is None:  # once in a step
             self._namesakes = Namesakes(self._parts, by_place(self._state.tables(self._sink_name)))
+            self._others = Others(self._parts, self._queue, self._sink_name)
         self._namesakes.refuse(record.table, self._sink_name, self._sink.folds)
+        if taken := self._others.refusal(record.table, record):
+            raise taken
 
     def _take_in(self, record: TableRecord, target: Target) -> None:
         """A target that other tables may have is there, and takes the rows of this one, too. Waits."""
@@ -389,7 +394,7 @@ class Deliverer:
         self._watch.doubt(record.table)
         self._indexes.doubt(record)
         if not record.opened:  # it may have been created while the job runs
-            self._refuse_namesake(record)
+            self._refuse_taken(record)
         target = self._loaded(record)
         if target.own and self._traits.transactional and record.opened != record.epoch:
             self._take_in(record, target)

@@ -38,6 +38,7 @@ log = structlog.get_logger()
 LOOK_SECONDS = 0.2
 DRAINS = "it drains: what is in flight is finished"
 """What the daemon itself is said to wait for from the word to stop until every worker has ended."""
+_AGAIN = "; it was loaded anew for this already, and that load met the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,10 +436,19 @@ class JobRunner:
     def _save_halts(self) -> None:
         while self._to_halt:
             record, reason, anew = self._to_halt[0]
+            again, wish = self._loaded_anew(record, reason) if anew else ("", {})
             # Its head and epoch may have grown since the worker was told of it.
             now = self._state.table(record.sink, record.table) or record
-            halted = replace(record, head=now.head, epoch=now.epoch, opened=now.opened).halted(reason, clock())
-            wish = self._state.resync_item(record.table, wanted=True) if anew else {}
+            halted = replace(record, head=now.head, epoch=now.epoch, opened=now.opened).halted(reason + again, clock())
             self._put(self._state.table_item(halted) | wish)
             self._sums.count("table_halts", self.name, record.sink, str(record.table))
             del self._to_halt[0]
+
+    def _loaded_anew(self, record: TableRecord, reason: str) -> tuple[str, Items]:
+        """That the table is to be loaded anew. A load that was begun for a reason, and meets the same one, is not begun
+        again, since that would never end: what is added to the reason then."""
+        met = self._state.reloaded(record.sink, record.table) == reason
+        if met and record.table not in self._state.resyncs():  # else another reader of this load has said it just now
+            return _AGAIN, {}
+        wanted = self._state.resync_item(record.table, wanted=True)
+        return "", wanted | self._state.reloaded_item(record.sink, record.table, reason)

@@ -164,7 +164,7 @@ class Loader:
         phase = Phase.CATCH_UP if self.parts.captures else Phase.DONE
         after = replace(record, phase=phase, epoch=record.epoch + 1, since=clock())
         failpoint("snapshot.all_marked")
-        self._put(self._state.table_item(after))
+        self._put(self._state.table_item(after) | self._state.reloaded_item(record.sink, record.table, ""))
         failpoint("snapshot.handed_over")
         self._loaded[record.sink, record.table] = load.rows
         del self.loads[record.sink, record.table]

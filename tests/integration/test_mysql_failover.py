@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import FatalError, PositionLost, TransactionsLost, TransientError
+from syncd.errors import FatalError, TransactionsLost, TransientError
 from syncd.model import Position
 from syncd.sources.mysql import MySQLSource
 from syncd.sources.mysql.connect import connect
@@ -105,8 +105,9 @@ def test_a_promoted_replica(kind: str, request: pytest.FixtureRequest, tmp_path:
         with pytest.raises(FatalError, match="nothing in common"):
             identified(new, Position(json.dumps({**told, "server": otherwise})))
         del told["gtid"]
-        with pytest.raises(PositionLost, match=r"is of the server .*, and no GTIDs are known"):
+        with pytest.raises(FatalError, match=r"is of the server .*, and no GTIDs are known") as unknown:
             identified(new, Position(json.dumps(told)))
+        assert (type(unknown.value), unknown.value.code) == (FatalError, "E177")  # that no policy goes on with
 
         with proxied(old.port) as proxy:
             asked = source(tmp_path, proxy.port)

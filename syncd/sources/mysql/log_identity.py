@@ -37,11 +37,13 @@ def log_identity(connection: Connection, position: Position) -> str:
         _reaches(connection, here, saved)
         return here
     if saved.gtid is None:
-        raise PositionLost(
+        # No policy makes copies equal to a server that may be a stranger's.
+        raise FatalError(
             f"the saved position {saved.file}:{saved.pos} is of the server {saved.server}, {here} answers, and no "
             "GTIDs are known: a place in one server's log says nothing of another's",
-            hint="let the source's address lead to the old server, or load anew; a job that begins with GTIDs (MySQL: "
-            "gtid_mode ON) can change servers",
+            hint="let the source's address lead to the old server, or load anew (`syncd jobs resync`); a job that "
+            "begins with GTIDs (MySQL: gtid_mode ON) can change servers",
+            code="E177",
         )
     if server(connection).mariadb != saved.server.startswith("mariadb:"):
         raise FatalError(

@@ -13,9 +13,10 @@ from syncd.engine.build import clock
 from syncd.engine.forecast import Alarm, PurgeWatch, QueueWatch, full_in, purge_forecast, purged_in, sampled
 from syncd.model import Position
 from syncd.ops import status
+from syncd.ops.metrics import Live, families, look
 from syncd.state import Sample, SourceRecord
 from tests.unit.engine.script import NUMBERS
-from tests.unit.engine.world import engine_in
+from tests.unit.engine.world import ModelSource, engine_in
 
 S = 1_000_000
 NOW = 100_000 * S
@@ -110,3 +111,38 @@ def test_a_daemon_watches_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert log.endswith("minutes, at the present pace in 50 minutes")
         assert queue == "WARNING queue: it is full"
         assert [line.startswith("WARNING") for line in status.coming_lines(shown, 60.0, 0.0)] == [False, False]
+
+
+def test_a_running_job_tells_of_both_in_log_status_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the source itself says, and by the samples that the daemon takes: capture stands still for two hours."""
+    monkeypatch.setattr(forecast, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(ModelSource, "log_kept", lambda source: 10_000.0)
+    later = [0]
+    for module in (forecast, status):
+        monkeypatch.setattr(module, "clock", lambda: clock() + later[0])
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(NUMBERS)
+        world.settle()
+        for _ in range(2):  # what the source says is saved with the next checkpoint
+            with world.log.transaction() as tx:
+                tx.put(NUMBERS.table, (1, "v"))
+            world.settle()
+        assert world.state.log_kept() == 10_000.0
+        full = QueueWatch(world.queue, 3600.0)
+        with capture_logs() as said:
+            for seconds in (0, 7000, 7100):
+                later[0] = seconds * S
+                world.supervise()
+            monkeypatch.setattr(type(world.queue), "usage", lambda queue: (10, 10))
+            full.look()
+        assert [word["event"] for word in said] == ["log_purge_near", "queue_full_near"]
+        assert said[0]["seconds"] == pytest.approx(3000, abs=20)
+        log, queue = status.coming_lines(status.in_short(world.queue, "model", 1.0), 6 * 3600.0, 3600.0)
+        assert log.startswith("WARNING log: the source keeps it for 2.78 hours")
+        assert queue == "WARNING queue: it is full"
+        found = families(Live(), look(world.queue, world.folder, ["model"], 1.0), lanes=False)
+        told = {sample.name: sample.value for metric in found.collect() for sample in metric.samples}
+        assert told["syncd_log_kept_seconds"] == 10_000.0
+        assert told["syncd_log_purge_seconds"] == pytest.approx(2900, abs=20)
+        assert told["syncd_log_purge_forecast_seconds"] == pytest.approx(2900, abs=20)
+        assert told["syncd_queue_full_seconds"] == 0.0

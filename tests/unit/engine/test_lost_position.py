@@ -182,3 +182,33 @@ def test_a_table_whose_comparison_crashes_halts_alone(whole: World) -> None:
     assert halted == [("arrival", NUMBERS.table, Phase.CATCH_UP)]
     assert [*world.state.repairs()] == [("arrival", NUMBERS.table)]
     assert world.copy("versioned", NUMBERS.table) == world.log.rows(NUMBERS.table)
+
+
+@pytest.mark.parametrize("policy", ["resync", "reconcile-repair"])
+def test_no_policy_goes_on_with_a_server_that_may_be_a_strangers(
+    whole: World, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """It is no lost position: the job halts, and nothing is published, loaded or compared."""
+    world = whole
+    edit(world, JOB.replace("reconcile-repair", policy))
+
+    def identity(*_: object) -> str:
+        raise FatalError("the saved position is of another server, and no GTIDs are known", code="E177")
+
+    monkeypatch.setattr(engine_world.ModelSource, "identity", identity)
+    before, copy = world.records(), world.copy("arrival", NUMBERS.table)
+    world.log.fail_over()
+    write(world, 9, 60)
+    world.restart()
+    for _ in range(6):
+        world.runner.step()
+        world.work("")
+    assert world.runner.failed is not None
+    assert world.runner.failed.code == "E177"
+    assert (world.runner.next, world.state.lost(), world.state.anew(), world.state.repairs()) == (
+        None,
+        False,
+        False,
+        {},
+    )
+    assert (world.records(), world.copy("arrival", NUMBERS.table)) == (before, copy)

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from syncd.model import TableId
-from syncd.state import Phase
+from syncd.config import parse_job
+from syncd.model import Head, Position, TableId
+from syncd.state import Phase, State, TableRecord, job_names
 from syncd.testing.sinks import SqliteSink
+from tests import plugins
 from tests.unit.engine import world as worlds
 from tests.unit.engine.script import NUMBERS
+from tests.unit.engine.test_change import until, wish
 from tests.unit.engine.world import SINKS, World, engine_in
 
 ORDERS, OLD, OLDER = (replace(NUMBERS, table=TableId("shop", name)) for name in ("orders", "a_old", "b_older"))
 GENERAL = '"shop.*": {{keyless: append}}'
+JOB = worlds.JOB
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +102,79 @@ def test_created_while_live(tmp_path: Path) -> None:
         world.restart()
         put(world, orders="later", a_old="goes on still")
         check(world, "a_old", "goes on still", "orders", "b_older")
+
+
+def another_job(world: World, name: str, rule: str, phase: Phase, *, path: str = "arrival") -> State:
+    """With its saved state, at the place of one of this job's sinks, for the table `b_older`."""
+    text = JOB.replace("job: model", f"job: {name}").replace(GENERAL, f"shop.b_older: {{{{{rule}}}}}")
+    text = text[: text.index("  arrival:")] + f"  lake: {{{{sqlite_arrival: {{{{path: {{folder}}/{path}.db}}}}}}}}\n"
+    job = parse_job(text.format(folder=world.folder), str(world.folder / "other.yaml"), [plugins.FOLDER])
+    state = State(world.queue, name)
+    record = TableRecord(OLDER.table, "lake", phase, Head(Position("log:1"), 1))
+    record = replace(record, resume=Phase.LIVE) if phase is Phase.HALTED else record
+    wish(
+        world,
+        lambda before: before,
+        state.meta_item(**replace(world.parts, job=job).facts()) | state.table_item(record),
+    )
+    return state
+
+
+@pytest.mark.parametrize(
+    ("rule", "phase", "path", "refused"),
+    [
+        ("to: shop.orders", Phase.LIVE, "arrival", True),
+        ("to: shop.orders", Phase.HALTED, "arrival", True),
+        ("to: shop.orders, add: {{x: b}}, key: [x, id]", Phase.LIVE, "arrival", True),
+        ("to: shop.orders", Phase.NEW, "arrival", False),  # its name comes later
+        ("to: shop.orders", Phase.DONE, "arrival", False),
+        ("to: shop.orders", Phase.LIVE, "elsewhere", False),
+        ("to: shop.others", Phase.LIVE, "arrival", False),
+    ],
+)
+def test_of_two_jobs_the_later_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str, phase: Phase, path: str, *, refused: bool
+) -> None:
+    """At the sink that both have, and no other table."""
+    monkeypatch.setattr(worlds, "JOB", JOB)
+    with engine_in(tmp_path / "world") as world:
+        another_job(world, "second", rule, phase, path=path)
+        for schema in (NUMBERS, ORDERS):
+            world.log.create(schema)
+        put(world, orders="mine", numbers="v")
+        until(world, 3 if refused else 4)
+        halted = {(r.sink, r.table): r.reason for r in world.records() if r.phase is not Phase.LIVE}
+        assert [*halted] == ([("arrival", ORDERS.table)] if refused else [])
+        what = "shop.orders goes to shop.orders at sink arrival, and shop.b_older of the job second has that target"
+        assert all(what in why and "[C127]" in why and "forget second" in why for why in halted.values())
+
+
+def test_of_two_jobs_whose_keys_tell_their_rows_apart_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a table that was there first; one that is created later is, at capture."""
+    mine = '"shop.*": {{add: {{x: a}}, key: [x, id]}}, shop.visits: {{to: shop.orders}}'
+    monkeypatch.setattr(worlds, "JOB", JOB.replace(GENERAL, mine))
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(ORDERS)
+        other = another_job(world, "earlier", "to: shop.orders, add: {{x: b}}, key: [x, id]", Phase.LIVE)
+        until(world, 2)
+        world.log.create(replace(NUMBERS, table=TableId("shop", "numbers")))
+        put(world, numbers="v")
+        until(world, 4)
+        assert not world.state.halts()
+        more = replace(NUMBERS, table=TableId("shop", "later"))
+        record = TableRecord(more.table, "lake", Phase.LIVE, Head(Position("log:1"), 1))
+        saved = parse_job(
+            worlds.JOB.replace("job: model", "job: third").format(folder=world.folder), "third.yaml", [plugins.FOLDER]
+        )
+        third = State(world.queue, "third")
+        facts = replace(world.parts, job=saved).facts()
+        wish(world, lambda b: b, third.meta_item(**facts) | third.table_item(replace(record, sink="versioned")))
+        world.log.create(more)
+        put(world, later="v")
+        for _ in range(6):
+            world.round()
+        assert "shop.later of the job third has that target" in world.state.halts()[more.table].reason
+        assert job_names(world.queue) == ["earlier", "model", "third"]
+        assert other.tables()[0].phase is Phase.LIVE

@@ -3,7 +3,8 @@ more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from syncd.config import parse_job
 from syncd.engine import change
 from syncd.engine.diff import diff
 from syncd.errors import ConfigError
-from syncd.model import ChangeBatch, Column, Op, TableId
+from syncd.model import ChangeBatch, Chunk, Column, Op, TableId, TableSchema
 from syncd.ops.reconcile import reconcile
 from syncd.spi import Ticket
 from syncd.state import Items, Phase
@@ -28,7 +29,7 @@ from tests.unit.engine.test_change import edit, give, until, wish
 from tests.unit.engine.test_model import CALM
 from tests.unit.engine.test_refresh import MoveOn, ask
 from tests.unit.engine.test_resync import halted
-from tests.unit.engine.world import SINKS, ModelParts, World, engine_in
+from tests.unit.engine.world import SINKS, ModelParts, ModelSource, World, engine_in
 
 PLAIN = engine_world.JOB
 ARRIVAL = "v COLLATE utf8mb4_0900_bin IN ('v0', 'v3')"
@@ -102,6 +103,58 @@ def taken(world: World, text: str) -> None:
     give(world, text.replace("halt-table", "resync"), 1)
     wish(world, lambda before: before, items)
     edit(world, text.replace("halt-table", "resync"))
+
+
+def test_tags_deletes_and_filters_are_each_sinks_own_and_one_scan_is_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = filtered(versioned=f'"{VERSIONED}"').replace(
+        "  arrival: {{", "  arrival: {{tags: numbers, deletes: ignore, "
+    )
+    monkeypatch.setattr(engine_world, "JOB", text)
+    scans, whole = Counter[tuple[str, int]](), ModelSource.scan
+
+    def scan(source: ModelSource, schema: TableSchema, chunk: Chunk, seq: int) -> Iterator[ChangeBatch]:
+        scans[schema.table.name, chunk.number] += 1
+        yield from whole(source, schema, chunk, seq)
+
+    monkeypatch.setattr(ModelSource, "scan", scan)
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, WORDS):
+            world.log.create(schema)
+        for key in range(8):
+            put(world, key, f"v{key % 4}")
+        with world.log.transaction() as tx:
+            tx.put(WORDS.table, ("a", "v1"))
+        until(world, 3)
+        assert {(r.sink, r.table.name) for r in world.records()} == {
+            ("arrival", "numbers"),
+            ("versioned", "numbers"),
+            ("versioned", "words"),
+        }
+        assert scans == {("numbers", 0): 1, ("numbers", 1): 1, ("numbers", 2): 1, ("words", 0): 1}
+        with world.log.transaction() as tx:
+            tx.delete(NUMBERS.table, (5,))
+            tx.delete(WORDS.table, ("a",))
+        put(world, 6, "v0")
+        put(world, 9, "v2")
+        until_applied(world)
+        kept = {key: f"v{key % 4}" for key in range(8)} | {6: "v0", 9: "v2"}
+        assert numbers(world, "arrival") == kept
+        assert numbers(world, "versioned") == {k: v for k, v in kept.items() if v != "v0" and k != 5}
+        assert world.copy("versioned", WORDS.table) == []
+        assert {lane.tag for lane in world.queue.lanes("model/arrival")} == {"shop.numbers"}
+
+
+def until_applied(world: World) -> None:
+    for _ in range(20):
+        world.round()
+        world.clock.now += 4.0
+        source = world.state.source()
+        lanes = [border for sink in SINKS for border in world.queue.lanes(f"model/{sink}").values()]
+        if source and source.position == f"log:{world.log.end()[0]}" and all(start == end for start, end in lanes):
+            return
+    raise AssertionError("not all is applied")
 
 
 def test_another_value_of_a_reference_is_another_filter(begun: World, monkeypatch: pytest.MonkeyPatch) -> None:

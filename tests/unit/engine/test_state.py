@@ -28,6 +28,7 @@ from syncd.state import (
     TableRecord,
     Wait,
     Wish,
+    job_names,
     paused_part,
 )
 from tests.services.fuzz import SLOW, examples
@@ -225,6 +226,13 @@ def test_a_forgotten_job_leaves_nothing_and_takes_nothing_of_others(saved: Saved
     saved.put(saved.state.forget_items())
     assert (saved.state.tables(), saved.state.meta()) == ([], None)
     assert (other.tables(), other.meta()) == ([record], {"format": FORMAT})
+
+
+def test_jobs_by_name_whatever_their_tables_are_called(saved: Saved) -> None:
+    saved.put(saved.state.meta_item())
+    saved.put(State(saved.state._queue, "j2").meta_item())
+    saved.put(saved.state.table_item(TableRecord(TableId("shop", "meta"), "sink", Phase.LIVE, Head(Position(""), 0))))
+    assert job_names(saved.state._queue) == ["j", "j2"]
 
 
 def test_tables_whose_names_read_alike_stay_apart(saved: Saved) -> None:
