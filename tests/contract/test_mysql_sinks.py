@@ -208,6 +208,17 @@ class TestMySQL9Sink(_Family):
         return mysql9
 
 
+class TestMySQL80Sink(_Family):
+    """Each time test_mysql_tables.py runs there."""
+
+    longest_time = timedelta(hours=838, minutes=59, seconds=59)
+    pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.mysql80, pytest.mark.nightly]
+
+    @pytest.fixture
+    def server(self, mysql80: Server) -> Server:
+        return mysql80
+
+
 class TestOceanBaseSink(_Family):
     longest_time = timedelta(hours=838, minutes=59, seconds=59)
     pytestmark = pytest.mark.oceanbase

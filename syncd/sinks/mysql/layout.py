@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from syncd.drivers.mysql.connection import quoted
 from syncd.drivers.mysql.types import base_type
 from syncd.model import Bound, Column, Finding, Index, KeyValue, Target
 from syncd.sinks.mysql.options import MySQLTableOptions
@@ -45,6 +46,11 @@ class Layout:
     def written(self) -> tuple[Column, ...]:
         return tuple(c for c in self.columns if c.name not in self.generated)
 
+    def unmoved(self, *given: str) -> str:
+        """What an UPDATE of the columns `given` adds to its SET, so that no ON UPDATE CURRENT_TIMESTAMP acts."""
+        moments = [c.name for c in self.written if base_type(c.source_type) in {"timestamp", "datetime"}]
+        return "".join(f", {quoted(name)} = {quoted(name)}" for name in moments if name not in given)
+
     @property
     def of_family(self) -> bool:
         """Whether the source's own words mean something here."""
@@ -76,7 +82,7 @@ class Layout:
         return tuple(index for index in taken if index.kind != "unique" or self.target.settled)
 
     def takes(self, index: Index) -> bool:
-        words = any(part.expression for part in index.parts)
+        words = any(part.expression or (part.length and part.column in self.generated) for part in index.parts)
         return not (self.limits.oceanbase and (index.kind in _NOT_AT_OCEANBASE or words))
 
 

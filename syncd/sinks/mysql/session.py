@@ -9,8 +9,9 @@ from syncd.drivers.mysql.connection import Access, Connection, Server, assign, c
 from syncd.drivers.mysql.faults import mapped
 from syncd.sinks.mysql.options import MySQLOptions
 
-SQL_MODE = "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
-"""A value that does not fit is refused, never cut; and in texts a backslash is a backslash."""
+SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
+"""A value that does not fit is refused, never cut. Without NO_BACKSLASH_ESCAPES: under that MySQL reads the expressions
+of a table's columns, which it keeps with backslashes, as others or not at all, also for sessions that come later."""
 
 _NET_TIMEOUT = 3600
 _LOCK_WAIT = 30.0
@@ -34,17 +35,21 @@ _OWN: dict[str, dict[str, object]] = {
     # Long lists of keys are looked up by the index: both servers would else read the table beyond some size.
     "mysql": {
         "transaction_isolation": "'READ-COMMITTED'",
+        "transaction_read_only": 0,
+        "default_storage_engine": "InnoDB",
         "range_optimizer_max_mem_size": 0,
         "max_execution_time": 0,
         "sql_big_selects": 1,
     },
     "mariadb": {
         "tx_isolation": "'READ-COMMITTED'",
+        "tx_read_only": 0,
+        "default_storage_engine": "InnoDB",
         "in_predicate_conversion_threshold": 0,
         "max_statement_time": 0,
         "sql_big_selects": 1,
     },
-    "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "ob_trx_timeout": _NET_TIMEOUT * 10**6},
+    "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "tx_read_only": 0, "ob_trx_timeout": _NET_TIMEOUT * 10**6},
 }
 
 
