@@ -106,8 +106,7 @@ def refusals(of: Layout) -> list[Finding]:
 
 def _refusals(of: Layout) -> Iterator[tuple[str, str]]:
     schema = of.target.schema
-    if not schema.key and not of.target.append:
-        yield "no key: rows cannot be told apart", "declare a key, or `append` for the table"
+    yield from _keyless(of)
     if of.target.name == BOOK:
         yield f"{BOOK} is the sink's own table", "give it another name (`to`)"
     names = [column.name.lower() for column in of.columns]
@@ -127,6 +126,15 @@ def _refusals(of: Layout) -> Iterator[tuple[str, str]]:
             yield f"key column {column.name} takes NULL", "declare a key without NULLs"
         if column.name in of.key and base_type(column.source_type) in {"float", "double"}:
             yield f"key column {column.name} is {column.source_type}", "a float tells no two rows apart"
+
+
+def _keyless(of: Layout) -> Iterator[tuple[str, str]]:
+    name = of.limits.needs_key
+    if not of.target.schema.key and not of.target.append:
+        yield "no key: rows cannot be told apart", "declare a key, or `append` for the table"
+    elif not of.key and name:
+        todo = f"SET GLOBAL {name} = OFF, or declare a key"
+        yield f"the server makes no table without a primary key ({name} is on)", todo
 
 
 def remarks(of: Layout) -> list[Finding]:

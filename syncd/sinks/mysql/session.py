@@ -52,16 +52,21 @@ _OWN: dict[str, dict[str, object]] = {
     "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "tx_read_only": 0, "ob_trx_timeout": _NET_TIMEOUT * 10**6},
 }
 
+_KEY_WANTED = ("sql_require_primary_key", "innodb_force_primary_key")
+_HIDES_KEYS = (8, 0, 30)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server has. `collations`: by name. `packet`: bytes that one statement may have."""
+    """What the server has. `collations`: by name. `packet`: bytes that one statement may have. `needs_key`: the
+    variable by which it makes no table without a primary key, "" when it makes such."""
 
     server: Server
     charsets: frozenset[str]
     collations: frozenset[str]
     packet: int
     lower_case: int
+    needs_key: str = ""
 
     @property
     def oceanbase(self) -> bool:
@@ -82,6 +87,9 @@ def connect(options: MySQLOptions, role: str) -> tuple[Connection, Limits]:
         now = _server(connection)
         with mapped(driver.place(connection)):
             assign(connection, _OWN[now.flavour] | _timeouts(now, options.write_timeout))
+            if now.flavour == "mysql" and now.at_least(*_HIDES_KEYS):
+                # A key that the server itself has added to a table without one is nothing to anybody else.
+                assign(connection, {"show_gipk_in_create_table_and_information_schema": 0})
         return connection, _limits(connection, now)
     except BaseException:
         close(connection)
@@ -108,4 +116,5 @@ def _limits(connection: Connection, now: Server) -> Limits:
     collations = frozenset(str(row[0]).lower() for row in rows(connection, "SHOW COLLATION"))
     charsets = frozenset(str(row[0]).lower() for row in rows(connection, "SHOW CHARACTER SET"))
     ((packet, lower_case),) = rows(connection, "SELECT @@max_allowed_packet, @@lower_case_table_names")
-    return Limits(now, charsets, collations, int(packet), int(lower_case))
+    wants = rows(connection, f"SHOW VARIABLES WHERE Variable_name IN {_KEY_WANTED} AND Value IN ('ON', '1')")
+    return Limits(now, charsets, collations, int(packet), int(lower_case), str(wants[0][0]) if wants else "")
