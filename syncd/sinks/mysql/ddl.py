@@ -139,11 +139,12 @@ def create_index(of: Layout, index: Index) -> str:
 
 
 def unique_later(of: Layout) -> tuple[str, ...]:
-    """The statements that make relaxed indexes unique."""
+    """The statements that make relaxed indexes unique. OceanBase takes no two acts on one name in one of them."""
     if not of.target.relaxed:
         return ()
     unique = [index for index in of.target.schema.indexes if index.kind == "unique" and of.takes(index)]
-    return tuple(
-        f"ALTER TABLE {full_name(of.target)} DROP INDEX {quoted(index.name)}, {create_index(of, index)}"
-        for index in unique
-    )
+    table = f"ALTER TABLE {full_name(of.target)}"
+    pairs = [(f"DROP INDEX {quoted(index.name)}", create_index(of, index)) for index in unique]
+    if of.limits.oceanbase:
+        return tuple(f"{table} {act}" for pair in pairs for act in pair)
+    return tuple(f"{table} {drop}, {make}" for drop, make in pairs)
