@@ -33,7 +33,7 @@ OF = Target(replace(ITEMS, indexes=(Index("By_Qty", (IndexPart("qty"),)),)), "Sh
 def everything(server: Server, plugin: type[MySQLSink], folder: Path, *, folds: bool) -> None:
     """All that a sink does with a table finds it, over a new connection too."""
     factory = factory_of(plugin, server.port, folder)
-    ask(server, "DROP DATABASE IF EXISTS `ShopÄ`")
+    ask(server, "DROP DATABASE IF EXISTS `ShopÄ`", "DROP DATABASE IF EXISTS shop")
     sink = factory()
     sink.open()
     assert bool(sink.folds()) == folds

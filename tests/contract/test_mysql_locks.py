@@ -84,8 +84,9 @@ def wait_for_lock(server: Server) -> None:
 
 
 def test_two_connections_that_lock_in_opposite_order(sink: Sink, server: Server) -> None:
-    """MariaDB ends the smaller transaction at once, which is tried again at once; OceanBase the one that has waited for
-    as long as its session lets it. Both times it is the sink's, and nothing of it is half there."""
+    """MariaDB ends the smaller transaction at once, which is tried again at once; OceanBase, if it does not see it in
+    time, the one that has waited for as long as its session lets it. It is the sink's, and nothing of it is half there.
+    """
     with closing(connect(server, autocommit=False)) as other, other.cursor() as cursor:
         if server.flavour == "oceanbase":
             cursor.execute("SET ob_query_timeout = 20000000")
@@ -95,7 +96,7 @@ def test_two_connections_that_lock_in_opposite_order(sink: Sink, server: Server)
         cursor.execute("UPDATE shop.items SET qty = 9 WHERE id = 1")
         other.commit()
     calls = ours.result(20)
-    assert calls == (2 if server.flavour == "oceanbase" else 1)
+    assert calls in ({1, 2} if server.flavour == "oceanbase" else {1})
     assert live(sink, OF) == {i: ("row", {0: 0, 2: 1}.get(i, 9)) for i in range(100) if i != 1}
 
 

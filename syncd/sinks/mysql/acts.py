@@ -120,7 +120,7 @@ class Acts:
         if not columns or self._book.done(target.database, act) >= seq:
             return
         values = ", ".join(f"{quoted(c.name)} = {ddl.literal(c, c.default or '')}" for c in columns)
-        self.run(f"UPDATE {full_name(target)} SET {values}", target)
+        self.run(f"UPDATE {full_name(target)} SET {values}{of.unmoved()}", target)
         self._book.do(target.database, act, seq)
 
     def _drop(self, of: Layout, present: Present, names: frozenset[str]) -> None:
@@ -167,7 +167,7 @@ class Acts:
         if target.deletes == "ignore" or self._book.done(target.database, target.name) >= seq:
             return
         if of.soft:
-            self.run(f"UPDATE {full_name(target)} SET {quoted(DELETED)} = 1", target)
+            self.run(f"UPDATE {full_name(target)} SET {quoted(DELETED)} = 1{of.unmoved()}", target)
         else:
             self.run(f"TRUNCATE TABLE {full_name(target)}", target)
         self._book.do(target.database, target.name, seq)

@@ -36,7 +36,7 @@ def _version(connection: Connection, url: str, limits: Limits, wanted: str) -> F
 
 def _writable(connection: Connection, url: str) -> Finding:
     modes = variables(connection, "read_only", "super_read_only")
-    on = [name for name, value in modes.items() if value.upper() in {"ON", "1"}]
+    on = [name for name, value in modes.items() if value.upper() not in {"OFF", "0"}]
     if on:
         return Finding("error", url, f"the server takes no writes ({', '.join(on)})", "write to the primary")
     return Finding("ok", url, "the server takes writes (the user's grants are not looked at)")

@@ -14,6 +14,7 @@ from syncd.sinks.mysql.types import FAMILY, LONG
 from syncd.sinks.mysql.words import DELETED, full_name, text
 
 _NOW = re.compile(r"CURRENT_TIMESTAMP(\(\d\))?")
+_INTRODUCED = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|\b_utf8mb4(?=')", re.DOTALL)
 _BITS = re.compile(r"b'[01]*'")
 
 
@@ -33,7 +34,7 @@ def create_table(of: Layout) -> str:
     collation = schema.collation if schema.collation in of.limits.collations else "utf8mb4_general_ci"
     options = f"{engine}DEFAULT CHARACTER SET {collation.partition('_')[0]} COLLATE {collation}"
     comment = f" COMMENT {text(schema.comment)}" if schema.comment else ""
-    partitions = f" {schema.partitions}" if of.options.partitions and of.of_family else ""
+    partitions = f" {_words(of, schema.partitions)}" if of.options.partitions and of.of_family else ""
     body = ",\n  ".join(lines)
     return f"CREATE TABLE IF NOT EXISTS {full_name(of.target)} (\n  {body}\n) {options}{comment}{partitions}"
 
@@ -44,7 +45,7 @@ def column_line(of: Layout, column: Column, *, added: bool = False) -> str:
     assert kind is not None, "refused before"
     words = [quoted(column.name), kind.name]
     if column.name in of.generated:
-        words.append(f"GENERATED ALWAYS AS {column.generated}")
+        words.append(f"GENERATED ALWAYS AS {_words(of, column.generated)}")
     else:
         words.append("NULL" if column.nullable else "NOT NULL")
         words += _default(of, column) or (_zero(column) if added and not column.nullable else [])
@@ -64,8 +65,15 @@ def _default(of: Layout, column: Column) -> list[str]:
     elif column.nullable and base == "timestamp":
         words.append("DEFAULT NULL")
     if column.filled and of.of_family and _fillable(of, column.filled):
-        words.append(column.filled)
+        words.append(_words(of, column.filled))
     return words
+
+
+def _words(of: Layout, words: str) -> str:
+    """The source's own. The session has utf8mb4; where a text says so, MariaDB keeps it so that it cannot be read."""
+    if not of.limits.server.mariadb:
+        return words
+    return _INTRODUCED.sub(lambda found: "" if found[0] == "_utf8mb4" else found[0], words)
 
 
 def _zero(column: Column) -> list[str]:
@@ -124,18 +132,19 @@ def create_index(of: Layout, index: Index) -> str:
     for part in index.parts:
         length = f"({part.length})" if part.length else ""
         down = " DESC" if part.descending else ""
-        parts.append(f"{part.expression or quoted(part.column) + length}{down}")
+        parts.append(f"{_words(of, part.expression) or quoted(part.column) + length}{down}")
     kind = f"{index.kind.upper()} " if index.kind else ""
     comment = f" COMMENT {text(index.comment)}" if index.comment else ""
     return f"ADD {kind}INDEX {quoted(index.name)} ({', '.join(parts)}){comment}"
 
 
 def unique_later(of: Layout) -> tuple[str, ...]:
-    """The statements that make relaxed indexes unique."""
+    """The statements that make relaxed indexes unique. OceanBase takes no two acts on one name in one of them."""
     if not of.target.relaxed:
         return ()
     unique = [index for index in of.target.schema.indexes if index.kind == "unique" and of.takes(index)]
-    return tuple(
-        f"ALTER TABLE {full_name(of.target)} DROP INDEX {quoted(index.name)}, {create_index(of, index)}"
-        for index in unique
-    )
+    table = f"ALTER TABLE {full_name(of.target)}"
+    pairs = [(f"DROP INDEX {quoted(index.name)}", create_index(of, index)) for index in unique]
+    if of.limits.oceanbase:
+        return tuple(f"{table} {act}" for pair in pairs for act in pair)
+    return tuple(f"{table} {drop}, {make}" for drop, make in pairs)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from syncd.drivers.mysql.connection import quoted
 from syncd.drivers.mysql.types import base_type
 from syncd.model import Bound, Column, Finding, Index, KeyValue, Target
 from syncd.sinks.mysql.options import MySQLTableOptions
@@ -45,6 +46,11 @@ class Layout:
     def written(self) -> tuple[Column, ...]:
         return tuple(c for c in self.columns if c.name not in self.generated)
 
+    def unmoved(self, *given: str) -> str:
+        """What an UPDATE of the columns `given` adds to its SET, so that no ON UPDATE CURRENT_TIMESTAMP acts."""
+        moments = [c.name for c in self.written if base_type(c.source_type) in {"timestamp", "datetime"}]
+        return "".join(f", {quoted(name)} = {quoted(name)}" for name in moments if name not in given)
+
     @property
     def of_family(self) -> bool:
         """Whether the source's own words mean something here."""
@@ -76,7 +82,7 @@ class Layout:
         return tuple(index for index in taken if index.kind != "unique" or self.target.settled)
 
     def takes(self, index: Index) -> bool:
-        words = any(part.expression for part in index.parts)
+        words = any(part.expression or (part.length and part.column in self.generated) for part in index.parts)
         return not (self.limits.oceanbase and (index.kind in _NOT_AT_OCEANBASE or words))
 
 
@@ -100,8 +106,7 @@ def refusals(of: Layout) -> list[Finding]:
 
 def _refusals(of: Layout) -> Iterator[tuple[str, str]]:
     schema = of.target.schema
-    if not schema.key and not of.target.append:
-        yield "no key: rows cannot be told apart", "declare a key, or `append` for the table"
+    yield from _keyless(of)
     if of.target.name == BOOK:
         yield f"{BOOK} is the sink's own table", "give it another name (`to`)"
     names = [column.name.lower() for column in of.columns]
@@ -121,6 +126,15 @@ def _refusals(of: Layout) -> Iterator[tuple[str, str]]:
             yield f"key column {column.name} takes NULL", "declare a key without NULLs"
         if column.name in of.key and base_type(column.source_type) in {"float", "double"}:
             yield f"key column {column.name} is {column.source_type}", "a float tells no two rows apart"
+
+
+def _keyless(of: Layout) -> Iterator[tuple[str, str]]:
+    name = of.limits.needs_key
+    if not of.target.schema.key and not of.target.append:
+        yield "no key: rows cannot be told apart", "declare a key, or `append` for the table"
+    elif not of.key and name:
+        todo = f"SET GLOBAL {name} = OFF, or declare a key"
+        yield f"the server makes no table without a primary key ({name} is on)", todo
 
 
 def remarks(of: Layout) -> list[Finding]:

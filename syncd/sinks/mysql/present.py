@@ -7,11 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncd.drivers.mysql.connection import Connection, quoted, rows
-from syncd.drivers.mysql.types import base_type
+from syncd.drivers.mysql.types import arguments, base_type, listed, members
 from syncd.model import Target
 from syncd.sinks.mysql.layout import Layout
 from syncd.sinks.mysql.types import canonical, holds
 from syncd.sinks.mysql.words import DELETED
+
+_BETWEEN = "','"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,21 @@ def describe(connection: Connection, target: Target) -> Present | None:
         indexes.setdefault(str(name), []).append((str(column or ""), not int(non_unique)))
     return Present(
         str(found[0][0] or "").lower(),
-        tuple(PresentColumn(str(n), str(t), u == "YES", d, str(e or ""), str(c or "")) for n, t, u, d, e, c in columns),
+        tuple(
+            PresentColumn(str(n), spelled(str(t)), u == "YES", d, str(e or ""), str(c or ""))
+            for n, t, u, d, e, c in columns
+        ),
         tuple(PresentIndex(name, tuple(c for c, _ in its), its[0][1]) for name, its in indexes.items()),
         tuple(str(row[0]) for row in triggers),
     )
+
+
+def spelled(kind: str) -> str:
+    """The members of an ENUM or SET as MySQL writes them: OceanBase escapes nothing in them."""
+    inner = arguments(kind)
+    if base_type(kind) not in {"enum", "set"} or listed(members(kind)) == inner:
+        return kind
+    return f"{base_type(kind)}({listed(inner[1:-1].split(_BETWEEN))})"
 
 
 def fingerprint(connection: Connection, target: Target) -> str:

@@ -9,8 +9,9 @@ from syncd.drivers.mysql.connection import Access, Connection, Server, assign, c
 from syncd.drivers.mysql.faults import mapped
 from syncd.sinks.mysql.options import MySQLOptions
 
-SQL_MODE = "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
-"""A value that does not fit is refused, never cut; and in texts a backslash is a backslash."""
+SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION"
+"""A value that does not fit is refused, never cut. Without NO_BACKSLASH_ESCAPES: under that MySQL reads the expressions
+of a table's columns, which it keeps with backslashes, as others or not at all, also for sessions that come later."""
 
 _NET_TIMEOUT = 3600
 _LOCK_WAIT = 30.0
@@ -34,29 +35,38 @@ _OWN: dict[str, dict[str, object]] = {
     # Long lists of keys are looked up by the index: both servers would else read the table beyond some size.
     "mysql": {
         "transaction_isolation": "'READ-COMMITTED'",
+        "transaction_read_only": 0,
+        "default_storage_engine": "InnoDB",
         "range_optimizer_max_mem_size": 0,
         "max_execution_time": 0,
         "sql_big_selects": 1,
     },
     "mariadb": {
         "tx_isolation": "'READ-COMMITTED'",
+        "tx_read_only": 0,
+        "default_storage_engine": "InnoDB",
         "in_predicate_conversion_threshold": 0,
         "max_statement_time": 0,
         "sql_big_selects": 1,
     },
-    "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "ob_trx_timeout": _NET_TIMEOUT * 10**6},
+    "oceanbase": {"tx_isolation": "'READ-COMMITTED'", "tx_read_only": 0, "ob_trx_timeout": _NET_TIMEOUT * 10**6},
 }
+
+_KEY_WANTED = ("sql_require_primary_key", "innodb_force_primary_key")
+_HIDES_KEYS = (8, 0, 30)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server has. `collations`: by name. `packet`: bytes that one statement may have."""
+    """What the server has. `collations`: by name. `packet`: bytes that one statement may have. `needs_key`: the
+    variable by which it makes no table without a primary key, "" when it makes such."""
 
     server: Server
     charsets: frozenset[str]
     collations: frozenset[str]
     packet: int
     lower_case: int
+    needs_key: str = ""
 
     @property
     def oceanbase(self) -> bool:
@@ -77,6 +87,9 @@ def connect(options: MySQLOptions, role: str) -> tuple[Connection, Limits]:
         now = _server(connection)
         with mapped(driver.place(connection)):
             assign(connection, _OWN[now.flavour] | _timeouts(now, options.write_timeout))
+            if now.flavour == "mysql" and now.at_least(*_HIDES_KEYS):
+                # A key that the server itself has added to a table without one is nothing to anybody else.
+                assign(connection, {"show_gipk_in_create_table_and_information_schema": 0})
         return connection, _limits(connection, now)
     except BaseException:
         close(connection)
@@ -103,4 +116,5 @@ def _limits(connection: Connection, now: Server) -> Limits:
     collations = frozenset(str(row[0]).lower() for row in rows(connection, "SHOW COLLATION"))
     charsets = frozenset(str(row[0]).lower() for row in rows(connection, "SHOW CHARACTER SET"))
     ((packet, lower_case),) = rows(connection, "SELECT @@max_allowed_packet, @@lower_case_table_names")
-    return Limits(now, charsets, collations, int(packet), int(lower_case))
+    wants = rows(connection, f"SHOW VARIABLES WHERE Variable_name IN {_KEY_WANTED} AND Value IN ('ON', '1')")
+    return Limits(now, charsets, collations, int(packet), int(lower_case), str(wants[0][0]) if wants else "")

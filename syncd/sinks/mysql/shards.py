@@ -139,7 +139,8 @@ class Shard:
         if unknown is None:
             same = " AND ".join(f"{name} <=> {value}" for name, value in values.items())
             given = ", ".join(f"{name} = {value}" for name, value in values.items())
-            self._run(f"UPDATE {self._name} SET {given} WHERE {own} AND NOT ({same})")
+            named = [c.name for c in columns] + [*both]
+            self._run(f"UPDATE {self._name} SET {given}{self._of.unmoved(*named)} WHERE {own} AND NOT ({same})")
         self._book.do(self._target.database, act, seq)
 
     # -- rows
@@ -149,7 +150,7 @@ class Shard:
         if self._target.deletes == "ignore" or self._book.done(self._target.database, act) >= seq:
             return
         if self._of.soft:
-            self._run(f"UPDATE {self._name} SET {quoted(DELETED)} = 1 WHERE {own_rows(self._of)}")
+            self._run(f"UPDATE {self._name} SET {quoted(DELETED)} = 1{self._of.unmoved()} WHERE {own_rows(self._of)}")
         else:
             self._remove()
         self._book.do(self._target.database, act, seq)

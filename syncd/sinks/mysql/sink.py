@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from syncd.drivers.mysql.connection import Connection, close, place, rows
 from syncd.drivers.mysql.faults import mapped
-from syncd.errors import FatalError, TransientError
+from syncd.errors import BatchError, FatalError, TransientError
 from syncd.model import Bound, ChangeBatch, Ddl, Finding, Lane, Op, SchemaChange, Target, TargetPlan
 from syncd.sinks.mysql import ddl
 from syncd.sinks.mysql.acts import Acts
@@ -183,6 +183,10 @@ class MySQLSink:
             except FatalError as error:
                 if error.code == "E183" and error.table is None:  # the sink's own table, and the database with it
                     raise self._changed(target, ["it is gone"]) from error
+                raise
+            except BatchError:
+                if writer.too_large:
+                    self.close()  # a new connection has the limit that people may have raised meanwhile
                 raise
 
     def _connected(self, do: Callable[[], T]) -> T:

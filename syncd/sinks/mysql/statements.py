@@ -64,7 +64,9 @@ class Writing:
 
     def mark_deleted(self, index: NDArray[np.int64]) -> Iterator[Statement]:
         """Where deletes are soft."""
-        yield from self._by_key(index, b"UPDATE " + self._name + f" SET {quoted(DELETED)} = 1".encode())
+        yield from self._by_key(
+            index, b"UPDATE " + self._name + f" SET {quoted(DELETED)} = 1{self._of.unmoved()}".encode()
+        )
 
     def _by_key(self, index: NDArray[np.int64], head: bytes) -> Iterator[Statement]:
         key = self._of.key

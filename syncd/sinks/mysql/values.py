@@ -15,7 +15,7 @@ import pyarrow.types as pat
 _NULL = pa.scalar(b"NULL")
 _QUOTE, _BYTES_QUOTE = pa.scalar(b"'"), pa.scalar(b"_binary'")
 _NOTHING = pa.scalar(b"")
-_QUOTE_BYTE = ord("'")
+_SPECIAL = b"'", b"\\"
 _PLAIN_SCALE = 6
 """Up to this scale Arrow writes a decimal without an exponent."""
 _SECOND, _MINUTE, _HOUR = 1_000_000, 60_000_000, 3_600_000_000
@@ -68,17 +68,19 @@ def _quoted(texts: pa.Array, opening: pa.Scalar = _QUOTE) -> pa.Array:
 
 
 def _doubled(texts: pa.Array) -> pa.Array:
-    """With each quote twice."""
-    return pc.replace_substring(texts, b"'", b"''") if _has_quote(texts) else texts
+    """With each quote and backslash twice."""
+    for byte in _SPECIAL:
+        texts = pc.replace_substring(texts, byte, byte * 2) if _has(texts, byte[0]) else texts
+    return texts
 
 
-def _has_quote(texts: pa.Array) -> bool:
+def _has(texts: pa.Array, byte: int) -> bool:
     """One look at all bytes costs a twentieth of a replacement."""
     _, borders, data = texts.buffers()
     if data is None or not len(texts):
         return False
     ends = np.frombuffer(borders, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return bool((np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] == _QUOTE_BYTE).any())
+    return bool((np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] == byte).any())
 
 
 def _time(values: pa.Array) -> pa.Array:

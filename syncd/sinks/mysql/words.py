@@ -12,8 +12,8 @@ BOOK = "_syncd"
 
 
 def text(value: str) -> str:
-    """A string literal: NO_BACKSLASH_ESCAPES leaves the quote alone to be doubled."""
-    return "'" + value.replace("'", "''") + "'"
+    """A string literal."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def full_name(target: Target) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +26,9 @@ _REFUSED |= {3140, 3141, 3144, 3819, 4025, 4161, 1118, 1062, 1586, 1526}
 """The row's own fault: a value that the column does not take, or a rule of the table that it breaks."""
 _THERE = {1062, 1586}
 _DEADLOCK = 1213
+_TOO_LARGE = 1153
+_COMMAND = 16
+"""Bytes of a packet that are not the statement's, and some."""
 _TRIES = 5
 
 Index = NDArray[np.int64]
@@ -102,6 +104,8 @@ class Writer:
             raise BatchError(f"{name}: {len(refused)} of {len(work.batch)} rows refused", refused)
         return self._tally.foreign()
 
+    too_large = False
+    """A row was refused since no packet holds it."""
     _deletes_first = False
     """Of the last transaction: rows were written as a delete and an insert."""
     _tally = Tally(None)
@@ -147,7 +151,7 @@ class Writer:
 
         def insert(statements: Iterator[Statement]) -> None:
             for statement in statements:
-                error = self._refusal(statement)
+                error = self._refusal(statement, of.limits.packet)
                 if error is None:
                     if over:
                         self._tally.upserted(statement.index, self._connection.affected_rows())
@@ -163,11 +167,16 @@ class Writer:
         insert(writing.insert(index, over=over))
         return refused
 
-    def _refusal(self, statement: Statement) -> pymysql.err.Error | None:
+    def _refusal(self, statement: Statement, packet: int) -> pymysql.err.Error | None:
+        """A statement beyond `packet` is not sent: servers drop the connection over it, often without a word."""
+        if len(statement.sql) + _COMMAND > packet:
+            self.too_large = True
+            text = f"it takes a statement of {len(statement.sql):,} bytes, and max_allowed_packet is {packet:,}"
+            return pymysql.err.OperationalError(_TOO_LARGE, text)
         try:
             self._connection.query(statement.sql)
         except pymysql.err.Error as error:
-            if code_of(error) in _REFUSED or (_too_large(error) and len(statement.index) == 1):
+            if code_of(error) in _REFUSED:
                 return error
             raise
         return None
@@ -203,10 +212,6 @@ class Writer:
             self._connection.query("ROLLBACK")
         except (pymysql.err.Error, OSError):
             self._connection._force_close()
-
-
-def _too_large(error: Any) -> bool:
-    return code_of(error) in {1153, 1301}
 
 
 def _without(index: Index, refused: dict[int, str]) -> Index:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from syncd.drivers.mysql.types import BINARIES, INTEGERS, TEXTS, arguments, base_type, is_unsigned, members
+from syncd.drivers.mysql.types import BINARIES, INTEGERS, TEXTS, arguments, base_type, is_unsigned, listed, members
 
-__all__ = ["BINARIES", "INTEGERS", "TEXTS", "arguments", "arrow_type", "base_type", "is_unsigned", "members"]
+__all__ = ["BINARIES", "INTEGERS", "TEXTS", "arguments", "arrow_type", "base_type", "is_unsigned", "listed", "members"]
 
 CHARSETS = {"utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "binary"}
 DATES = {"date", "datetime", "timestamp"}

@@ -18,7 +18,7 @@ from syncd.spi import Sink
 from syncd.state import Phase
 from tests.unit.engine import world as engine_world
 from tests.unit.engine.script import NUMBERS
-from tests.unit.engine.test_change import phases
+from tests.unit.engine.test_change import WHOLE, edit, phases
 from tests.unit.engine.world import World, engine_in
 
 BY_V = Index("by_v", (IndexPart("v"),), "unique")
@@ -114,6 +114,24 @@ def test_also_where_some_lane_is_always_being_written_to(
         write(world, 0)
         until_live(world, writes=7)
         assert len(acts) == len(indexes)
+
+
+def test_a_relaxed_index_holds_nothing_up(tmp_path: Path, acts: list[tuple[Ddl, bool, int]]) -> None:
+    """The table is spread over all queues, its index made once, as a plain one."""
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(replace(NUMBERS, indexes=(BY_V,)))
+        edit(world, WHOLE.replace("keyless: append", "keyless: append, unique: relaxed"))
+        world.restart()
+        write(world, 0)
+        until_live(world)
+        assert [(kind, settled) for kind, settled, _ in acts] == [(Ddl.INDEX, False)]
+        for n in range(20):
+            write(world, n)
+        world.settle()
+        world.assert_equal()
+        assert len([lane for lane, (_, end) in world.queue.lanes("model/arrival").items() if end]) == 3
+        target = world.parts.target("arrival", world.log.schema(NUMBERS.table))
+        assert (target.relaxed, world.parts.queues_of(target.schema)) == (True, 3)
 
 
 def test_unique_indexes_are_those_of_the_version_that_is_there(

@@ -21,6 +21,7 @@ from pydantic import SecretStr, ValidationError
 
 from syncd.drivers.mysql.address import Tls
 from syncd.drivers.mysql.faults import translate
+from syncd.drivers.mysql.types import listed, members
 from syncd.errors import FatalError, PluginError, SyncdError, TransientError
 from syncd.sinks.mysql.present import PresentColumn, has_room, is_wider
 from syncd.sinks.mysql.types import holds
@@ -295,3 +296,15 @@ def test_which_column_of_a_shared_target_takes_which_values(wide: str, narrow: s
 def test_texts_of_a_shared_target_by_their_characters(collation: str, wanted: str, room: bool, wider: bool) -> None:
     there = PresentColumn("t", "varchar(9)", True, None, "", collation)
     assert (has_room(there, wanted), is_wider(wanted, there)) == (room, wider)
+
+
+@given(st.lists(st.text("a,')\\\n\t\0%"), min_size=1))
+def test_members_as_the_servers_write_them(names: list[str]) -> None:
+    assert members(f"enum({listed(names)})") == names
+
+
+def test_members_that_are_escaped() -> None:
+    """As MySQL and MariaDB answer for ENUM('c\\\\d', 'e\\nf', 'q\\'r')."""
+    text = r"'c\\d','e\nf','q''r'"
+    assert members(f"enum({text})") == ["c\\d", "e\nf", "q'r"]
+    assert listed(["c\\d", "e\nf", "q'r"]) == text

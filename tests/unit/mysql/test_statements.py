@@ -40,10 +40,10 @@ def test_few_sizes_of_upserts_at_oceanbase(flavour: str, rows: int, over: bool, 
     assert sizes(flavour, rows, over=over, most=most) == want
 
 
-def test_quotes_are_doubled_wherever_they_are() -> None:
+def test_quotes_and_backslashes_are_doubled_wherever_they_are() -> None:
     """Also in a slice, whose bytes lie among those of others."""
-    texts = pa.array(["it's", "plain", None, "", "'"])
-    want = [b"'it''s'", b"'plain'", b"NULL", b"''", b"''''"]
+    texts = pa.array(["it's", "pla\\in", None, "", "'"])
+    want = [b"'it''s'", b"'pla\\\\in'", b"NULL", b"''", b"''''"]
     assert literals(texts).to_pylist() == want
     for first in range(5):
         for count in range(6 - first):

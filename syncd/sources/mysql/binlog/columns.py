@@ -9,7 +9,7 @@ from syncd.sources.mysql.binlog import literals
 from syncd.sources.mysql.binlog.expressions import expression
 from syncd.sources.mysql.binlog.server import Server, Unclear, charset_of
 from syncd.sources.mysql.binlog.tokens import Kind, Token
-from syncd.sources.mysql.types import arrow_type, base_type
+from syncd.sources.mysql.types import arrow_type, base_type, listed
 
 _ALIASES = {
     "INTEGER": "int",
@@ -201,7 +201,7 @@ class _Definition:
             if not args or not all(word.kind is Kind.TEXT or word.word == "," for word in args):
                 raise Unclear("members that are no plain texts")
             names = [word.text.rstrip(" ") for word in args if word.kind is Kind.TEXT]
-            return base, ",".join(chr(39) + name.replace(chr(39), chr(39) * 2) + chr(39) for name in names)
+            return base, listed(names)
         size = "".join(word.text for word in args)
         if base == "float" and size and "," not in size:
             return ("float" if int(size) <= 24 else "double"), ""
