@@ -135,9 +135,7 @@ class Capture:
         for table, head in self._joins.copy().items():
             if record.seq >= head.seq:
                 self._join(table, head, record)
-        there = {table: pair.source for table, pair in self._pairs.items() if table not in self._dropped}
-        schemas = {table: schema for table, schema in there.items() if self._wanted(table)}
-        for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
+        for event in self._source.stream(record.position, record.epoch, self._known(), self._wanted, self._before):
             self.beat()
             self._link.waits("")
             self._link.step(FOLLOWING, self._parts.heartbeat)
@@ -279,6 +277,13 @@ class Capture:
             known = [version for version in versions if version <= record.seq]
             if known:
                 self._pairs[table] = versions[max(known)]
+
+    def _known(self) -> dict[TableId, TableSchema]:
+        """The job's tables at the source, also those that are halted, or are still to join."""
+        joining = {table: versions[max(versions)] for table, versions in self._state.schemas().items()}
+        joining = {table: pair for table, pair in joining.items() if table in self._joins}
+        pairs = {**joining, **self._pairs}.items()
+        return {t: pair.source for t, pair in pairs if t not in self._dropped and self._parts.wants(t)}
 
     def _wanted(self, table: TableId) -> bool:
         if table in self._halted or table in self._joins or not self._parts.wants(table) or not self._is_read(table):
