@@ -348,6 +348,10 @@ class Capture:
         self._given_out[batch.table] = int(batch.seq[-1])
 
     def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
+        if change.to is not None and self._wanted(change.to):  # also where two tables change names, and one is halted
+            why = f"it came with the rows of {change.table}"
+            came = replace(change, schema=replace(change.schema, table=change.to))
+            self._halt_table(change.to, refused(came, why))
         if not self._wanted(change.table) or not self._followed(change):
             return
         published = change
@@ -378,9 +382,6 @@ class Capture:
         if change.kind not in words:
             raise refused(change, "this statement cannot be followed")
         kind, word = words[change.kind]
-        if change.to is not None and self._wanted(change.to):
-            why = f"it came with the rows of {change.table}"
-            self._halt_table(change.to, refused(replace(change, schema=replace(change.schema, table=change.to)), why))
         if word == "halt-table":
             raise halted(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
         if change.kind in {Ddl.DROP, Ddl.RENAME}:
