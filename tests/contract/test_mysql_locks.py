@@ -131,6 +131,31 @@ def test_a_first_fence_while_a_writer_registers(
     assert live(sink, OF)[1] == ("row", 0)
 
 
+def test_a_writer_that_ends_by_itself_while_it_is_to_be_ended(
+    sink: Sink, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is among the server's when that is asked, and is gone when the KILL comes."""
+    old = sink_at(server, tmp_path)
+    old.open()
+    Writer(old, OF, owner="job/other").write((UPDATE, 300, (1, "row", 1)))
+    whole, asked = Book._alive, 0
+
+    def ended_meanwhile(self: Book) -> list[int]:
+        nonlocal asked
+        alive, asked = whole(self), asked + 1
+        if asked == 1:
+            old.close()
+            while len(whole(self)) == len(alive):
+                time.sleep(0.01)
+        return alive
+
+    monkeypatch.setattr(Book, "_alive", ended_meanwhile)
+    sink.fence("job/other", 2)
+    assert asked > 1
+    Writer(sink, OF, owner="job/other", epoch=2).write((UPDATE, 301, (1, "row", 2)))
+    assert live(sink, OF)[1] == ("row", 2)
+
+
 def test_a_connection_that_is_ended_while_it_registers(
     server: Server, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:

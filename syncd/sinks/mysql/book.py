@@ -116,7 +116,11 @@ class Book:
                 return  # our own, of an epoch before
             if time.monotonic() > deadline:
                 raise TransientError(f"connection {number} of an older writer does not end", retry_after=5.0)
-            rows(self._connection, f"KILL {number}")
+            try:
+                rows(self._connection, f"KILL {number}")
+            except FatalError:
+                if number in self._alive():  # else it has just ended by itself
+                    raise
             time.sleep(0.01)
 
     def _alive(self) -> list[int]:
