@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,7 @@ from bench import soak, suite
 from bench.measure import machine
 from syncd.testing.servers import ServerUnavailable
 from tests.e2e import many_sinks
-from tests.e2e.proof import SERVERS, SIZES, TARGETS, Size, prove
-from tests.services.database import fresh_database
+from tests.e2e.proof import SERVERS, SIZES, Size, ends, prove
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "bench" / "README.md"
@@ -55,13 +53,9 @@ def proved(kind: str, sink: str, size: Size, seed: int, before: Sequence[Facts])
     """One proof on a fresh server of this kind; `before`: what had been proved when it fails."""
     say(f"{kind} to {sink}, seed {seed}")
     try:
-        with ExitStack() as stack:
-            server = stack.enter_context(SERVERS[kind]())
-            target = stack.enter_context(TARGETS[sink]()) if sink in TARGETS else sink
-            database = stack.enter_context(fresh_database(server))
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            about = {"server": f"{server.name} {server.version}", "sink": sink}
-            return {**about, **prove(database, folder, target, size, seed)}
+        with ends(kind, sink, size) as (database, target, spare), tempfile.TemporaryDirectory() as folder:
+            about = {"server": f"{database.server.name} {database.server.version}", "sink": sink}
+            return {**about, **prove(database, Path(folder), target, size, seed, spare)}
     except (AssertionError, ServerUnavailable) as error:
         raise Failed(f"{kind} to {sink}, seed {seed}: {error}", {**_killed(before), "jobs": before}) from error
 
@@ -72,7 +66,7 @@ def kills(given: argparse.Namespace) -> Facts:
     left = given.kills
     while left > 0:
         kind = [*SERVERS][len(jobs) % len(SERVERS)]
-        size = Size(40_000, 40_000, min(left, KILLS_A_JOB), stops=2, rounds=4)
+        size = Size(40_000, 40_000, min(left, KILLS_A_JOB), stops=2, rounds=4, statements=20)
         jobs.append(proved(kind, "clickhouse", size, given.seed + len(jobs), jobs))
         left -= size.kills
     return {**_killed(jobs), "jobs": jobs}

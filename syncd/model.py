@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -306,6 +306,11 @@ class SchemaChange:
         stay = {column.name for column in self.schema.columns} - {new for _, new in self.renamed}
         stay |= {old for old, _ in self.renamed} | {*self.kept}
         return () if self.before is None else tuple(c.name for c in self.before.columns if c.name not in stay)
+
+    def met(self, there: Callable[[str], object]) -> dict[str, str]:
+        """New name -> old name of the renamed columns that are `there` under both, at a target with `own`: others have
+        got the new one already, and the values go over."""
+        return {new: old for old, new in self.renamed if there(new) and there(old)}
 
     def former(self, name: str) -> Column | None:
         """What the column `name` of `schema` was in `before`; None: it is new."""

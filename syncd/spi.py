@@ -187,8 +187,9 @@ class Source(Protocol):
         wanted: Callable[[TableId], bool],
         before: Callable[[TableId], Collection[str]],
     ) -> Iterator[Event]:
-        """The log from `position` on, without end. `schemas` hold at `position`; `before` names the columns beyond the
-        key whose old values updates carry.
+        """The log from `position` on, without end. `schemas` hold at `position`, and tell which tables are the job's,
+        also those that are not wanted for now; `before` names the columns beyond the key whose old values updates
+        carry.
 
         Row changes come as batches, per table in log order, without a promise between tables; a SchemaChange comes
         after all batches before it and before all batches behind it. A Checkpoint follows each group of batches that

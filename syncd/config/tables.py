@@ -67,29 +67,24 @@ class TableRule:
     @property
     def constants(self) -> dict[str, Any]:
         """Added columns that are part of the key: all rows of the table have these values in it, at every sink."""
-        return {name: value for name, value in self.add.items() if name in (self.key or ())}
-
-    def is_apart_from(self, other: TableRule) -> bool:
-        """No row of the one table can have the key of one of the other, wherever keys are compared: some servers take
-        texts for equal that differ in spaces at their end."""
-        here, there = _compared(self.constants), _compared(other.constants)
-        return any(here[column] != there[column] for column in here.keys() & there)
+        return _constants(self)
 
     @property
     def apart(self) -> tuple[frozenset[tuple[str, type]], frozenset[Any]]:
         """Of two tables with the same first part, those are apart whose second part differs."""
-        compared = _compared(self.constants)
+        compared = _compared(self)
         return frozenset(compared), frozenset(compared.items())
 
 
-def _constants(spec: TableSpec) -> dict[str, Any]:
-    return {name: value for name, value in spec.add.items() if name in (spec.key or ())}
-
-
-def are_apart(one: TableSpec, other: TableSpec) -> bool:
-    """As `TableRule.is_apart_from`, of patterns that are tables' names."""
-    here, there = _compared(_constants(one)), _compared(_constants(other))
+def are_apart(one: TableRule | TableSpec, other: TableRule | TableSpec) -> bool:
+    """No row of the one table can have the key of one of the other, wherever keys are compared: some servers take
+    texts for equal that differ in spaces at their end."""
+    here, there = _compared(one), _compared(other)
     return any(here[column] != there[column] for column in here.keys() & there)
+
+
+def _constants(of: TableRule | TableSpec) -> dict[str, Any]:
+    return {name: value for name, value in of.add.items() if name in (of.key or ())}
 
 
 def tells_apart(pattern: Pattern, spec: TableSpec) -> bool:
@@ -100,8 +95,8 @@ def tells_apart(pattern: Pattern, spec: TableSpec) -> bool:
     return pattern.kind == "regex" and (used >= groups or not used <= groups)  # those are a fault of their own
 
 
-def _compared(constants: Mapping[str, Any]) -> dict[tuple[str, type], Any]:
-    return {(name, type(value)): _trimmed(value) for name, value in constants.items()}
+def _compared(of: TableRule | TableSpec) -> dict[tuple[str, type], Any]:
+    return {(name, type(value)): _trimmed(value) for name, value in _constants(of).items()}
 
 
 def _trimmed(value: Any) -> Any:

@@ -20,7 +20,7 @@ import structlog
 
 from syncd import plugins, tags, transforms
 from syncd.config import Job, Service, SinkUse, TableRule
-from syncd.config.tables import ONE_TARGET
+from syncd.config.tables import ONE_TARGET, are_apart
 from syncd.engine.agree import disagreement
 from syncd.engine.remote import RemoteSink
 from syncd.engine.shadow import shadow_name
@@ -49,7 +49,7 @@ def _not_apart(rule: TableRule, others: Mapping[_Apart, TableRule]) -> TableRule
     if rule.apart in others:
         return others[rule.apart]
     columns = rule.apart[0]
-    return next((o for (its, _), o in others.items() if its != columns and not rule.is_apart_from(o)), None)
+    return next((o for (its, _), o in others.items() if its != columns and not are_apart(rule, o)), None)
 
 
 def _digest(text: str) -> str:
@@ -265,7 +265,7 @@ class Parts:
                     taken.setdefault(place, {})[rule.apart] = rule
                 continue
             what = f"{table} and {other.table} both go to {rule.to} at sink {at[0]}, and {other.table} has it"
-            what += "; the sink takes one table only" if rule.is_apart_from(other) else ""
+            what += "; the sink takes one table only" if are_apart(rule, other) else ""
             key = ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern)
             crowded[table] = self.job.fault(key, what, code="C127", hint=ONE_TARGET, of_key=not rule.to_given)
         return crowded

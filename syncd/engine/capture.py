@@ -136,9 +136,7 @@ class Capture:
         for table, head in self._joins.copy().items():
             if record.seq >= head.seq:
                 self._join(table, head, record)
-        there = {table: pair.source for table, pair in self._pairs.items() if table not in self._dropped}
-        schemas = {table: schema for table, schema in there.items() if self._wanted(table)}
-        for event in self._source.stream(record.position, record.epoch, schemas, self._wanted, self._before):
+        for event in self._source.stream(record.position, record.epoch, self._known(), self._wanted, self._before):
             self.beat()
             self._link.waits("")
             self._link.step(FOLLOWING, self._parts.heartbeat)
@@ -281,6 +279,13 @@ class Capture:
             if known:
                 self._pairs[table] = versions[max(known)]
 
+    def _known(self) -> dict[TableId, TableSchema]:
+        """The job's tables at the source, also those that are halted, or are still to join."""
+        joining = {table: versions[max(versions)] for table, versions in self._state.schemas().items()}
+        joining = {table: pair for table, pair in joining.items() if table in self._joins}
+        pairs = {**joining, **self._pairs}.items()
+        return {t: pair.source for t, pair in pairs if t not in self._dropped and self._parts.wants(t)}
+
     def _wanted(self, table: TableId) -> bool:
         if table in self._halted or table in self._joins or not self._parts.wants(table) or not self._is_read(table):
             return False
@@ -344,6 +349,10 @@ class Capture:
         self._given_out[batch.table] = int(batch.seq[-1])
 
     def _schema_change(self, change: SchemaChange, record: SourceRecord) -> None:
+        if change.to is not None and self._wanted(change.to):  # also where two tables change names, and one is halted
+            why = f"it came with the rows of {change.table}"
+            came = replace(change, schema=replace(change.schema, table=change.to))
+            self._halt_table(change.to, refused(came, why))
         if not self._wanted(change.table) or not self._followed(change):
             return
         published = change
@@ -374,9 +383,6 @@ class Capture:
         if change.kind not in words:
             raise refused(change, "this statement cannot be followed")
         kind, word = words[change.kind]
-        if change.to is not None and self._wanted(change.to):
-            why = f"it came with the rows of {change.table}"
-            self._halt_table(change.to, refused(replace(change, schema=replace(change.schema, table=change.to)), why))
         if word == "halt-table":
             raise halted(change, f"{change.kind.value}, and `policy.ddl.{kind}` says halt-table")
         if change.kind in {Ddl.DROP, Ddl.RENAME}:

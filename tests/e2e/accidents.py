@@ -7,7 +7,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,16 +28,25 @@ ASLEEP_SECONDS = 4.5
 
 @dataclass
 class Accidents:
-    """`kill`, `freeze` and `sleep` each pick a process. What happened is counted in `kills` and `stops` by its kind."""
+    """`kill`, `freeze` and `sleep` each pick a process. What happened is counted in `kills` and `stops` by its kind.
+
+    `mishaps`: what else may happen, by name, counted in `mishaps_done`.
+    """
 
     run: Running
     rng: random.Random
+    mishaps: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    mishaps_done: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     _since_start: Counter[str] = field(default_factory=Counter)
 
     def strike(self, what: str) -> None:
-        """`what`: kill, freeze (until the supervisor kills it) or sleep (frozen past its lease, then woken)."""
+        """`what`: kill, freeze (until the supervisor kills it), sleep (frozen past its lease, then woken), a mishap."""
+        if what in self.mishaps:
+            self.mishaps[what]()
+            self.mishaps_done[what] += 1
+            return
         act = {"kill": self.kill, "freeze": self.freeze, "sleep": self.sleep}[what]
         struck = False
         while not struck:

@@ -5,57 +5,49 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-from tests.e2e.tables import ADDED, ALL, AWAY, BLOBS, KINDS, MAILS, MOMENTS, PAIRS, WORDS, Table, later
+from tests.e2e.statements import NUMBERS, Statements
+from tests.e2e.tables import ALL, AWAY, KINDS, MAILS, Table
 from tests.e2e.workload import Workload
 from tests.services.database import Database
 
 CHUNK = 5000
-NUMBERS = {"INT", "BIGINT", "DECIMAL(9,2)", "DECIMAL(15,4)"}
-RESHAPES = ("drop", "rename", "retype", "rename", "retype")
-RETYPED = {
-    "INT": "BIGINT",
-    "BIGINT": "INT",
-    "VARCHAR(12)": "VARCHAR(40)",
-    "DECIMAL(9,2)": "DECIMAL(15,4)",
-    "VARCHAR(9)": "TEXT",
-}
-"""The type of a column that was added -> its next one; narrower ones hold the values of `_change`, too."""
 
 
 class BulkWorkload(Workload):
     """`changes`: rows changed since the start; there it rests when they have reached `limit`.
 
-    `done`: how many statements of each kind have changed tables. `reshapes`: columns that were added are dropped, get
-    other names and other types, too, for which no table may be in its load.
+    `ddl`: the statements that change tables. After `statements_every` changed rows comes a turn of them; 0: none. As
+    many as `statements_at_most`; `every`: of all kinds.
 
     `rows`: how many are there at first, in all tables together.
-
-    `statements_every`: after so many changed rows comes a TRUNCATE, ADD COLUMN or CREATE TABLE; 0: none. As many as
-    `statements_at_most`.
     """
 
     def __init__(
-        self, database: Database, seed: int, rows: int, statements_every: int = 20_000, statements_at_most: int = 60
+        self,
+        database: Database,
+        seed: int,
+        rows: int,
+        statements_every: int = 20_000,
+        statements_at_most: int = 60,
+        *,
+        every: bool = False,
     ) -> None:
         super().__init__(database, seed)
         self._rows = {table.name: max(10, int(rows * table.share)) for table in ALL}
-        self._tables = [*ALL]
-        self._added: list[tuple[str, str, str]] = []
-        self.reshapes = False
         self._every = statements_every
         self._next = statements_every // 2
-        self._ddl = itertools.islice(self._statements(), statements_at_most)
         self._salts = itertools.count(1)
+        self.ddl = Statements(random.Random(self._rng.random()), self._rows, self._salts, every=every)
+        self._turns = itertools.islice(self.ddl.turns(), statements_at_most)
         self.changes = 0
         self.limit = math.inf
-        self.done: Counter[str] = Counter()
 
     def create(self, rows: int = 0) -> None:
         """The tables, with their first rows."""
+        if self.ddl.every:
+            self._database.execute("SET GLOBAL log_bin_trust_function_creators = ON")
         self._database.execute(*(table.ddl for table in ALL))
         for table in ALL:
             size = self._rows[table.name]
@@ -64,21 +56,31 @@ class BulkWorkload(Workload):
 
     @property
     def names(self) -> list[str]:
-        return [table.name for table in self._tables]
+        return [table.name for table in self.ddl.tables]
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    def go_over(self, database: Database) -> None:
+        """From the next start on the changes are made there."""
+        self._database = database
 
     def row_of_its_own(self, number: int) -> str:
         return KINDS.insert("INSERT", number, 1, next(self._salts))
 
     def transaction(self, cursor: Any) -> None:
         if self.changes >= self.limit:
+            if self.ddl.busy is not None:
+                self._say(cursor)
             self._stop.wait(0.05)
             return
         if self._every and self.changes >= self._next:
             self._next += self._every
-            self._say(cursor, next(self._ddl, None))
-        weights = [8 if table is KINDS else 4 for table in self._tables]
+            self._say(cursor)
+        weights = [8 if table is KINDS else 4 for table in self.ddl.tables]
         for _ in range(self._rng.randint(1, 6)):
-            self._change(cursor, self._rng.choices(self._tables, weights)[0])
+            self._change(cursor, self._rng.choices(self.ddl.tables, weights)[0])
 
     # -- rows
 
@@ -98,10 +100,10 @@ class BulkWorkload(Workload):
             self._run_one(cursor, f"DELETE FROM {table.name} WHERE {where}")
             if rng.random() < 0.4:
                 self._put(cursor, table)
-        elif what < 0.74 and self._added:
-            name, column, kind = rng.choice(self._added)
+        elif what < 0.74 and self.ddl.added:
+            name, column, kind = rng.choice(self.ddl.added)
             if kind in NUMBERS:
-                where = self._where(next(t for t in self._tables if t.name == name))
+                where = self._where(next(t for t in self.ddl.tables if t.name == name))
                 self._run_one(cursor, f"UPDATE {name} SET {column} = {rng.randrange(1000)} WHERE {where}")
         else:
             self._put(cursor, table)
@@ -174,62 +176,10 @@ class BulkWorkload(Workload):
 
     # -- tables
 
-    def _statements(self) -> Iterator[str]:
-        """One after the other, in an order that the seed gives."""
-        rng = random.Random(self._rng.random())
-        added, made = itertools.count(), itertools.count()
-        while True:
-            acts = ["truncate", "add", "create", "truncate", "add", "add", *RESHAPES]
-            rng.shuffle(acts)
-            for act in acts:
-                if act == "truncate":
-                    choice = [t for t in self._tables if t is not KINDS]
-                    yield f"TRUNCATE TABLE {rng.choice(choice).name}"
-                elif act == "create":
-                    yield later(next(made)).ddl
-                elif act == "add":
-                    number = next(added)
-                    name = rng.choice([KINDS, PAIRS, WORDS, MOMENTS, BLOBS]).name
-                    yield f"ALTER TABLE {name} ADD COLUMN added{number} {ADDED[number % len(ADDED)]}"
-                elif self.reshapes and self._added:
-                    yield self._reshape(act, *rng.choice(self._added))
-
-    def _reshape(self, act: str, table: str, column: str, kind: str) -> str:
-        match act:
-            case "drop":
-                return f"ALTER TABLE {table} DROP COLUMN {column}"
-            case "rename":
-                return f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_"
-            case _:
-                return f"ALTER TABLE {table} CHANGE COLUMN {column} {column}x {RETYPED.get(kind, kind)} NULL"
-
-    def _say(self, cursor: Any, statement: str | None) -> None:
-        if statement is None:
-            return
-        cursor.execute(statement)
-        words = statement.split()
-        self.done[words[3] if words[0] == "ALTER" else words[0]] += 1
-        if words[0] == "CREATE":
-            table = later(int(words[2].removeprefix("later")))
-            self._tables.append(table)
-            self._run_one(cursor, table.insert("INSERT", 0, 1000, next(self._salts)))
-        elif words[0] == "TRUNCATE":
-            table = next(t for t in self._tables if t.name == words[2])
-            size = self._rows.get(table.name, 2000) // 2
-            for first in range(0, size, 1000):
-                self._run_one(cursor, table.insert("REPLACE", first, 1000, next(self._salts)))
-        else:
-            self._altered(words)
-
-    def _altered(self, words: list[str]) -> None:
-        """ALTER TABLE name act COLUMN ..."""
-        table, column, rest = words[2], words[5], words[6:]
-        there = [one for one in self._added if one[:2] != (table, column)]
-        match words[3]:
-            case "ADD":
-                there.append((table, column, rest[0]))
-            case "RENAME":
-                there.append((table, rest[1], next(one[2] for one in self._added if one[:2] == (table, column))))
-            case "CHANGE":
-                there.append((table, rest[0], rest[1]))
-        self._added = there
+    def _say(self, cursor: Any) -> None:
+        """The next turn."""
+        for statement in next(self._turns, []):
+            if statement.startswith(("INSERT", "REPLACE")) and " INTO _" not in statement:
+                self._run_one(cursor, statement)
+            else:
+                cursor.execute(statement)

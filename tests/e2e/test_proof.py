@@ -69,13 +69,13 @@ def test_the_comparison_sees_a_row_too_many_too_few_and_too_old(mariadb_database
 @pytest.mark.chdb
 @pytest.mark.mariadb
 def test_every_value_arrives_at_clickhouse(mariadb_database: Database, tmp_path: Path) -> None:
-    proved(mariadb_database, tmp_path, "clickhouse", "small")
+    proved(mariadb_database, tmp_path, "clickhouse", "brief")
 
 
 @pytest.mark.mysql80
 def test_every_value_arrives_where_the_last_write_wins(mysql80_database: Database, tmp_path: Path) -> None:
     """A sink that keeps what arrives last hides no disorder."""
-    proved(mysql80_database, tmp_path, "arrival", "small")
+    proved(mysql80_database, tmp_path, "arrival", "brief")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_every_value_arrives_at_servers_of_the_family(
     database: Database = request.getfixturevalue(f"{source}_database")
     server: Server = request.getfixturevalue(target)
     try:
-        proved(database, tmp_path, server, "small")
+        proved(database, tmp_path, server, "brief")
     finally:
         with closing(connect(server)) as connection, connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS `{database.name}`")

@@ -231,6 +231,30 @@ def test_the_tables_of_tools_are_left_out(mariadb_database: Database, tmp_path: 
         assert not found(source, database, "_t_gho").aside
 
 
+def test_the_tables_of_tools_are_left_out_while_their_table_is_not_wanted(
+    mariadb_database: Database, tmp_path: Path
+) -> None:
+    """It is halted, or is loaded anew and still to join."""
+    database = mariadb_database
+    database.execute(OLD)
+    with opened(database, tmp_path) as source:
+        schemas, start = {table(database, "t"): schema_of(source, database)}, log_end(database)
+        database.execute(
+            *GHOST, *CUT_OVER["atomic"], "DROP TABLE _t_ghc, _t_del", "CREATE TABLE x (id INT PRIMARY KEY)"
+        )
+        end, told = log_end(database), []
+        wanted = everything(database)
+        with closing(
+            source.stream(start, 1, schemas, lambda of: wanted(of) and of.name != "t", lambda of: ())  # type: ignore[type-var]
+        ) as stream:
+            for event in stream:
+                told.append(event)
+                if isinstance(event, Checkpoint) and here(event.position) >= here(end):
+                    break
+    assert [(change.kind, change.table.name) for change in changes(told)] == [(Ddl.CREATE, "x")]
+    assert rows(told) == []
+
+
 def test_rows_that_were_not_in_the_stream_are_refused(mariadb_database: Database, tmp_path: Path) -> None:
     database = mariadb_database
     database.execute("CREATE DATABASE IF NOT EXISTS elsewhere", "CREATE TABLE elsewhere.e (id INT PRIMARY KEY)")

@@ -72,8 +72,17 @@ def test_a_comment_is_no_floor() -> None:
 
 def test_each_part_of_a_target_has_its_floor() -> None:
     one, two = (replace(target(), own=(("name", name),)) for name in ("it's", "b"))
-    check = raise_floor(one, 12).partition(", ADD ")[2]
+    check = raise_floor(one, 12, "").partition(" ADD ")[2]
+    check = check.replace("IF NOT EXISTS ", "")
     assert (floor(one, check), floor(two, check), floor(target(), check)) == (12, 0, 0)
+
+
+def test_a_floor_that_comes_late_lowers_nothing() -> None:
+    table = "CONSTRAINT syncd_floor CHECK _version >= 5, CONSTRAINT `syncd_floor_20` CHECK (_version >= 20)"
+    assert floor(target(), table) == 20
+    late = raise_floor(target(), 12, table)
+    assert "DROP CONSTRAINT IF EXISTS syncd_floor," in late
+    assert "syncd_floor_20" not in late
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def truncate(client: Client, target: Target, seq: int) -> None:
     name, table, own = full_name(target), str(target.schema.table), own_rows(target)
     if target.deletes == "ignore":
         return
-    _raise_floor(client, target, seq)
+    close(client, target, seq)
     if target.deletes == "soft" and target.append:
         sql = f"ALTER TABLE {name} UPDATE {DELETED} = 1 WHERE {VERSION} < {seq} AND {DELETED} = 0 {_SYNC}"
     elif target.deletes == "soft":
@@ -42,11 +42,12 @@ def truncate(client: Client, target: Target, seq: int) -> None:
     client.command(sql, doing=f"truncating {name}", table=table)
 
 
-def _raise_floor(client: Client, target: Target, seq: int) -> None:
-    if floor(target, fingerprint(client, target)) < seq:
-        client.command(
-            raise_floor(target, seq), doing=f"closing {full_name(target)} to older rows", table=str(target.schema.table)
-        )
+def close(client: Client, target: Target, seq: int) -> None:
+    """To own rows older than `seq`."""
+    seen = fingerprint(client, target)
+    if floor(target, seen) < seq:
+        doing = f"closing {full_name(target)} to older rows"
+        client.command(raise_floor(target, seq, seen), doing=doing, table=str(target.schema.table))
 
 
 def refuse_newer(client: Client, target: Target, newest: int, floor: int) -> None:
@@ -68,7 +69,7 @@ def refuse_newer(client: Client, target: Target, newest: int, floor: int) -> Non
 def _todo(target: Target) -> str:
     if not target.own:
         return "drop the target table (emptying it is not enough)"
-    return f"remove the rows where {own_rows(target)}, and the table's constraint {floor_name(target)}"
+    return f"remove the rows where {own_rows(target)}, and the table's constraints {floor_name(target)}_..."
 
 
 def expire(client: Client, target: Target, below: int, at_least: int) -> None:
@@ -83,7 +84,7 @@ def expire(client: Client, target: Target, below: int, at_least: int) -> None:
     doing = f"removing tombstones of {name}"
     if int(client.text(f"SELECT count() FROM {name} WHERE {old}", doing=doing, table=table)) < at_least:
         return
-    _raise_floor(client, target, below)
+    close(client, target, below)
     key = ", ".join(quoted(n) for n in target.schema.identity)
     dead = (
         f"SELECT {key} FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} WHERE {old}) "

@@ -85,10 +85,14 @@ class Client:
             driver, self._driver = self._driver, None
             driver.close()
 
-    def command(self, sql: str, *, doing: str, table: str | None = None) -> None:
-        """A statement without a result. No settings here: they would be set and set back one by one."""
+    def command(self, sql: str, *, doing: str, table: str | None = None, query_id: str = "") -> None:
+        """A statement without a result. No settings here: they would be set and set back one by one.
+
+        `query_id`: under which a server, not the embedded engine, knows it while it runs.
+        """
+        settings = {"query_id": query_id} if query_id and not self._options.embedded else None
         with mapping(doing, table):
-            self._driver.raw_query(sql)
+            self._driver.raw_query(sql, settings=settings)
 
     def text(self, sql: str, *, doing: str, table: str | None = None) -> str:
         """The result as TabSeparatedRaw."""

@@ -21,9 +21,11 @@ DEDUP_WINDOW = 10_000
 FLOOR = "syncd_floor"
 ALTERED = "syncd_altered_"
 """With the seq of the last schema change that the table has followed: see `alter`."""
+FILLING = "syncd_filling_"
+"""With the part and the seq of a change that gives rows their values: see `shards`."""
 HOLDS = f"CHECK {VERSION} >= 0"
 """For every row. A constant would not do: a column may have its text as a name."""
-_FLOOR = rf"CONSTRAINT `?%s`? CHECK \(?`?{VERSION}`? >= (\d+)"
+_FLOOR = rf"CONSTRAINT `?(%s(?:_\d+)?)`? CHECK \(?`?{VERSION}`? >= (\d+)"
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _UNIX = {"ms": "Milli", "us": "Micro", "ns": "Nano"}
 
@@ -81,17 +83,26 @@ def create_view(target: Target, more: Sequence[str] = ()) -> str:
     return f"CREATE OR REPLACE VIEW {view_name(target)} AS SELECT {names} FROM {table} WHERE {DELETED} = 0"
 
 
-def raise_floor(target: Target, seq: int) -> str:
-    """The server itself refuses own rows older than `seq` from now on, whoever sends them and however late."""
-    name, others = floor_name(target), f" OR NOT ({own_rows(target)})" if target.own else ""
-    check = f"DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} CHECK {VERSION} >= {seq}{others}"
-    return f"ALTER TABLE {full_name(target)} {check}"
+def raise_floor(target: Target, seq: int, statement: str) -> str:
+    """The server itself refuses own rows older than `seq` from now on, whoever sends them and however late.
+
+    `statement`: the table's own as it was seen. Each floor has a name of its own, and takes away the lower ones that
+    were there then: one that comes late lowers nothing.
+    """
+    name, others = f"{floor_name(target)}_{seq}", f" OR NOT ({own_rows(target)})" if target.own else ""
+    lower = [f"DROP CONSTRAINT IF EXISTS {there}" for there, at in floors(target, statement).items() if at < seq]
+    check = f"ADD CONSTRAINT IF NOT EXISTS {name} CHECK {VERSION} >= {seq}{others}"
+    return f"ALTER TABLE {full_name(target)} {', '.join([*lower, check])}"
+
+
+def floors(target: Target, statement: str) -> dict[str, int]:
+    """Name -> the seq below which the table refuses own rows, out of its CREATE statement."""
+    return {name: int(at) for name, at in re.findall(_FLOOR % floor_name(target), without_strings(statement))}
 
 
 def floor(target: Target, statement: str) -> int:
-    """The seq below which the table refuses own rows, out of its CREATE statement; 0 without."""
-    found = re.search(_FLOOR % floor_name(target), without_strings(statement))
-    return int(found[1]) if found else 0
+    """The highest one; 0 without."""
+    return max(floors(target, statement).values(), default=0)
 
 
 def floor_name(target: Target) -> str:

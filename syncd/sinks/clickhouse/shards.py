@@ -16,7 +16,7 @@ from dataclasses import replace
 from syncd.errors import FatalError
 from syncd.model import Column, Ddl
 from syncd.sinks.clickhouse.alter import Alter, altered, marks
-from syncd.sinks.clickhouse.ddl import ALTERED, HOLDS, column_line, own_rows, without_strings
+from syncd.sinks.clickhouse.ddl import ALTERED, FILLING, HOLDS, column_line, own_rows, without_strings
 from syncd.sinks.clickhouse.defaults import literal
 from syncd.sinks.clickhouse.present import Present, PresentColumn, fingerprint, keys
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
@@ -30,7 +30,7 @@ class Shared(Alter):
     def run(self) -> None:
         statement = fingerprint(self._client, self._target)
         turn, done = altered(statement), self._done(statement)
-        if self._change.kind is Ddl.ALTER and done is not None and done >= self._change.seq:
+        if done is not None and (done > self._change.seq or (done == self._change.seq and self._is_alter)):
             return
         if turn is None:  # made by hand
             self._command(f"ADD CONSTRAINT IF NOT EXISTS {ALTERED}0 {HOLDS}")
@@ -42,21 +42,26 @@ class Shared(Alter):
             if parts:
                 self._command(", ".join([*parts, *marks(turn, turn + 1)]))
                 turn += 1
-        if self._change.kind is Ddl.ALTER:
-            both = self._both(present)
-            self._fill([c for c in self._target.schema.columns if self._change.former(c.name) is None], both)
+        if self._is_alter:
+            both = self._change.met(present.column)
+            new = [c for c in self._target.schema.columns if self._change.former(c.name) is None]
+            turn = self._fill(new, both, turn)
             mine = f"{ALTERED}{self._target.part}_"
             gone = [f"DROP COLUMN {quoted(old)}" for old in sorted({*both.values()} - {*self._change.kept})]
+            gone += [f"DROP COLUMN IF EXISTS {self._gate}"]
             gone += [] if done is None else [f"DROP CONSTRAINT {mine}{done}"]
             self._command(
                 ", ".join([*gone, f"ADD CONSTRAINT {mine}{self._change.seq} {HOLDS}", *marks(turn, turn + 1)])
             )
 
-    def _both(self, present: Present) -> dict[str, str]:
-        """New name -> old name of the columns that were renamed and that another table has under the new name already:
-        the values go over."""
-        renamed = self._change.renamed
-        return {new: old for old, new in renamed if present.column(new) is not None and present.column(old) is not None}
+    @property
+    def _is_alter(self) -> bool:
+        return self._change.kind is Ddl.ALTER
+
+    @property
+    def _gate(self) -> str:
+        """A column that is there while this change, and no later one, gives values."""
+        return f"{FILLING}{self._target.part}_{self._change.seq}"
 
     def _refuse_other_key(self, present: Present) -> None:
         wrong = keys(self._target, present)
@@ -114,8 +119,12 @@ class Shared(Alter):
         line = column_line(wider, False, self._making).removeprefix(quoted(column.name))
         yield f"MODIFY COLUMN {quoted(there.name)}{line}"
 
-    def _fill(self, columns: list[Column], both: dict[str, str]) -> None:
-        """The own rows that are older hold what the source gave them, whatever the table's default is."""
+    def _fill(self, columns: list[Column], both: dict[str, str], turn: int) -> int:
+        """The own rows that are older hold what the source gave them, whatever the table's default is.
+
+        Guarantee 7: the server refuses the values of whoever was frozen before, since they name a column that is gone.
+        The next turn.
+        """
         values = {quoted(new): self._moved(new, old) for new, old in both.items()}
         for column in columns:
             there = self._present().column(column.name)
@@ -123,7 +132,7 @@ class Shared(Alter):
             default = literal(self._target.schema.table, column, self._limits, empty=empty)
             values[quoted(column.name)] = "NULL" if default is None else default
         if not values:
-            return
+            return turn
         other = " OR ".join(
             f"{name} IS NOT NULL"
             if value == "NULL"
@@ -132,9 +141,13 @@ class Shared(Alter):
         )
         where = f"{own_rows(self._target)} AND {VERSION} < {self._change.seq} AND ({other})"
         count = f"SELECT count() FROM {self._name} WHERE {where}"
-        if int(self._client.text(count, doing=f"looking into {self._name}", table=self._table)):
-            given = ", ".join(f"{name} = {value}" for name, value in values.items())
-            self._command(f"UPDATE {given} WHERE {where}")
+        if not int(self._client.text(count, doing=f"looking into {self._name}", table=self._table)):
+            return turn
+        gate = f"ADD COLUMN IF NOT EXISTS {self._gate} UInt8 DEFAULT 0"
+        self._command(", ".join([gate, *marks(turn, turn + 1)]))
+        given = ", ".join(f"{name} = {value}" for name, value in values.items())
+        self._command(f"UPDATE {given} WHERE {self._gate} = 0 AND {where}")
+        return turn + 1
 
     def _moved(self, new: str, old: str) -> str:
         """The old column's value for the new one, also in rows of others, which have none: the server looks at them,

@@ -154,7 +154,7 @@ class ClickHouseSink:
             raise BatchError(f"{target.schema.table}: {len(built.refused)} of {len(batch)} rows refused", built.refused)
 
     def _insert(self, target: Target, rows: pa.Table, ticket: Ticket) -> None:
-        settings = {"query_id": f"syncd/{ticket.epoch}/{ticket.number}/{ticket.owner}"}
+        settings = {"query_id": query_id(ticket)}
         if target.append:
             settings["insert_deduplication_token"] = token(rows, ticket)
         try:
@@ -197,7 +197,7 @@ class ClickHouseSink:
         if target.own:
             change = SchemaChange(Ddl.CREATE, target.schema, seq, "loaded anew")
             self._made(target)
-            swap.merge(Shared(self._client, target, change, self._making, self._known_limits()).run)
+            swap.merge(Shared(self._client, target, change, self._making, self._known_limits()).run, query_id(ticket))
         else:
             swap.run(ticket.epoch)
         self._fits.clear()
@@ -247,6 +247,11 @@ class ClickHouseSink:
             table=str(target.schema.table),
             hint="mend the table, give the target another name, or drop it and resync",
         )
+
+
+def query_id(ticket: Ticket) -> str:
+    """By which `fence` finds what an owner has under way."""
+    return f"syncd/{ticket.epoch}/{ticket.number}/{ticket.owner}"
 
 
 def token(rows: pa.Table, ticket: Ticket) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from syncd.model import Target
+from syncd.sinks.clickhouse.acts import close
 from syncd.sinks.clickhouse.client import Client
-from syncd.sinks.clickhouse.ddl import HOLDS, full_name, own_rows, raise_floor, view_name
+from syncd.sinks.clickhouse.ddl import HOLDS, full_name, own_rows, view_name
 from syncd.sinks.clickhouse.present import describe, fingerprint
 from syncd.sinks.clickhouse.rows import DELETED, VERSION
 from syncd.sinks.clickhouse.syntax import quoted, text
@@ -40,17 +41,17 @@ class Swap:
             self._command(f"DROP TABLE {full_name(replace(self._shadow, name=name))}")
         self._command(f"DROP VIEW IF EXISTS {view_name(self._shadow)}")
 
-    def merge(self, fit: Callable[[], None]) -> None:
+    def merge(self, fit: Callable[[], None], query_id: str) -> None:
         """Of a target with others' rows in it: `fit` gives it the shadow's columns. The shadow goes last, so that who
         comes later finds nothing to do; what is copied late has the same versions again, and is closed out once others
-        have raised the floor."""
+        have raised the floor. `query_id`: the copying ends when its owner is fenced off."""
         if describe(self._client, self._shadow) is None:
             return
         fit()
-        self._command(raise_floor(self._target, self._seq))
+        close(self._client, self._target, self._seq)
         names = ", ".join(map(quoted, (*(c.name for c in self._target.schema.columns), VERSION, DELETED)))
         mine = f"SELECT {names} FROM {full_name(self._shadow)} WHERE {own_rows(self._target)}"
-        self._command(f"INSERT INTO {full_name(self._target)} ({names}) {mine}")
+        self._command(f"INSERT INTO {full_name(self._target)} ({names}) {mine}", query_id)
         old = f"{VERSION} < {self._seq} AND {own_rows(self._target)}"
         self._command(f"ALTER TABLE {full_name(self._target)} DELETE WHERE {old} SETTINGS mutations_sync = 2")
         self._command(f"DROP TABLE IF EXISTS {full_name(self._shadow)}")
@@ -63,7 +64,8 @@ class Swap:
         if mine.name not in found:
             before = replace(self._shadow, name=found[-1])
             self._command(f"RENAME TABLE {full_name(before)} TO {full_name(mine)}")
-        self._command(f"{raise_floor(mine, self._seq)}, ADD CONSTRAINT IF NOT EXISTS {self._mark} {HOLDS}")
+        close(self._client, mine, self._seq)
+        self._command(f"ALTER TABLE {full_name(mine)} ADD CONSTRAINT IF NOT EXISTS {self._mark} {HOLDS}")
         if there:
             self._command(f"EXCHANGE TABLES {full_name(mine)} AND {full_name(self._target)}")
         else:
@@ -80,5 +82,5 @@ class Swap:
         )
         return [json.loads(line) for line in found.splitlines()]
 
-    def _command(self, sql: str) -> None:
-        self._client.command(sql, doing=f"swapping {full_name(self._target)}", table=self._table)
+    def _command(self, sql: str, query_id: str = "") -> None:
+        self._client.command(sql, doing=f"swapping {full_name(self._target)}", table=self._table, query_id=query_id)

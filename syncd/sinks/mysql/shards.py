@@ -53,18 +53,15 @@ class Shard:
         for one in [[part] for part in parts] if self._of.limits.oceanbase else filter(None, [parts]):
             self._run(f"ALTER TABLE {self._name} {', '.join(one)}")
         if change is not None and change.before is not None:
-            both = self._both(present, change)
+            both = self._met(present, change)
             self._fill([c for c in self._of.written if change.former(c.name) is None], both, change.seq)
             for old in {*both.values()} - {*change.kept}:
                 self._run(f"ALTER TABLE {self._name} DROP COLUMN {quoted(old)}")
 
-    def _both(self, present: Present, change: SchemaChange) -> dict[str, str]:
-        """New name -> old name of the columns that were renamed and that another table has under the new name already:
-        the values go over."""
-        pairs = {
-            new: old for old, new in change.renamed if new.lower() != old.lower() and new not in self._of.generated
-        }
-        return {new: old for new, old in pairs.items() if present.column(new) and present.column(old)}
+    def _met(self, present: Present, change: SchemaChange) -> dict[str, str]:
+        """As `SchemaChange.met`, without columns that the server computes, and those whose names are one here."""
+        met = change.met(present.column).items()
+        return {new: old for new, old in met if new.lower() != old.lower() and new not in self._of.generated}
 
     def _refuse_other_key(self, present: Present) -> None:
         if [name.lower() for name in present.key] != [name.lower() for name in self._of.key]:

@@ -30,7 +30,7 @@ def fit(table: Table, entrance: Entrance, target: Target, change: SchemaChange, 
         state = table.known()
         if change.kind is Ddl.ALTER and state.marks(target).altered >= change.seq:
             return
-        both = _both_names(state, change)
+        both = change.met({column.name for column in state.schema.columns}.__contains__)
         state = _fitted(table, entrance, _rewritten(table, state, rows), target, change)
         state = _rewritten(table, state, rows)
         if change.kind is Ddl.ALTER:
@@ -42,13 +42,6 @@ def fit(table: Table, entrance: Entrance, target: Target, change: SchemaChange, 
             if gone:
                 entrance.shut(table)
                 _rewritten(table, state, rows)
-
-
-def _both_names(state: State, change: SchemaChange) -> dict[str, str]:
-    """New name -> old name of the columns that were renamed and that another table has under the new name already: the
-    values go over."""
-    there = {column.name for column in state.schema.columns}
-    return {new: old for old, new in change.renamed if {old, new} <= there}
 
 
 def _rewritten(table: Table, state: State, rows: int) -> State:

@@ -73,8 +73,9 @@ def stream(
             server.charsets,
             options.before,
         )
-        there = dict(schemas)
-        shadows = Shadows(wanted, there, there, options.shadow_tables, options.tool_tables)
+        there = {table: schema for table, schema in schemas.items() if wanted(table)}
+        idle = frozenset(schemas.keys() - there)
+        shadows = Shadows(wanted, there, there, options.shadow_tables, options.tool_tables, idle)
         tables = Tables(there, shadows.wanted, options.zero_date, server.charsets, options.is_sequence)
         zero_is_null = options.zero_date == "null"
         asking = Asking(

@@ -12,7 +12,7 @@ import pytest
 
 from syncd.engine import capture
 from syncd.errors import FatalError
-from syncd.model import ChangeBatch, TableId
+from syncd.model import ChangeBatch, Ddl, SchemaChange, TableId
 from syncd.spi import Event
 from syncd.state import Phase
 from tests.unit.engine import world as engine_world
@@ -52,6 +52,32 @@ def test_a_table_that_is_refused_when_it_is_created_halts_by_its_own_name(
         for _ in range(3):
             world.round()
         assert [row["id"] for row in world.copy("arrival", NUMBERS.table)] == [1]
+
+
+def test_two_tables_that_change_names_are_both_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One statement, two changes: the second one is of a table that the first has halted."""
+    ignored = engine_world.JOB.replace("halt-table", "halt-table, rename_table: ignore")
+    monkeypatch.setattr(engine_world, "JOB", ignored)
+    others = replace(NUMBERS, table=TableId("shop", "others"))
+    stream = ModelSource.stream
+
+    def renaming(self: ModelSource, *args: Any) -> Iterator[Event]:
+        for event in stream(self, *args):
+            if isinstance(event, ChangeBatch) and len(event):
+                for at, (one, two) in enumerate(((NUMBERS, others), (others, NUMBERS))):
+                    yield SchemaChange(Ddl.RENAME, one, int(event.seq[0]) - 2 + at, "RENAME", to=two.table)
+            yield event
+
+    with engine_in(tmp_path / "world") as world:
+        for schema in (NUMBERS, others, WORDS):
+            world.log.create(schema)
+        world.settle()
+        monkeypatch.setattr(ModelSource, "stream", renaming)
+        with world.log.transaction() as tx:
+            apply(world, tx, Change("put", 1, 1, 1, 1))
+        until_captured(world)
+        assert {*world.state.halts()} == {NUMBERS.table, others.table}
+        assert "came with the rows of shop.others" in world.state.halts()[NUMBERS.table].reason
 
 
 def test_a_table_that_is_halted_and_still_stands_in_the_way_halts_the_job(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ class Shadow:
 
 class Shadows:
     """The shadows of tables that are `there`. `patterns`: of shadows; `others`: of the tools' other tables; the first
-    group of each is the table's name. Tables of `own` are the job's, whatever their names."""
+    group of each is the table's name. Tables of `own` are the job's, whatever their names; those of `idle`, too, though
+    they are not wanted for now: their shadows are no tables of their own meanwhile."""
 
     def __init__(
         self,
@@ -45,8 +46,9 @@ class Shadows:
         own: Container[TableId] = (),
         patterns: Iterable[str] = (),
         others: Iterable[str] = (),
+        idle: Container[TableId] = (),
     ) -> None:
-        self._wanted, self._there, self._own = wanted, there, own
+        self._wanted, self._there, self._own, self._idle = wanted, there, own, idle
         self._patterns = [re.compile(pattern) for pattern in patterns]
         self._others = [re.compile(pattern) for pattern in others]
         self._found: dict[TableId, Shadow] = {}
@@ -70,7 +72,7 @@ class Shadows:
         for pattern in patterns:
             found = pattern.fullmatch(table.name)
             real = TableId(table.database, found[1]) if found else table
-            if real != table and real in self._there and self._wanted(real):
+            if real != table and (real in self._idle or (real in self._there and self._wanted(real))):
                 return real
         return None
 
