@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd.config import TableMap, TableRule
-from syncd.config.tables import ONE_TARGET
+from syncd.config.tables import ONE_TARGET, are_apart
 from syncd.engine.build import Parts
 from syncd.engine.case import how_new
 from syncd.errors import ConfigError, StateError
@@ -45,7 +45,7 @@ class Others:
         rule = self._parts.rule(table)
         mine = 2 if record is None else how_new(record), self._parts.job.name
         for holder in self._there.get(rule.to, []):
-            if (holder.new, holder.job) > mine or (self._shares and rule.is_apart_from(holder.rule)):
+            if (holder.new, holder.job) > mine or (self._shares and are_apart(rule, holder.rule)):
                 continue
             return self._parts.job.fault(
                 ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern),
