@@ -26,6 +26,8 @@ from tests.services.database import Database
 from tests.services.replication import run as run_at
 
 PATIENCE = 300.0
+AHEAD = 500
+"""Changes between a copy and the moment when it is put back."""
 
 
 class Kept(Protocol):
@@ -93,9 +95,12 @@ class Mishaps:
 
     def restore(self, *, target: bool, queue: bool) -> None:
         """Copies are taken between two runs of the daemon, and put back when it has gone on and was killed."""
-        self.workload.ddl.calm = True
+        ddl = self.workload.ddl
+        ddl.calm, ddl.still = True, not target
         try:
             self._captured()
+            if not target:
+                self._applied()
             settled(self.run, self.workload)
             self.run.wait_for(lambda: len(self.run.workers()) > 1, PATIENCE)  # one that has just begun drains nothing
             drained(self.run)
@@ -104,8 +109,10 @@ class Mishaps:
             self.kept.take()
             data.take()
             self.run.start()
-            before = self.workload.changes
-            self.run.wait_for(lambda: self.workload.changes > before + 500 or self._rests(), PATIENCE)
+            wanted = self.workload.changes + AHEAD
+            self.workload.limit = max(self.workload.limit, wanted)
+            self.run.wait_for(lambda: self.workload.changes >= wanted, PATIENCE)
+            self._captured()
             time.sleep(self.rng.uniform(0.5, 2.0))
             self._end()
             if target:
@@ -114,7 +121,13 @@ class Mishaps:
                 data.put_back()
             self.run.start()
         finally:
-            self.workload.ddl.calm = False
+            ddl.calm = ddl.still = False
+
+    def _applied(self) -> None:
+        """The writer rests; a queue that is put back alone knows no columns that the target got since."""
+        self.run.wait_for(lambda: self.workload.ddl.busy is None, PATIENCE)
+        self.workload.limit = self.workload.changes
+        self.run.wait_applied(PATIENCE)
 
     def _captured(self) -> None:
         """What is committed now: capture has said which tables are to be loaded anew."""
@@ -122,9 +135,6 @@ class Mishaps:
         assert queue is not None
         head, state = settle.source_head(self.run.parts, queue), State(queue, self.run.job.name)
         self.run.wait_for(lambda: settle.published(state, head), PATIENCE)
-
-    def _rests(self) -> bool:
-        return self.workload.changes >= self.workload.limit
 
     def _end(self) -> None:
         """No process of the job is left."""
