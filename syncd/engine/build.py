@@ -35,7 +35,7 @@ IDLE_SECONDS = 0.25
 """A lane worker looks at least this often; new messages wake it at once."""
 _LONG_NAME = 60
 LIVE_SECONDS = 10.0
-"""A table is LIVE when capture was less than this behind the source while the table's lanes were empty."""
+"""A table is LIVE when all is applied that its lanes held when capture was less than this behind the source."""
 
 _AS_PUBLISHED = (
     "the filter of a sink looks at the columns as that sink gets them; `syncd apply` a job file with another one, and "
@@ -419,11 +419,11 @@ class Parts:
     # -- judgements
 
     def caught_up(self, source: SourceRecord, record: TableRecord) -> bool:
-        """Capture has been near the source's end since the table was handed over, and has passed its head.
+        """Capture has passed all that the load can have read, and is near the source's end.
 
         A hand-over that lies ahead says that the clock was set back: then it tells nothing.
         """
-        since = source.saved >= record.since or record.since > clock()
+        since = source.time >= record.since or record.since > clock()
         return since and source.seq >= record.head.seq and source.saved - source.time < LIVE_SECONDS * 1e6
 
     def start(self, source: Source, head: Head, epoch: int) -> Head:

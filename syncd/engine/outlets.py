@@ -130,7 +130,7 @@ class ReaderSinks:
             raise TransientError(f"{error.what}; the chunk is read again", code=error.code) from error
 
     def close(self) -> None:
-        for name, sink in self._sinks.items():
+        for name, sink in [*self._sinks.items()]:
             self.submit(name, sink.close).result()
 
 
@@ -179,7 +179,7 @@ class Fan:
         FencedError: this process has no say any more. TransientError: of the one sink, where there are no others.
         """
         writes = {outlet.writing: outlet for outlet in self.outlets if outlet.writing is not None}
-        pending, shared = self._until_one_has_written(writes), len(writes) > 1
+        pending, shared = self._until_one_has_written(writes), len(self.outlets) > 1
         first = time.monotonic()
         done, pending = wait(pending, LATE_SECONDS)
         for future in done:
@@ -191,8 +191,8 @@ class Fan:
         self._since = time.monotonic()
 
     def _until_one_has_written(self, writes: dict[Future[None], Outlet]) -> set[Future[None]]:
-        """Until then no sink is slower than the others. What is still under way."""
-        pending, written = {*writes}, False
+        """Until then no sink is slower than the others; one with nothing to write has. What is still under way."""
+        pending, written = {*writes}, len(writes) < len(self.outlets)
         while pending and not written:
             done, pending = wait(pending, HANGS_SECONDS, FIRST_COMPLETED)
             written = sum(self._take(writes[future]) for future in done) > 0
@@ -236,7 +236,7 @@ class Fan:
                 self._leave_out(outlet, f"others have waited for it {LATE_SECONDS:g} s, and most of the time")
 
     def _leave_out(self, outlet: Outlet, reason: str) -> None:
-        """The chunk is given back when nothing writes to it any more: the next attempt numbers its writes alike."""
+        """The chunk is given back when nothing writes to it any more."""
         outlet.over.set()
         self.outlets.remove(outlet)
         self._pace.forget(outlet.record.sink)

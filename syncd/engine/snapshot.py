@@ -267,7 +267,7 @@ class Reader:
             fan.begin_again()
             record, chunk = fan.records[0], fan.chunk
             pair = self._parts.schema_at(self._state, record)
-            return self._copy(fan, pair, self._source.scan(pair.source, chunk, record.head.seq), chunk.number << 20)
+            return self._copy(fan, pair, self._source.scan(pair.source, chunk, record.head.seq), _any_number())
 
         def copy_here() -> list[tuple[TableRecord, Done]]:
             try:
@@ -298,6 +298,8 @@ class Reader:
         """The next batch is read while the last one is written. `number`: of the first write. Who has all of it."""
         transform = self._parts.transform_of(pair)
         shares = self._shares(fan, pair)
+        if not fan.outlets:
+            return []
         begun = False
         name = f"chunk {fan.chunk.number} of {pair.source.table}"
         self._link.step(f"reading {name} from the source")
@@ -381,8 +383,7 @@ class Reader:
         (outlet,) = fan.outlets
         told = outlet.record
         try:
-            # No sink may take a write for one of a job that has been forgotten, whose rows were removed by hand.
-            number = secrets.randbits(60)
+            number = _any_number()
             pair, batches = self._attempt(outlet, fan.chunk, number)
             return self._copy(fan, pair, batches, number)
         except TransientError as error:
@@ -442,6 +443,12 @@ class Reader:
             refuse_rows(sink, target, record)
 
         until_done(self._link, empty, record.sink)
+
+
+def _any_number() -> int:
+    """Of an attempt's first write. No sink may take a write for one of another attempt, which may have had other rows,
+    nor for one of a job that has been forgotten, whose rows were removed by hand."""
+    return secrets.randbits(60)
 
 
 def _attempt(record: TableRecord, number: int) -> str:

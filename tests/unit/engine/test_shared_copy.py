@@ -305,6 +305,22 @@ def test_a_sink_that_hangs_is_left_out_and_gives_its_chunk_back_when_it_has_ende
     assert {name: sink.writes for name, sink in copying.sinks.items()} == {"a": 2, "b": 1, "c": 2}
 
 
+def test_a_sink_with_nothing_to_write_does_not_wait_for_one_that_hangs(copying: Copying) -> None:
+    """Its filter has left it nothing of the batch."""
+    free = threading.Event()
+    copying.fan.refuse(copying.fan.outlets[2], FatalError("not here"))
+    copying.sinks["b"].do = hanging(free)
+    target = cast("Any", SimpleNamespace(schema=SimpleNamespace(table=TABLE, key=())))
+    copying.writers.write(copying.fan.outlets[1], target, cast("Any", pa.nulls(1)), cast("Any", None), "writing")
+    settled = threading.Thread(target=copying.fan.settle, daemon=True)
+    settled.start()
+    settled.join(5)
+    assert not settled.is_alive()
+    assert [record.sink for record in copying.fan.records] == ["a"]
+    free.set()
+    copying.await_word(GivenBack(B, CHUNKS[0]))
+
+
 def test_a_sink_that_fails_for_longer_than_others_write_is_left_out_and_not_written_to_any_more(
     copying: Copying,
 ) -> None:
