@@ -26,6 +26,8 @@ from tests.services.database import Database
 from tests.services.replication import run as run_at
 
 PATIENCE = 300.0
+AHEAD = 500
+"""Changes between a copy and the moment when it is put back."""
 
 
 class Kept(Protocol):
@@ -104,8 +106,10 @@ class Mishaps:
             self.kept.take()
             data.take()
             self.run.start()
-            before = self.workload.changes
-            self.run.wait_for(lambda: self.workload.changes > before + 500 or self._rests(), PATIENCE)
+            wanted = self.workload.changes + AHEAD
+            self.workload.limit = max(self.workload.limit, wanted)
+            self.run.wait_for(lambda: self.workload.changes >= wanted, PATIENCE)
+            self._captured()
             time.sleep(self.rng.uniform(0.5, 2.0))
             self._end()
             if target:
@@ -122,9 +126,6 @@ class Mishaps:
         assert queue is not None
         head, state = settle.source_head(self.run.parts, queue), State(queue, self.run.job.name)
         self.run.wait_for(lambda: settle.published(state, head), PATIENCE)
-
-    def _rests(self) -> bool:
-        return self.workload.changes >= self.workload.limit
 
     def _end(self) -> None:
         """No process of the job is left."""

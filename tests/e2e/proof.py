@@ -169,6 +169,7 @@ def _proved(run: Running, workload: BulkWorkload, mishaps: Mishaps, sink: Sink, 
             workload.stop()
             compared += compare(run, workload, workload.database, sink)
         assert len(run.events("log_changed")) >= accidents.mishaps_done["failover"]
+        assert bool(run.events("sink_set_back")) == bool(accidents.mishaps_done["target"])
     finally:
         workload.stop()
     return {

@@ -33,7 +33,8 @@ from syncd.spi import Mark, Ticket
 
 _GONE_SECONDS = 30.0
 _SEEN_SECONDS = 10.0
-_NO_SUCH_THREAD = 1094
+_NO_SUCH_THREAD, _NO_TEXT = 1094, 3854
+"""The server's errors: no such connection; a text cannot be converted."""
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS {} (kind VARBINARY(8) NOT NULL, owner VARBINARY(512) NOT NULL, part VARBINARY(300) NOT "
     "NULL, number BIGINT UNSIGNED NOT NULL, value TEXT CHARACTER SET utf8mb4 NULL, PRIMARY KEY (kind, owner, part)) "
@@ -113,29 +114,38 @@ class Book:
         if connection["at"] < self._started():
             return
         number, deadline = int(connection["id"]), time.monotonic() + _GONE_SECONDS
-        while number in (alive := self._alive()):
-            if number == alive[0]:
-                return  # our own, of an epoch before
+        if number == self._connection.thread_id():
+            return  # our own, of an epoch before
+        while (alive := self._alive()) is None or number in alive:
             if time.monotonic() > deadline:
                 raise TransientError(f"connection {number} of an older writer does not end", retry_after=5.0)
-            self._kill(number)
+            if not self._kill(number) and alive is None:
+                return
             time.sleep(0.01)
 
-    def _kill(self, number: int) -> None:
-        """It may have ended since it was seen."""
+    def _kill(self, number: int) -> bool:
+        """Whether the server has known it: it may just have ended by itself."""
         try:
             rows(self._connection, f"KILL {number}")
         except FatalError as error:
-            if error.__cause__ is None or code_of(error.__cause__) != _NO_SUCH_THREAD:
+            if _number(error) != _NO_SUCH_THREAD:
                 raise
+            return False
+        return True
 
-    def _alive(self) -> list[int]:
-        """The numbers of the user's connections, our own first.
+    def _alive(self) -> set[int] | None:
+        """The numbers of the user's connections. None: MySQL 9 does not tell them while a statement of one of them has
+        bytes that are no text.
 
         Not SHOW PROCESSLIST, which has the beginnings of their statements: cut in the middle of a character.
         """
-        own, sql = self._connection.thread_id(), "SELECT id FROM information_schema.processlist"
-        return [own, *(int(row[0]) for row in rows(self._connection, sql) if int(row[0]) != own)]
+        try:
+            found = rows(self._connection, "SELECT id FROM information_schema.processlist")
+        except FatalError as error:
+            if _number(error) != _NO_TEXT:
+                raise
+            return None
+        return {int(row[0]) for row in found}
 
     def _started(self) -> float:
         """When the server was started, by its own clock."""
@@ -301,3 +311,8 @@ def _lane(part: bytes | str) -> Lane:
 def _mark(number: int, value: str) -> Mark:
     told = json.loads(value)
     return Mark(int(number), told["incarnation"], {str(name): int(seq) for name, seq in told["seqs"].items()})
+
+
+def _number(error: FatalError) -> int | None:
+    """The server's own."""
+    return None if error.__cause__ is None else code_of(error.__cause__)
