@@ -95,9 +95,12 @@ class Mishaps:
 
     def restore(self, *, target: bool, queue: bool) -> None:
         """Copies are taken between two runs of the daemon, and put back when it has gone on and was killed."""
-        self.workload.ddl.calm = True
+        ddl = self.workload.ddl
+        ddl.calm, ddl.still = True, not target
         try:
             self._captured()
+            if not target:
+                self._applied()
             settled(self.run, self.workload)
             self.run.wait_for(lambda: len(self.run.workers()) > 1, PATIENCE)  # one that has just begun drains nothing
             drained(self.run)
@@ -118,7 +121,13 @@ class Mishaps:
                 data.put_back()
             self.run.start()
         finally:
-            self.workload.ddl.calm = False
+            ddl.calm = ddl.still = False
+
+    def _applied(self) -> None:
+        """The writer rests; a queue that is put back alone knows no columns that the target got since."""
+        self.run.wait_for(lambda: self.workload.ddl.busy is None, PATIENCE)
+        self.workload.limit = self.workload.changes
+        self.run.wait_applied(PATIENCE)
 
     def _captured(self) -> None:
         """What is committed now: capture has said which tables are to be loaded anew."""

@@ -47,14 +47,14 @@ class Statements:
 
     `tables` are there at the end of the turn, `added`: (table, column, type) of columns that came. `reshapes`: tables
     may be given other columns. `every`: all kinds, not only those that cost little. `calm`: for now nothing after
-    which a table is loaded.
+    which a table is loaded; `still`: nor anything by which columns or names change.
     """
 
     def __init__(self, rng: random.Random, rows: Mapping[str, int], salts: Iterator[int], *, every: bool) -> None:
         self._rng, self._rows, self._salts, self.every = rng, rows, salts, every
         self.tables = [*ALL]
         self.added: list[tuple[str, str, str]] = []
-        self.reshapes = self.calm = False
+        self.reshapes = self.calm = self.still = False
         self.busy: Table | None = None
         """Its next turn is still to come, and nobody else may be at it."""
         self.done: Counter[str] = Counter()
@@ -75,6 +75,8 @@ class Statements:
                     missed.append(act)
 
     def _may(self, act: str) -> bool:
+        if self.still:
+            return act == "truncate"
         if act in (*NEW, *RELOADS, "replaced") and self.calm:
             return False
         if act in (*RESHAPES, "cast") and not self.added:
