@@ -6,6 +6,7 @@ may start a thread, open a file or connect.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import multiprocessing
@@ -14,6 +15,7 @@ import shutil
 import signal
 import socket
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from syncd import without_pandas
@@ -40,10 +42,12 @@ def _serve() -> None:
     # It reaches all of a service's processes: workers have to drain, for which they need their parent. Each of them
     # lets it through when it can.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.signal(signal.SIGUSR1, _end)
+    end = partial(_end, _socket_folder())
+    signal.signal(signal.SIGUSR1, lambda *_: end())
+    atexit.register(end)  # it may find its daemon's end of a pipe closed before it gets the signal
     die_with_parent(signal.SIGUSR1)
     if os.getppid() != int(os.environ.get(DAEMON, "0")):
-        _end()  # it was gone before it could be told
+        end()  # it was gone before it could be told
     call_process("syncd workers")
     without_pandas.go()
     from syncd.engine import capture, deliver_process, snapshot  # noqa: F401 - here, for all workers
@@ -51,13 +55,23 @@ def _serve() -> None:
     gc.freeze()  # what is here now is looked at no more, so that workers go on sharing its memory
 
 
-def _end(*_: object) -> None:
-    """What a killed daemon can remove no more: the folder of the socket that the server listens on."""
-    if os.getpid() == SERVER:
-        for fd in Path("/proc/self/fd").iterdir():
-            with suppress(OSError), socket.socket(fileno=int(fd.name)) as listener:
-                if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
+def _socket_folder() -> Path | None:
+    """Of the socket that the server listens on, which it has been given."""
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            given = socket.socket(fileno=int(fd.name))
+            try:
+                if given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    return Path(given.getsockname()).parent
+            finally:
+                given.detach()
+    return None
+
+
+def _end(folder: Path | None) -> None:
+    """What a killed daemon can remove no more: the folder of the socket."""
+    if os.getpid() == SERVER and folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
