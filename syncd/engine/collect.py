@@ -15,7 +15,7 @@ from syncd.engine import barrier
 from syncd.engine.batches import join
 from syncd.engine.build import Parts
 from syncd.engine.foreign import Watch
-from syncd.engine.opening import Lanes, Opening
+from syncd.engine.opening import Opening
 from syncd.errors import FatalError
 from syncd.failpoints import failpoint
 from syncd.model import ChangeBatch, Kind, Lane, Message, Op, Stored, TableId, Target
@@ -168,13 +168,6 @@ class Collector:
             [same] if self._traits.versioned else [{lane: stored} for lane, stored in same.items()]
         )
         return [*fresh, *(self._ready(record, version, group) for group in groups)]
-
-    def version_ahead(self, lanes: Lanes) -> int | None:
-        """Of the rows that come next in the lanes; None: a barrier is next."""
-        fronts = [self._poll(lane, start, 1)[0].message for lane, (start, end) in lanes.items() if start < end]
-        if any(message.kind is Kind.BARRIER for message in fronts):
-            return None
-        return min(message.schema_version for message in fronts)
 
     def _refreshed(self, lane: Lane, item: Stored) -> Write:
         """What a REFRESH asks for, read when the lane is there; it is exempt from what was applied before."""

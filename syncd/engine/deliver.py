@@ -129,7 +129,7 @@ class Deliverer:
         self._writers = writers or Inline(sink)
         siblings = Siblings(parts, sink_name, queue, self._state)
         self._shared = Shared(parts, turns or Turns(), siblings, unique=self._traits.unique)
-        self._indexes = Indexes(parts, self._state, self._collector, siblings)
+        self._indexes = Indexes(parts, self._collector, siblings)
         self._count = count
         self._worker = parts.owner()
         self._unproven: set[tuple[str, TableId]] = set()
@@ -183,8 +183,7 @@ class Deliverer:
         if behind or not idle:
             return self._guarded(unit, record, partial(self._deliver, unit, record, lanes))
         if catching_up:
-            newest = max(self._state.schemas(record.table)[record.table])
-            return self._guarded(unit, record, partial(self._go_live, unit, record, newest))
+            return self._guarded(unit, record, partial(self._go_live, unit, record))
         if record.phase is Phase.LIVE and source is not None and time.monotonic() > unit.expire_at:
             return self._guarded(unit, record, partial(self._expire, unit, record, source.seq))
         return time.monotonic() + IDLE_SECONDS
@@ -348,14 +347,16 @@ class Deliverer:
 
     def _arrive(self, unit: Unit, record: TableRecord, lanes: Lanes) -> bool:
         """Nothing new is begun until all has come back: in one lane or another there is always something."""
-        if unit.pending or unit.flying:
+        if unit.pending or unit.flying or unit.error:
             return self._deliver(unit, record, {})
-        version = self._collector.version_ahead(lanes)
-        return self._deliver(unit, record, lanes) if version is None else self._go_live(unit, record, version)
+        try:
+            return self._go_live(unit, record)
+        except Waits:  # for others at the same target, which may take long
+            return self._deliver(unit, record, lanes)
 
-    def _go_live(self, unit: Unit, record: TableRecord, version: int) -> bool:
-        """The table is `version` at the sink, and unique indexes hold: its lanes are empty, or all that the load has
-        left is applied in the one lane that such a table has, which is at one place of the log after each write."""
+    def _go_live(self, unit: Unit, record: TableRecord) -> bool:
+        """Unique indexes hold: the lanes are empty, or all that the load has left is applied in the one lane that such
+        a table has, which is at one place of the log after each write."""
 
         def live() -> None:
             now = self._state.table(self._sink_name, record.table)
@@ -363,7 +364,7 @@ class Deliverer:
                 self._save(now.live(clock()))
 
         with self._shared.turn(record.table):
-            unit.pending = self._indexes.plain(record) or self._indexes.unique(record, version, live)
+            unit.pending = self._indexes.plain(record) or self._indexes.unique(record, live)
             if not unit.pending:
                 self._save(record.live(clock()))
                 return True

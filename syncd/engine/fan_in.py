@@ -105,19 +105,28 @@ class Siblings:
                 found[tags[lane.tag]][lane] = stored[0].message if stored else None
         return found
 
+    def version(self, record: TableRecord) -> int:
+        """Of the table as far as it has come at the sink. Nothing of it is under way."""
+        # Before the lanes: who finds those empty has been at the last version that is in here.
+        versions = self._state.schemas(record.table)[record.table]
+        return self._version_at(record, versions, self._lanes([record])[record.table])
+
+    def _version_at(
+        self, record: TableRecord, versions: Mapping[int, SchemaPair], fronts: Mapping[Lane, Message | None]
+    ) -> int:
+        ahead = (_version(message, versions) for message in fronts.values() if message is not None)
+        return max(min(ahead, default=max(versions)), self._parts.schema_at(self._state, record).source.version)
+
     def _columns(self, record: TableRecord, fronts: Mapping[Lane, Message | None]) -> set[str]:
         """Of the table as far as it has come at the sink."""
         versions = self._state.schemas(record.table).get(record.table)
         if versions is None:  # refused before it began
             return set()
-        loaded = self._parts.schema_at(self._state, record)
-        waiting = [message for message in fronts.values() if message is not None]
         if record.phase in {Phase.NEW, Phase.SNAPSHOT}:
-            return _names(loaded)
-        if not waiting and self._state.dropped().get(record.table):
+            return _names(self._parts.schema_at(self._state, record))
+        if not any(fronts.values()) and self._state.dropped().get(record.table):
             return set()
-        version = min((_version(message, versions) for message in waiting), default=max(versions))
-        return _names(versions[max(version, loaded.source.version)])
+        return _names(versions[self._version_at(record, versions, fronts)])
 
     def _renamed_now(self, fronts: Mapping[Lane, Message | None], change: SchemaChange) -> set[str]:
         """The columns that the same names are given to by the change that all lanes of a table stand before."""

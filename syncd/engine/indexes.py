@@ -14,14 +14,14 @@ from syncd.engine.build import Parts
 from syncd.engine.collect import Act, Collector, Work
 from syncd.engine.fan_in import Siblings
 from syncd.model import Ddl, SchemaChange, TableId, Target
-from syncd.state import Phase, State, TableRecord
+from syncd.state import Phase, TableRecord
 
 
 class Indexes:
     """Of one sink's tables."""
 
-    def __init__(self, parts: Parts, state: State, collector: Collector, siblings: Siblings) -> None:
-        self._parts, self._state, self._collector, self._siblings = parts, state, collector, siblings
+    def __init__(self, parts: Parts, collector: Collector, siblings: Siblings) -> None:
+        self._parts, self._collector, self._siblings = parts, collector, siblings
         self._made: set[tuple[TableId, int]] = set()
         """The loads (table, epoch) of which the plain ones are there."""
 
@@ -30,27 +30,30 @@ class Indexes:
         self._made.discard((record.table, record.epoch))
 
     def plain(self, record: TableRecord) -> list[Work]:
-        """After the load, of the table as it was then."""
+        """After the load. Nothing of the table is under way."""
         loaded = record.table, record.epoch
         if record.phase is not Phase.CATCH_UP or record.was_live or loaded in self._made:
             return []
-        published = self._parts.schema_at(self._state, record).published
-        target = self._collector.target(record.table, published.version)
-        if all(index.kind == "unique" and not target.relaxed for index in published.indexes):
-            self._made.add(loaded)
+        if self._parts.rule(record.table).constants and not self._siblings.all_loaded(record.table):
             return []
-        if target.own and not self._siblings.all_loaded(record.table):
+        target = self._target(record)
+        if all(index.kind == "unique" and not target.relaxed for index in target.schema.indexes):
+            self._made.add(loaded)
             return []
         return [self._act(target, lambda: self._made.add(loaded))]
 
-    def unique(self, record: TableRecord, version: int, after: Callable[[], None]) -> list[Work]:
-        """At the end of CATCH_UP, of the table as it is there."""
-        target = self._collector.target(record.table, version)
+    def unique(self, record: TableRecord, after: Callable[[], None]) -> list[Work]:
+        """At the end of CATCH_UP. Nothing of the table is under way."""
+        target = self._target(record)
         if target.relaxed or all(index.kind != "unique" for index in target.schema.indexes):
             return []
         if target.own and not self._siblings.all_live(record.table):
             return []
         return [self._act(replace(target, settled=True), after)]
+
+    def _target(self, record: TableRecord) -> Target:
+        """As the table is there by now, which may have lost or got indexes since it was loaded."""
+        return self._collector.target(record.table, self._siblings.version(record))
 
     def _act(self, target: Target, after: Callable[[], None]) -> Act:
         change = SchemaChange(Ddl.INDEX, target.schema, target.schema.version, "the load is over")

@@ -157,3 +157,24 @@ def test_unique_indexes_are_those_of_the_version_that_is_there(
         for before, (kind, settled, now) in enumerate(acts):
             altered = any(kind is Ddl.ALTER for kind, _, _ in acts[:before])
             assert kind is Ddl.ALTER or now == columns + altered, (settled, acts)
+
+
+def test_an_index_that_the_source_has_dropped_does_not_come_back(
+    tmp_path: Path, acts: list[tuple[Ddl, bool, int]]
+) -> None:
+    """Indexes are made anew where a target was put back, and where deliver has died before the table was LIVE."""
+    with engine_in(tmp_path / "world") as world:
+        world.log.create(replace(NUMBERS, indexes=(PLAIN,)))
+        write(world, 0)
+        world.settle()
+        with world.log.transaction() as tx:
+            tx.statement(Ddl.ALTER, replace(world.log.schema(NUMBERS.table), indexes=()))
+        world.settle()
+        world.keep()
+        write(world, 1)
+        world.settle()
+        world.put_back()
+        write(world, 2)
+        world.settle()
+        world.assert_equal()
+        assert [kind for kind, _, _ in acts] == [Ddl.INDEX, Ddl.ALTER]
