@@ -16,7 +16,6 @@ from syncd.engine import refresh, share
 from syncd.engine.build import Parts, clock
 from syncd.engine.evolve import evolve, halted, refused
 from syncd.engine.lanes import split_by_queue, split_key_changes
-from syncd.engine.others import Others
 from syncd.engine.process import Link, leased, reach
 from syncd.errors import FatalError, PositionLost, QueueFull, TransientError, Unsupported
 from syncd.failpoints import failpoint
@@ -439,10 +438,7 @@ class Capture:
         if change.table in crowded:
             raise Unsupported(str(crowded[change.table]), table=str(change.table), hint="then load anew")
         for sink in self._parts.sinks_of(change.table):
-            there = self._state.table(sink, change.table)
-            if taken := Others(self._parts, self._queue, sink).refusal(change.table, there):
-                raise Unsupported(str(taken), table=str(change.table), hint="then load anew")
-            if there is None:
+            if self._state.table(sink, change.table) is None:
                 head = Head(record.position, change.seq)
                 epoch = self._state.forgotten().tables + 1
                 fresh = TableRecord(change.table, sink, Phase.CATCH_UP, head, epoch, clock())

@@ -152,7 +152,7 @@ def test_of_two_jobs_the_later_one_is_refused(
 def test_of_two_jobs_whose_keys_tell_their_rows_apart_none_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is a table that was there first; one that is created later is, at capture."""
+    """Nor is a table that was there first; one that is created later is, at that sink alone."""
     mine = '"shop.*": {{add: {{x: a}}, key: [x, id]}}, shop.visits: {{to: shop.orders}}'
     monkeypatch.setattr(worlds, "JOB", JOB.replace(GENERAL, mine))
     with engine_in(tmp_path / "world") as world:
@@ -175,6 +175,11 @@ def test_of_two_jobs_whose_keys_tell_their_rows_apart_none_is_refused(
         put(world, later="v")
         for _ in range(6):
             world.round()
-        assert "shop.later of the job third has that target" in world.state.halts()[more.table].reason
+        found = {record.sink: record for record in world.records() if record.table == more.table}
+        assert {sink: record.phase for sink, record in found.items()} == {
+            "arrival": Phase.LIVE,
+            "versioned": Phase.HALTED,
+        }
+        assert "shop.later of the job third has that target" in found["versioned"].reason
         assert job_names(world.queue) == ["earlier", "model", "third"]
         assert other.tables()[0].phase is Phase.LIVE
