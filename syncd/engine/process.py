@@ -9,6 +9,7 @@ to the parent as it is. In the parent, `Worker` is the handle.
 
 from __future__ import annotations
 
+import errno
 import math
 import multiprocessing
 import os
@@ -44,6 +45,8 @@ _servers = multiprocessing.get_context("forkserver")
 ALIVE_SECONDS = 1.0
 _KILL_SECONDS = 10.0
 _LONGEST = 85
+_FILES = 16
+"""A worker's start opens fewer. One that stops in the middle is the end of the server, and of all workers."""
 """Bytes of a folder's path: with a name in it, a socket's path has at most 107."""
 PATIENCE = 2.5
 """Heartbeats that a step may take: so what hangs is named within three of them."""
@@ -300,6 +303,17 @@ def _is_stopped(pid: int) -> bool:
     return False
 
 
+def _check_files() -> None:
+    """OSError: this process may not open as many as a start needs."""
+    opened: list[int] = []
+    try:
+        for _ in range(_FILES):
+            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - those that were opened are closed
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
 class Worker:
     """The parent's end of one worker process."""
 
@@ -308,18 +322,27 @@ class Worker:
     ) -> None:
         """`careful`: see `Link.in_hand`."""
         self.name = name
-        _ready(parts)
-        self._pipe, child = _servers.Pipe()
-        self._process = _servers.Process(
-            target=_main, args=(name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
-        )
+        try:
+            _check_files()
+            _ready(parts)
+            self._pipe, child = _servers.Pipe()
+            self._process = _servers.Process(
+                target=_main, args=(name, parts, child, careful, work, args), name=f"syncd {name}", daemon=True
+            )
+            self._start(child)
+        except (OSError, EOFError) as error:
+            if getattr(error, "errno", None) != errno.EMFILE:
+                _end_server()
+            hint = "see memory, open files and TMPDIR"
+            raise TransientError(f"{name} could not be started: {error!r}", hint=hint) from error
+
+    def _start(self, child: Connection) -> None:
         try:
             with _without_interrupts():
                 self._process.start()
-        except (OSError, EOFError) as error:
-            _end_server()
+        except BaseException:
             self._pipe.close()
-            raise TransientError(f"{name} could not be started: {error!r}", hint="see memory and TMPDIR") from error
+            raise
         finally:
             child.close()
 

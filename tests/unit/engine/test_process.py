@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 
@@ -161,6 +164,38 @@ def test_a_server_that_is_stopped_or_cannot_be_reached_is_made_anew(tmp_path: Pa
             worker.kill()
             worker.close()
     assert comm(second) == ""
+
+
+@contextmanager
+def files_left(number: int) -> Iterator[None]:
+    """This process may open so many more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100 + len([*Path("/proc/self/fd").iterdir()]), limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(number):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in taken:
+            os.close(fd)
+
+
+def test_a_daemon_that_is_short_of_files_keeps_its_workers(tmp_path: Path) -> None:
+    here = parts(tmp_path)
+    with fork_server():
+        one = Worker("one", here, stay)
+        server = heard_of(one)
+        for left in range(0, 16, 3):
+            with files_left(left), pytest.raises(TransientError, match="could not be started"):
+                Worker("two", here, stay)
+            assert comm(server) == "syncd workers"
+        one.kill()
+        one.close()
 
 
 def test_the_folder_for_temporary_files_is_the_one_that_was_there_first(
