@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -36,9 +36,13 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The rows of a batch, one for each key: those that go, and those that come. `fresh`: none is likely there yet."""
+    """The rows of a batch, one for each key, in key order: all of them, those that go, and those that come.
+
+    `fresh`: none is likely there yet.
+    """
 
     batch: ChangeBatch
+    rows: Index
     gone: Index
     there: Index
     fresh: bool
@@ -49,18 +53,20 @@ def work_of(target: Target, batch: ChangeBatch, *, fresh: bool) -> Work:
     kept = np.flatnonzero(batch.op != Op.DELETE) if target.deletes == "ignore" else np.arange(len(batch))
     last = kept if target.append else _last_of_each_key(batch, kept)
     deleted = batch.op[last] == Op.DELETE
-    return Work(batch, last[deleted], last[~deleted], fresh)
+    return Work(batch, last, last[deleted], last[~deleted], fresh)
 
 
 def _last_of_each_key(batch: ChangeBatch, index: Index) -> Index:
+    """In key order, since neighbours in a table are in one page of it."""
     if len(index) < 2:
         return index
     columns = [_plain(batch.rows.column(batch.rows.schema.get_field_index(n))) for n in batch.schema.identity]
     names = [str(place) for place in range(len(columns))]
     table = pa.table([*columns, np.arange(len(batch))], names=[*names, "at"])
     table = table if len(index) == len(batch) else table.take(pa.array(index))
-    found = table.group_by(names).aggregate([("at", "max")]).column("at_max").to_numpy()
-    return np.sort(found)
+    found = table.group_by(names).aggregate([("at", "max")]).sort_by([(name, "ascending") for name in names])
+    last: Index = found.column("at_max").to_numpy()
+    return last
 
 
 def _plain(values: pa.Array) -> pa.Array:
@@ -87,7 +93,7 @@ class Writer:
             try:
                 more = self._transaction(of, work, ticket, fits, writing, refused)
             except _There:
-                work = Work(work.batch, work.gone, work.there, fresh=False)
+                work = replace(work, fresh=False)
                 continue
             except Unregistered:
                 continue
@@ -131,11 +137,11 @@ class Writer:
                 return {}
             unique = fits()
             self._deletes_first = unique and bool(of.key)
-            gone, there = _without(work.gone, refused), _without(work.there, refused)
+            touched, gone, there = (_without(index, refused) for index in (work.rows, work.gone, work.there))
             if of.soft and len(gone):
                 self._run(writing.mark_deleted(gone))
             elif len(gone) or self._deletes_first:
-                self._delete(writing.delete(np.sort(np.concatenate([gone, there])) if self._deletes_first else gone))
+                self._delete(writing.delete(touched if self._deletes_first else gone))
             more = self._insert(of, writing, there, fresh=work.fresh and not unique)
             if more and (self._deletes_first or of.target.append):
                 return more  # what was deleted for them comes back: all of it is done anew without them
