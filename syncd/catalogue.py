@@ -322,8 +322,8 @@ _ENTRIES: Final = (
         "E155",
         "A schema change that cannot be followed",
         "A table's key changed, values may have become other ones by a new type, a statement is not understood, or "
-        "`policy.ddl` says halt-table. Under `policy.ddl.reload: resync` a table whose rows have to be read anew is "
-        "loaded anew by itself, beside its copies.",
+        "`policy.ddl` says halt-table. Under `policy.ddl.reload: resnapshot` a table whose rows have to be read anew "
+        "is loaded anew by itself, beside its copies.",
         "Else change the copy by hand if need be, then resync the table.",
     ),
     Entry(
@@ -472,7 +472,7 @@ _ENTRIES: Final = (
         "E183",
         "A table was changed meanwhile",
         "A table was dropped, renamed or altered while it was read.",
-        "One with other columns is loaded anew by itself, under `policy.ddl.reload: resync`; else resync the table "
+        "One with other columns is loaded anew by itself, under `policy.ddl.reload: resnapshot`; else resync the table "
         "once the change is done.",
     ),
     Entry(

@@ -233,10 +233,10 @@ class DdlPolicy(Section):
     table again, it follows. `ignore`: the sinks keep the rows."""
     rename_table: LeftOrHalted = "halt-table"
     """RENAME TABLE, away from a name that is copied. The sinks keep the rows under the name that they have."""
-    reload: Annotated[Literal["resync", "halt-table"], word("resync", "halt-table")] = "resync"
+    reload: Annotated[Literal["resnapshot", "halt-table"], word("resnapshot", "halt-table")] = "resnapshot"
     """A change after which all rows have to be read anew: another key, a type that does not hold the values of the one
-    before, values that the statement may have changed, a table that comes with its rows by RENAME. `resync`: the table
-    is loaded anew beside its copies, which it then replaces, while the others go on."""
+    before, values that the statement may have changed, a table that comes with its rows by RENAME. `resnapshot`: the
+    table is loaded anew beside its copies, which it then replaces, while the others go on."""
 
 
 def _for_each_kind(value: Any) -> Any:
@@ -266,7 +266,7 @@ class Policy(Section):
     """What to do at a schema change of the source: a word for all kinds (`apply`, `ignore`, `halt-table`), or one for
     each kind."""
     position_lost: Annotated[
-        Literal["fail", "resync", "reconcile-repair"], word("fail", "resync", "reconcile-repair")
+        Literal["fail", "resnapshot", "reconcile-repair"], word("fail", "resnapshot", "reconcile-repair")
     ] = "fail"
     """The source has deleted the log that syncd still needs, or lost it: halt, load all tables again (beside their
     copies, which they then replace), or go on from the log's end, compare, and read the rows that differ again. Jobs of

@@ -121,7 +121,7 @@ class Parts:
             return ""
         match error:
             case PositionLost():
-                ways: Mapping[str, Literal["anew", "mended"]] = {"resync": "anew", "reconcile-repair": "mended"}
+                ways: Mapping[str, Literal["anew", "mended"]] = {"resnapshot": "anew", "reconcile-repair": "mended"}
                 return ways.get(policy.position_lost, "")
             case TransactionsLost():
                 return "mended" if policy.lost_transactions == "refresh" else ""
@@ -129,7 +129,7 @@ class Parts:
 
     def reloads(self, error: SyncdError) -> bool:
         """Whether the table that it halts is loaded anew by itself."""
-        wanted = self.loads and self.captures and self.job.policy.ddl.reload == "resync"
+        wanted = self.loads and self.captures and self.job.policy.ddl.reload == "resnapshot"
         return wanted and isinstance(error, Unfollowed)
 
     @property

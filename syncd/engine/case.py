@@ -17,12 +17,12 @@ class Namesakes:
         self._first: dict[TableId, TableId] = {}
         for table in tables:
             if parts.wants(table):
-                self._first.setdefault(_folded(parts.rule(table).to), table)
+                self._first.setdefault(folded(parts.rule(table).to), table)
 
     def refuse(self, table: TableId, sink: str, folds: Callable[[], str]) -> None:
         """`folds`: asked of the sink only where there is such a pair. ConfigError (C127): another one has the name."""
         rule = self._parts.rule(table)
-        other = self._first.get(_folded(rule.to), table)
+        other = self._first.get(folded(rule.to), table)
         place = self._parts.rule(other).to
         if place == rule.to or not (why := folds()):
             return
@@ -61,5 +61,6 @@ def difference(source: str, sink: str) -> str:
     )
 
 
-def _folded(table: TableId) -> TableId:
+def folded(table: TableId) -> TableId:
+    """The same for names that differ in their case alone."""
     return TableId(table.database.lower(), table.name.lower())

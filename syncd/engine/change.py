@@ -201,7 +201,7 @@ def take_over(parts: Parts, queue: Queue, state: State, put: Callable[[Items], N
             items |= state.halt_item(table, None)
     if gone != Leaving():
         log.warning("job_left", job=parts.job.name, sinks=gone.sinks, tables=[*map(str, gone.tables)])
-        items |= state.wish_item(_without(state.wish(), gone))
+        items |= state.wish_item(_without(state.wish(), gone)) | _never_reloaded(state, gone)
     if again:  # forgotten, and found again like a table that the job file has anew
         log.info("resync_begins", job=parts.job.name, tables=[*map(str, again)])
     if places:
@@ -237,6 +237,14 @@ def _reloads(parts: Parts, state: State, again: Collection[TableId]) -> tuple[tu
         items |= state.reload_item(sink, table, wanted=False)
     # Those without a record have begun under a start that died since: the planner goes on with them.
     return tuple(place for place in asked if place in wanted & records), items
+
+
+def _never_reloaded(state: State, gone: Leaving) -> Items:
+    """A table that comes back may be loaded anew by itself for the same reason as before."""
+    items: Items = {}
+    for record in filter(gone.has, state.tables()):
+        items |= state.reloaded_item(record.sink, record.table, "")
+    return items
 
 
 def _begin_anew(parts: Parts, queue: Queue, state: State, put: Callable[[Items], None]) -> None:

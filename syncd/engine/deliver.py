@@ -272,7 +272,7 @@ class Deliverer:
             self._namesakes = Namesakes(self._parts, by_place(self._state.tables(self._sink_name)))
             self._others = Others(self._parts, self._queue, self._sink_name)
         self._namesakes.refuse(record.table, self._sink_name, self._sink.folds)
-        if taken := self._others.refusal(record.table, record):
+        if taken := self._others.refusal(record.table, record, self._sink.folds):
             raise taken
 
     def _take_in(self, record: TableRecord, target: Target) -> None:

@@ -3,14 +3,14 @@ target, and the other one is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from syncd.config import TableMap, TableRule
 from syncd.config.tables import ONE_TARGET, are_apart
 from syncd.engine.build import Parts
-from syncd.engine.case import how_new
+from syncd.engine.case import folded, how_new
 from syncd.errors import ConfigError, StateError
 from syncd.model import TableId
 from syncd.spi import Queue
@@ -38,19 +38,25 @@ class Others:
         for job in job_names(queue):
             if job != parts.job.name:
                 for holder in _holders(State(queue, job), job, traits.target):
-                    self._there.setdefault(holder.rule.to, []).append(holder)
+                    self._there.setdefault(folded(holder.rule.to), []).append(holder)
 
-    def refusal(self, table: TableId, record: TableRecord | None) -> ConfigError | None:
-        """`record`: of the table at the sink. That a table of another job has its target (C127)."""
+    def refusal(self, table: TableId, record: TableRecord | None, folds: Callable[[], str]) -> ConfigError | None:
+        """`record`: of the table at the sink; `folds`: asked of the sink only where names differ in their case alone.
+
+        That a table of another job has its target (C127).
+        """
         rule = self._parts.rule(table)
         mine = 2 if record is None else how_new(record), self._parts.job.name
-        for holder in self._there.get(rule.to, []):
+        for holder in self._there.get(folded(rule.to), []):
             if (holder.new, holder.job) > mine or (self._shares and are_apart(rule, holder.rule)):
+                continue
+            why = folds() if (other := holder.rule.to != rule.to) else ""
+            if other and not why:
                 continue
             return self._parts.job.fault(
                 ("tables", rule.pattern, "to") if rule.to_given else ("tables", rule.pattern),
                 f"{table} goes to {rule.to} at sink {self._sink}, and {holder.rule.table} of the job {holder.job} has "
-                f"that target, at its sink {holder.sink}",
+                f"that target{f' ({holder.rule.to}; {why})' if why else ''}, at its sink {holder.sink}",
                 code="C127",
                 hint=f"{ONE_TARGET}; if the other job is over, drop the target and `syncd jobs forget {holder.job}`",
                 of_key=not rule.to_given,

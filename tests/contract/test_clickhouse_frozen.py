@@ -15,7 +15,7 @@ import pytest
 from syncd.errors import FatalError, TransientError
 from syncd.model import Column, Ddl, Target
 from syncd.sinks.clickhouse import ClickHouseSink
-from syncd.sinks.clickhouse.ddl import floor
+from syncd.sinks.clickhouse.ddl import FILLING, floor
 from syncd.sinks.clickhouse.present import describe, fingerprint
 from syncd.testing.contracts.sink_kit import ACT, INSERT, READ, Writer, altered, change, made, rows
 from syncd.testing.contracts.sink_shards import KEY, NAME, QTY, row, shard, writer
@@ -134,3 +134,30 @@ def test_a_table_that_was_loaded_anew(pair: tuple[ClickHouseSink, ClickHouseSink
             break
         assert [told(heir, plain, other)] == seen
     assert calls > 5
+
+
+def test_a_change_that_never_came_to_its_end(pair: tuple[ClickHouseSink, ClickHouseSink]) -> None:
+    """Its writer dies anywhere in it, and the table is loaded anew as it was before: nothing of syncd's own stays."""
+    dying, heir = pair
+    for calls in range(1, 100):
+        of = partial(placed, f"died_{calls}")
+        plain, noted = of("1"), of("1", KEY, NAME, QTY, NOTE)
+        shadow = replace(plain, name="orders_syncd_7")
+        heir.prepare(of("2", KEY, NAME, QTY, replace(NOTE, default="other")))
+        heir.apply(plain, change(Ddl.CREATE, plain, 1), ACT)
+        writer(heir, plain).write((INSERT, 10, row(plain, 1, "a", 1)))
+        late = partial(ClickHouseSink.apply, target=noted, change=altered(plain, noted, 50), ticket=ACT)
+        if not frozen_at(dying, calls, late, dies):
+            break
+        heir.prepare(shadow, 60)
+        Writer(heir, shadow, lane=None).write((READ, 60, row(plain, 2, "new", 2)))
+        heir.swap(shadow, plain, 60, ACT)
+        there = describe(heir._client, plain)
+        assert there is not None
+        assert not [column.name for column in there.columns if column.name.startswith(FILLING)]
+        assert sorted(rows(heir, plain)) == [(2, "new", 2, "1")]
+    assert calls > 4
+
+
+def dies() -> None:
+    raise TransientError("killed")

@@ -198,7 +198,7 @@ def test_a_server_that_dies_and_a_log_that_is_purged(private_mariadb: PrivateSer
             run.wait_for(purged, 120, restart=False)
             run.start()
             ends(run, 4, "resync", "[E151]")
-            edit(run, "queue: {", "policy: {position_lost: resync}\nqueue: {")
+            edit(run, "queue: {", "policy: {position_lost: resnapshot}\nqueue: {")
             run.start()
             run.wait_for(lambda: run.events("job_begins_anew"), 60)
             run.wait_live(2)

@@ -48,11 +48,12 @@ class Shared(Alter):
             turn = self._fill(new, both, turn)
             mine = f"{ALTERED}{self._target.part}_"
             gone = [f"DROP COLUMN {quoted(old)}" for old in sorted({*both.values()} - {*self._change.kept})]
-            gone += [f"DROP COLUMN IF EXISTS {self._gate}"]
-            gone += [] if done is None else [f"DROP CONSTRAINT {mine}{done}"]
+            gone += [*self._without_gates(), *([] if done is None else [f"DROP CONSTRAINT {mine}{done}"])]
             self._command(
                 ", ".join([*gone, f"ADD CONSTRAINT {mine}{self._change.seq} {HOLDS}", *marks(turn, turn + 1)])
             )
+        elif gates := [*self._without_gates()]:  # of a change that did not come to its end before the table left
+            self._command(", ".join([*gates, *marks(turn, turn + 1)]))
 
     @property
     def _is_alter(self) -> bool:
@@ -62,6 +63,11 @@ class Shared(Alter):
     def _gate(self) -> str:
         """A column that is there while this change, and no later one, gives values."""
         return f"{FILLING}{self._target.part}_{self._change.seq}"
+
+    def _without_gates(self) -> Iterator[str]:
+        """Also without those of earlier changes, whose writers died or are frozen."""
+        mine = f"{FILLING}{self._target.part}_"
+        return (f"DROP COLUMN {quoted(c.name)}" for c in self._present().columns if c.name.startswith(mine))
 
     def _refuse_other_key(self, present: Present) -> None:
         wrong = keys(self._target, present)

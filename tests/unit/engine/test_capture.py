@@ -207,7 +207,7 @@ def test_a_column_that_the_sinks_keep_is_remembered(tmp_path: Path, monkeypatch:
 def test_a_table_whose_change_cannot_be_followed_is_loaded_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_policy(monkeypatch, "{{reload: resync}}")
+    with_policy(monkeypatch, "{{reload: resnapshot}}")
     with engine_in(tmp_path / "world") as world:
         for schema in (NUMBERS, VISITS):
             world.log.create(schema)
@@ -232,7 +232,7 @@ def test_a_table_whose_change_cannot_be_followed_is_loaded_anew(
 
 def test_a_table_that_is_gone_when_it_is_to_be_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not forgotten in silence."""
-    with_policy(monkeypatch, "{{reload: resync}}")
+    with_policy(monkeypatch, "{{reload: resnapshot}}")
     with engine_in(tmp_path / "world") as world:
         for schema in (NUMBERS, VISITS):
             world.log.create(schema)

@@ -303,7 +303,7 @@ def test_a_job_that_has_failed_begins_anew_with_what_is_applied(few: World) -> N
 @pytest.mark.parametrize("by", ["the policy", "a command"])
 def test_all_tables_are_loaded_anew_beside_their_copies(few: World, by: str) -> None:
     """What the sink holds is what the source holds; no row of before is left."""
-    edit(few, FEW.replace("policy: {{", "policy: {{position_lost: resync, ") if by == "the policy" else FEW)
+    edit(few, FEW.replace("policy: {{", "policy: {{position_lost: resnapshot, ") if by == "the policy" else FEW)
     few.restart()
     until(few, 1)
     write(few, 9)

@@ -184,7 +184,7 @@ def test_a_table_whose_comparison_crashes_halts_alone(whole: World) -> None:
     assert world.copy("versioned", NUMBERS.table) == world.log.rows(NUMBERS.table)
 
 
-@pytest.mark.parametrize("policy", ["resync", "reconcile-repair"])
+@pytest.mark.parametrize("policy", ["resnapshot", "reconcile-repair"])
 def test_no_policy_goes_on_with_a_server_that_may_be_a_strangers(
     whole: World, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:

@@ -149,6 +149,22 @@ def test_of_two_jobs_the_later_one_is_refused(
         assert all(what in why and "[C127]" in why and "forget second" in why for why in halted.values())
 
 
+@pytest.mark.parametrize("folds", ["", "it keeps small letters"])
+def test_of_two_jobs_whose_names_differ_in_their_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: str
+) -> None:
+    """They are one table where the server does not tell."""
+    monkeypatch.setattr(worlds, "JOB", JOB)
+    monkeypatch.setattr(SqliteSink, "folds", lambda self: folds)
+    with engine_in(tmp_path / "world") as world:
+        another_job(world, "second", "to: shop.ORDERS", Phase.LIVE)
+        world.log.create(ORDERS)
+        until(world, 1 if folds else 2)
+        halted = {r.sink: r.reason for r in world.records() if r.phase is not Phase.LIVE}
+        assert [*halted] == (["arrival"] if folds else [])
+        assert all("(shop.ORDERS; it keeps small letters)" in reason for reason in halted.values())
+
+
 def test_of_two_jobs_whose_keys_tell_their_rows_apart_none_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def test_a_load_that_meets_the_same_again_is_not_begun_a_third_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has changed is loaded, as often as it changes; what stays wrong halts, until somebody says otherwise."""
-    monkeypatch.setattr(worlds, "JOB", worlds.JOB.replace("{{reload: halt-table}}", "{{reload: resync}}"))
+    monkeypatch.setattr(worlds, "JOB", worlds.JOB.replace("{{reload: halt-table}}", "{{reload: resnapshot}}"))
     columns = Columns(monkeypatch)
     with engine_in(tmp_path / "world") as world:
         for schema in (NUMBERS, WORDS):

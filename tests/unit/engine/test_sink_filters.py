@@ -79,7 +79,7 @@ def numbers(world: World, sink: str) -> dict[int, str]:
 @pytest.fixture
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Loaded by a job without filters: what `edit` makes of it comes then."""
-    monkeypatch.setattr(engine_world, "JOB", PLAIN.replace("halt-table", "resync"))
+    monkeypatch.setattr(engine_world, "JOB", PLAIN.replace("halt-table", "resnapshot"))
     with engine_in(tmp_path / "world") as world:
         for schema in (NUMBERS, WORDS, VISITS):
             world.log.create(schema)
@@ -90,7 +90,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def parts_of(world: World, text: str) -> ModelParts:
-    text = text.replace("halt-table", "resync").format(folder=world.folder)
+    text = text.replace("halt-table", "resnapshot").format(folder=world.folder)
     return ModelParts(parse_job(text, str(world.folder / "job.yaml"), [plugins.FOLDER]), world.parts.service, world)
 
 
@@ -100,9 +100,9 @@ def taken(world: World, text: str) -> None:
     items: Items = {}
     for each in change.refiltered(parts_of(world, text), world.state):
         items |= world.state.reload_item(*each, wanted=True)
-    give(world, text.replace("halt-table", "resync"), 1)
+    give(world, text.replace("halt-table", "resnapshot"), 1)
     wish(world, lambda before: before, items)
-    edit(world, text.replace("halt-table", "resync"))
+    edit(world, text.replace("halt-table", "resnapshot"))
 
 
 def test_tags_deletes_and_filters_are_each_sinks_own_and_one_scan_is_for_both(
