@@ -98,7 +98,7 @@ class Found(NamedTuple):
 
     `aside`: it is none that a pattern could mean (a view, a sequence): left out; named exactly, refused.
     `stream` gives nothing of it. `later`: statements, in the source's dialect, that make what the copy goes without
-    while it is synced: foreign keys, triggers.
+    while it is synced: foreign keys, CHECKs, triggers.
     """
 
     schema: TableSchema

@@ -86,8 +86,8 @@ def _of_tables(parts: Parts, found: Tables) -> Iterator[Finding]:
 class TablePlan:
     """One table as a run would copy it: what is at the source, and per sink what it becomes.
 
-    `later`: statements that make what the copy goes without while it is synced: foreign keys, triggers; then those of
-    the sinks. Only for sinks that could have such.
+    `later`: statements that make what the copy goes without while it is synced: foreign keys, CHECKs, triggers; then
+    those of the sinks. Only for sinks that could have such.
     """
 
     found: Found

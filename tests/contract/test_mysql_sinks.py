@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +125,21 @@ class _Family(SinkContract):
         # As at the cut-over.
         ask(self._server, *sink.plan(of).later)
         assert "UNIQUE KEY `u`" in ask(self._server, "SHOW CREATE TABLE shop.items")[0][1]
+
+    @pytest.mark.parametrize("deletes", ["soft", "ignore"])
+    def test_values_of_rows_that_stay_come_again(self, sink: Sink, deletes: Literal["soft", "ignore"]) -> None:
+        """The source's unique index knows nothing of them."""
+        schema = replace(ITEMS, indexes=(Index("u", (IndexPart("qty"),), "unique"),))
+        of = target(schema, deletes=deletes, settled=True)
+        sink.prepare(of)
+        sink.apply(of, change(Ddl.INDEX, of, 1), ACT)
+        writer = Writer(sink, of)
+        writer.write((INSERT, 10, (1, "a", 7)))
+        writer.write((DELETE, 20, gone(schema, (1, "a", 7))), (INSERT, 21, (2, "b", 7)))
+        stays = {1: ("a", 7)} if deletes == "ignore" else {}
+        assert live(sink, of) == {**stays, 2: ("b", 7)}
+        (told,) = [f.text for f in sink.plan(of).findings if "unique index u is made as a plain one" in f.text]
+        assert f"deletes: {deletes}" in told
 
     def test_a_table_that_is_made_anew_had_nothing_done_to_it(self, sink: Sink, items: Target) -> None:
         """What is remembered of the one before, maybe of another data directory, would let an act be left out."""

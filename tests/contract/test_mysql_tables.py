@@ -196,7 +196,10 @@ def test_a_table_with_everything(source: Database, server: Server, tmp_path: Pat
     """Made, loaded and changed at a server whose defaults are all hostile; then it is like the source's."""
     with opened(source, tmp_path) as of, closing(sink_of(server, tmp_path)) as sink:
         target = Target(schema_of(of, source), "shop", "t", options={"partitions": True})
-        assert [f for f in sink.plan(target).findings if f.level == "error"] == []
+        found = sink.plan(target).findings
+        assert [f for f in found if f.level == "error"] == []
+        left_out = [f.text.rpartition(": ")[2] for f in found if "fills these by itself" in f.text]
+        assert left_out == (["words"] if server.flavour == "oceanbase" else [])
         sink.prepare(target, 5)
         chunk = Ticket("job/sink/chunk/t", 1, 1)
         sink.write(target, read(of, target, Op.READ, 10), chunk)

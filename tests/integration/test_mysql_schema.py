@@ -81,6 +81,30 @@ def test_indexes_expressions_and_what_is_made_later(database: Database, tmp_path
     assert TableSchema.load(schema.dump()) == schema
 
 
+def test_checks_are_made_later(database: Database, tmp_path: Path) -> None:
+    """Those of columns, too, and good for making them again. MySQL has none before 8.0.16."""
+    columns = "id INT PRIMARY KEY, n INT{}, `o`` k` VARCHAR(20) COMMENT 'CHECK (n)'"
+    big = "CONSTRAINT big CHECK (n < 9 OR `o`` k` <> 'it''s (')"
+    database.execute(f"CREATE TABLE t ({columns.format(' CHECK (n > 0)')}, {big})")
+    ((_, shown),) = database.query("SHOW CREATE TABLE t")
+    with opened(database, tmp_path) as source:
+        first = found(source, database).later
+        database.execute("DROP TABLE t", f"CREATE TABLE again ({columns.format('')})")
+        for later in first:
+            words = (p if isinstance(p, str) else f"`{(p.column or 'again').replace('`', '``')}`" for p in later.pieces)
+            database.execute("".join(words))
+        second = found(source, database, "again").later
+    assert len(first) == shown.replace("'CHECK", "").count("CHECK")
+    assert {conditions(later) for later in first} == {conditions(later) for later in second}
+    assert {name.column for later in first for name in later.pieces[1:] if isinstance(name, Named)} <= {"n", "o` k", ""}
+
+
+def conditions(later: Later) -> str:
+    """What is behind the table's name, and that of the constraint."""
+    text = "".join(p if isinstance(p, str) else p.column for p in later.pieces)
+    return text.partition(" CHECK ")[2]
+
+
 def test_the_counter_is_set_at_the_cut_over(database: Database, tmp_path: Path) -> None:
     database.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY) AUTO_INCREMENT = 77")
     with opened(database, tmp_path) as source:

@@ -185,7 +185,7 @@ def test_what_is_left_for_the_cut_over(mariadb_database: Database, tmp_path: Pat
     ]
     whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "left for the cut-over: 4 statements" in whole
-    assert "unique indexes (u) are made as plain ones" in whole
+    assert "unique index u is made as a plain one" in whole
 
 
 @pytest.mark.mariadb

@@ -8,7 +8,7 @@ import pyarrow.types as pat
 
 from syncd.drivers.mysql.connection import quoted
 from syncd.drivers.mysql.types import base_type
-from syncd.model import Column, Index
+from syncd.model import Column, Finding, Index
 from syncd.sinks.mysql.layout import Layout
 from syncd.sinks.mysql.types import FAMILY, LONG
 from syncd.sinks.mysql.words import DELETED, full_name, text
@@ -91,6 +91,23 @@ def has_default(of: Layout, column: Column) -> bool:
     return column.name in of.generated or column.nullable or bool(_default(of, column) or _zero(column))
 
 
+def remarks(of: Layout) -> list[Finding]:
+    """What a person should know of who else writes to the table, as after the cut-over."""
+    names = [column.name for column in of.columns if column.name not in of.generated and _is_left_out(of, column)]
+    if not names:
+        return []
+    text = "the source fills these by itself (a default, an expression, AUTO_INCREMENT), and the table here does not"
+    todo = "see at the cut-over that whoever writes to it gives them a value"
+    return [Finding("warning", full_name(of.target), f"{text}: {', '.join(names)}", todo)]
+
+
+def _is_left_out(of: Layout, column: Column) -> bool:
+    words = _default(of, column)
+    default = column.default is not None and not any(word.startswith("DEFAULT") for word in words)
+    filled = bool(column.filled) and words[-1:] not in (["AUTO_INCREMENT"], [_words(of, column.filled)])
+    return bool(column.generated) or default or filled
+
+
 def old_value(column: Column) -> str | None:
     """What rows hold that are older than the column, as a literal; None: the source does not tell."""
     if column.default is not None:
@@ -140,7 +157,7 @@ def create_index(of: Layout, index: Index) -> str:
 
 def unique_later(of: Layout) -> tuple[str, ...]:
     """The statements that make relaxed indexes unique. OceanBase takes no two acts on one name in one of them."""
-    if not of.target.relaxed:
+    if not of.relaxed:
         return ()
     unique = [index for index in of.target.schema.indexes if index.kind == "unique" and of.takes(index)]
     table = f"ALTER TABLE {full_name(of.target)}"

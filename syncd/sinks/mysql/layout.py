@@ -61,6 +61,14 @@ class Layout:
         return self.target.deletes == "soft"
 
     @property
+    def relaxed(self) -> str:
+        """Why unique indexes are plain ones here, or ""."""
+        if self.target.relaxed:
+            return "unique: relaxed"
+        kept = f"deletes: {self.target.deletes}, so that rows stay whose values may come again"
+        return "" if self.target.deletes == "apply" else kept
+
+    @property
     def rewritten_keys(self) -> tuple[str, ...]:
         """Key columns whose bytes may change while the key stays the same."""
         schema = self.target.schema
@@ -77,9 +85,8 @@ class Layout:
     def indexes(self) -> tuple[Index, ...]:
         """The secondary indexes that the table is to have now, as they are made."""
         taken = [index for index in self.target.schema.indexes if self.takes(index)]
-        if self.target.relaxed:
-            return tuple(replace(index, kind="") if index.kind == "unique" else index for index in taken)
-        return tuple(index for index in taken if index.kind != "unique" or self.target.settled)
+        made = [replace(index, kind="") if index.kind == "unique" and self.relaxed else index for index in taken]
+        return tuple(index for index in made if index.kind != "unique" or self.target.settled)
 
     def takes(self, index: Index) -> bool:
         words = any(part.expression or (part.length and part.column in self.generated) for part in index.parts)
@@ -151,12 +158,24 @@ def remarks(of: Layout) -> list[Finding]:
     left_out = [index.name for index in schema.indexes if not of.takes(index)]
     if left_out:
         found.append(Finding("warning", name, f"indexes that the server does not have: {', '.join(left_out)}"))
-    if unique := ", ".join(i.name for i in schema.indexes if i.kind == "unique" and of.takes(i)):
-        text = f"unique indexes ({unique}) are made once the table is LIVE; it is written in one lane, in commit order"
-        if of.target.relaxed:
-            text = f"unique indexes ({unique}) are made as plain ones: making them unique is left for the cut-over"
-        found.append(Finding("ok", name, text))
+    found += [_unique(of, index) for index in schema.indexes if index.kind == "unique" and of.takes(index)]
     return found
+
+
+def _unique(of: Layout, index: Index) -> Finding:
+    name, others = (
+        full_name(of.target),
+        {c.name for c in of.columns if c.collation and not same_collation(c, of.limits)},
+    )
+    if of.relaxed:
+        text = f"unique index {index.name} is made as a plain one, to be made unique at the cut-over: {of.relaxed}"
+        return Finding("ok", name, text)
+    text = f"unique index {index.name} is made once the table is LIVE; it has one lane, in commit order"
+    names = ", ".join(part.column for part in index.parts if part.column in others)
+    if not names:
+        return Finding("ok", name, text)
+    more = f"; two values of {names} that the source tells apart may be one to this server, and halt the table"
+    return Finding("warning", name, text + more, "if there are such, say `unique: relaxed` of the table")
 
 
 def lines(of: Layout) -> tuple[tuple[str, str, str, str], ...]:

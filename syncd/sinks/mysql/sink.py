@@ -106,7 +106,7 @@ class MySQLSink:
                 todo = "mend the table, or give the target another name"
                 wrong = differences(of, there)
                 found += [Finding("error", full_name(target), f"the table is there, but {w}", todo) for w in wrong]
-        return TargetPlan(statements, lines(of), (*found, *remarks(of)), ddl.unique_later(of))
+        return TargetPlan(statements, lines(of), (*found, *remarks(of), *ddl.remarks(of)), ddl.unique_later(of))
 
     def prepare(self, target: Target, newest: int | None = None) -> None:
         target = self._placed(target)

@@ -1,4 +1,4 @@
-"""What only the text of SHOW CREATE TABLE says exactly: expressions, foreign keys, the PARTITION BY clause.
+"""What only the text of SHOW CREATE TABLE says exactly: expressions, foreign keys, CHECKs, the PARTITION BY clause.
 
 information_schema has expressions too, but MySQL escapes quotes in them, and not so that it could be undone; and to a
 user who may only read, MariaDB shows no foreign keys there, and does not say so.
@@ -7,6 +7,7 @@ user who may only read, MariaDB shows no foreign keys there, and does not say so
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from syncd.model import TableId
@@ -19,6 +20,8 @@ _FOREIGN = re.compile(
 )
 _PIECE = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`|\(|\)|[^'`()]+", re.DOTALL)
 _COLUMN = re.compile(r"^ {2}(`(?:[^`]|``)+`) (.*?),?$", re.DOTALL)
+_CHECK = re.compile(rf"^ {{2}}CONSTRAINT ({_NAME}) (CHECK .*?),?$", re.DOTALL)
+_OFF = "NOT ENFORCED"
 _STORED = re.compile(r"\s*(STORED|PERSISTENT)\b")
 _COMMENTED = re.compile(r"/\*!\d+ (.*)\*/$", re.DOTALL)
 
@@ -41,12 +44,28 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """`name`: "" for that of a column. `condition`: in parentheses. `off`: it is not enforced."""
+
+    name: str
+    condition: str
+    off: bool = False
+
+    def parts(self) -> Iterator[tuple[str, bool]]:
+        """Of the condition, in order: (text, whether it is a column's name)."""
+        for piece in _PIECE.findall(self.condition):
+            is_name = piece.startswith("`")
+            yield (plain(piece) if is_name else piece), is_name
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     """By column name: `generated` and `defaults` (expressions, in parentheses). `partitions`: see `TableSchema`."""
 
     generated: dict[str, str] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
     foreign: tuple[ForeignKey, ...] = ()
+    checks: tuple[Check, ...] = ()
     partitions: str = ""
 
 
@@ -58,8 +77,10 @@ def created(connection: Connection, table: TableId) -> Created:
 def read(text: str) -> Created:
     """`text` of SHOW CREATE TABLE, under an empty sql_mode: one line for each column, one for each key."""
     foreign = tuple(map(_foreign, _FOREIGN.finditer(text)))
-    found = Created(foreign=foreign, partitions=_partitions(text))
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    checks = tuple(check for line in lines if (check := _check(line)) is not None)
+    found = Created(foreign=foreign, checks=checks, partitions=_partitions(text))
+    for line in lines:
         match = _COLUMN.match(line)
         if match is None:
             continue
@@ -77,6 +98,14 @@ def _foreign(match: re.Match[str]) -> ForeignKey:
     name, columns, database, table, to, rules = match.groups()
     listed = [tuple(plain(one) for one in re.findall(_NAME, names)) for names in (columns, to)]
     return ForeignKey(plain(name), listed[0], plain(database or ""), plain(table), listed[1], rules)
+
+
+def _check(line: str) -> Check | None:
+    """MariaDB has one of a column in the column's line."""
+    named = _CHECK.match(line)
+    found = named or _COLUMN.match(line)
+    condition, behind = _parenthesised(found[2], "CHECK ") if found is not None else ("", "")
+    return Check(plain(named[1]) if named is not None else "", condition, _OFF in behind) if condition else None
 
 
 def plain(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from syncd.model import TableId
 from syncd.sources.mysql.connect import quoted
-from syncd.sources.mysql.created import ForeignKey, plain
+from syncd.sources.mysql.created import Check, ForeignKey, plain
 from syncd.spi import Later, Named
 
 _NAME = r"(?:`(?:[^`]|``)*`|[^\s`\"(),.]+)"
@@ -29,6 +29,13 @@ def foreign_key(table: TableId, key: ForeignKey) -> Later:
     head = ("ALTER TABLE ", Named(table), f" ADD CONSTRAINT {quoted(key.name)} FOREIGN KEY (")
     names = (*_listed(table, key.columns), ") REFERENCES ", Named(other), " (", *_listed(other, key.to))
     return Later((*head, *names, f"){key.rules}"))
+
+
+def check(table: TableId, of: Check) -> Later:
+    name = f"CONSTRAINT {quoted(of.name)} " if of.name else ""
+    head = ("ALTER TABLE ", Named(table), f" ADD {name}CHECK ")
+    condition = (Named(table, text) if is_name else text for text, is_name in of.parts())
+    return Later((*head, *condition, *([" NOT ENFORCED"] if of.off else [])))
 
 
 def _listed(table: TableId, columns: Sequence[str]) -> Iterator[str | Named]:

@@ -188,7 +188,9 @@ def _later(table: _Table, schema: TableSchema, read: _Read) -> Iterator[Later]:
     if table.counter:
         counted = tuple(column.name for column in schema.columns if column.filled == "AUTO_INCREMENT")
         yield later.counter(table.id, table.counter, counted)
-    yield from (later.foreign_key(table.id, key) for key in read.created.get(table.id, Created()).foreign)
+    text = read.created.get(table.id, Created())
+    yield from (later.foreign_key(table.id, key) for key in text.foreign)
+    yield from (later.check(table.id, check) for check in text.checks)
     yield from (later.trigger(table.id, text) for text in read.triggers.get(table.id, []))
 
 
