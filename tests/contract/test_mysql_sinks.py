@@ -186,6 +186,15 @@ class _Family(SinkContract):
         writer.write(*ahead)
         assert live(sink, of) == {1: ("y", 4), 2: ("x", 1), 4: ("x", 3), 5: ("y", 2), 9: ("x", 33), 11: ("x", 11)}
 
+    def test_a_refused_row_among_many(self, sink: Sink, items: Target) -> None:
+        """They come in another order than that of their keys, in which they are written, in several statements."""
+        keys = [n * 7919 % 2600 for n in range(2600)]
+        changes = [(INSERT, 10 + n, (key, None if key == 777 else f"n{key}", 1)) for n, key in enumerate(keys)]
+        with pytest.raises(BatchError) as caught:
+            Writer(sink, items).write(*changes)
+        assert [*caught.value.rows] == [keys.index(777)]
+        assert live(sink, items) == {key: (f"n{key}", 1) for key in keys if key != 777}
+
     @pytest.mark.parametrize("unique", [False, True])
     def test_rows_that_somebody_else_has_written(self, sink: Sink, *, unique: bool) -> None:
         """Told by what the server counts: those that a change finds gone, and those that an INSERT finds there."""
@@ -203,6 +212,8 @@ class _Family(SinkContract):
         many = [(n, f"n{n}", 1) for n in range(1, 1201)]
         assert found(*((INSERT, n[0], n) for n in many)) == (0, 0)
         assert found(*((UPDATE, 2000 + n, (n, name, n % 2)) for n, name, _ in many)) == (0, 0)  # half say nothing new
+        mixed = ((INSERT if n > 1200 else UPDATE, 3500, (n, f"m{n}", 5)) for n in range(2400, 0, -1))
+        assert found(*mixed) == (0, 0)  # in another order than that of their keys
         assert found((INSERT, 4000, (5000, "x", 1)), (UPDATE, 4001, many[1]), (DELETE, 4002, many[2])) == (0, 0)
         assert sink.write(of, self._last[1], self._last[0]) is None  # again, as when no answer came
         assert found((DELETE, 4010, many[0]), (INSERT, 4011, (5001, "new", 1)), (UPDATE, 4012, many[5])) == (0, 0)
@@ -212,7 +223,8 @@ class _Family(SinkContract):
         assert found((UPDATE, 5100, many[11])) == (1, 0)
         assert found((INSERT, 5101, (6000, "same", 1)), (INSERT, 5102, (6002, "late", 2))) == (0, 1)
         assert found((INSERT, 5103, (6001, "mine", 1))) == (0, 1)
-        assert found(*((DELETE, 6000 + n, many[n - 1]) for n in range(12, 1201))) == (0, 0)
+        last = [*many[11:], *((n, f"m{n}", 5) for n in range(1201, 2401))]
+        assert found(*((DELETE, 6000 + row[0], row) for row in last)) == (0, 0)
         assert live(sink, of).keys() == {2, *range(4, 8), *range(5000, 5002), 6000, 6001, 6002}
 
 

@@ -117,7 +117,7 @@ class Writing:
         halves: bool = False,
     ) -> Iterator[Statement]:
         """`halves`: of `most_rows` rows, or of a half of it, or of a half of that, and so on."""
-        texts = texts if len(index) == len(texts) else texts.take(pa.array(index))
+        texts = texts.take(pa.array(index))
         ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64) + len(between))
         room = self._most_bytes - len(head) - len(tail)
         start = 0
