@@ -340,8 +340,19 @@ def _wish(change: Callable[..., T], service: Path | None, data: Path | None, job
     return answer
 
 
-TableOption = Annotated[str, typer.Option("--table", help="database.table")]
-SinkOption = Annotated[str, typer.Option("--sink", help="A sink's name.")]
+def _not_empty(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
+    """Left out it means all. An empty one is a variable of a script that was not set, which does not."""
+    source = context.get_parameter_source(str(option.name))
+    if not value and source is not None and source.name == "COMMANDLINE":
+        raise ConfigError(f"{option.opts[0]} is empty", hint="give it a value, or leave it out", code="C109")
+    return value
+
+
+TableOption = Annotated[str, typer.Option("--table", callback=_not_empty, help="database.table")]
+SinkOption = Annotated[str, typer.Option("--sink", callback=_not_empty, help="A sink's name.")]
+WhereOption = Annotated[
+    str, typer.Option("--where", callback=_not_empty, help="Only rows that meet this SQL condition, in place.")
+]
 SourceOption = Annotated[bool, typer.Option("--source", help="The source: nothing is read, the sinks go on.")]
 
 
@@ -386,7 +397,7 @@ def forget(job: JobName, service: ServicePath = None, data: DataPath = None) -> 
 def resync(
     job: JobName,
     table: TableOption = "",
-    where: Annotated[str, typer.Option("--where", help="Only rows that meet this SQL condition, in place.")] = "",
+    where: WhereOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --where: only show what it would do.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --where: do not ask.")] = False,
     service: ServicePath = None,
