@@ -19,6 +19,7 @@ from syncd.drivers.mysql.connection import rows
 from syncd.errors import BatchError
 from syncd.model import ChangeBatch, Column, Ddl, Index, IndexPart, Target
 from syncd.sinks.mysql import MySQLSink, OceanBaseSink
+from syncd.sinks.mysql import sink as sink_module
 from syncd.sinks.mysql.words import full_name
 from syncd.spi import Foreign, Sink, Ticket
 from syncd.testing.contracts.sink import Factory, SinkContract, made
@@ -39,6 +40,7 @@ from syncd.testing.contracts.sink_kit import (
     target,
     with_column,
 )
+from syncd.testing.contracts.sink_kit import rows as scanned
 from syncd.testing.servers import Server
 from tests.contract.slow_wire import SlowWire
 from tests.services.database import connect
@@ -194,6 +196,23 @@ class _Family(SinkContract):
             Writer(sink, items).write(*changes)
         assert [*caught.value.rows] == [keys.index(777)]
         assert live(sink, items) == {key: (f"n{key}", 1) for key in keys if key != 777}
+
+    def test_keys_of_members(self, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An ENUM and a SET are told and sorted by their numbers, not by their letters."""
+        monkeypatch.setattr(sink_module, "_PAGE_ROWS", 2)
+        text = {"charset": "utf8mb4", "collation": "utf8mb4_general_ci"}
+        one = Column("one", pa.dictionary(pa.int16(), pa.string()), False, "enum('z','it''s','a')", **text)
+        some = Column("some", pa.string(), False, "set('b','a')", **text)
+        columns = (one, some, Column("qty", pa.int64(), source_type="bigint"))
+        of = target(replace(ITEMS, columns=columns, key=("one", "some")))
+        sink.prepare(of)
+        keys = [(member, named) for member in ("z", "it's", "a") for named in ("", "b", "a", "b,a")]
+        writer = Writer(sink, of)
+        writer.write(*((INSERT, 10 + n, (*key, n)) for n, key in enumerate(keys)))
+        assert scanned(sink, of) == [(*key, n) for n, key in enumerate(keys)]
+        writer.write((DELETE, 30, (*keys[3], None)), (DELETE, 31, (*keys[4], None)), (UPDATE, 32, (*keys[8], 99)))
+        assert scanned(sink, of) == [(*key, 99 if n == 8 else n) for n, key in enumerate(keys) if n not in {3, 4}]
+        assert len(scanned(sink, of, keys[1], keys[9])) == 6
 
     @pytest.mark.parametrize("unique", [False, True])
     def test_rows_that_somebody_else_has_written(self, sink: Sink, *, unique: bool) -> None:

@@ -98,7 +98,7 @@ def _bound(of: Layout, key: Key, sign: str, last: str) -> str:
 
 def _literal(column: Column, value: KeyValue) -> str:
     kind = column.type.value_type if pat.is_dictionary(column.type) else column.type
-    written = key_literals(pa.array([value], kind))[0].as_py()
+    written = key_literals(pa.array([value], kind), column.source_type)[0].as_py()
     # Any byte may stand in the bound of a binary key: as a text it is written in hex.
     return f"x'{bytes(value).hex()}'" if isinstance(value, bytes) else str(written.decode())
 

@@ -90,7 +90,8 @@ class Writing:
     def _key_texts(self) -> pa.Array:
         """What tells each row: its key's literals, or a condition where a server looks rows of values up badly."""
         if self._keys is None:
-            columns = [(name, key_literals(self._column(name))) for name in self._of.key]
+            types = {column.name: column.source_type for column in self._of.columns}
+            columns = [(name, key_literals(self._column(name), types[name])) for name in self._of.key]
             if len(columns) > 1 and not self._of.limits.oceanbase:
                 names = [pa.scalar(f"{quoted(name)} = ".encode()) for name, _ in columns]
                 conditions = [

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from syncd.drivers.mysql.types import base_type, members
+
 _NULL = pa.scalar(b"NULL")
 _QUOTE, _BYTES_QUOTE = pa.scalar(b"'"), pa.scalar(b"_binary'")
 _NOTHING = pa.scalar(b"")
@@ -28,12 +30,28 @@ def literals(values: pa.Array) -> pa.Array:
     return pc.fill_null(_written(values), _NULL)
 
 
-def key_literals(values: pa.Array) -> pa.Array:
-    """The same for a comparison with the column, so that its index is used and nothing is rounded."""
+def key_literals(values: pa.Array, column_type: str) -> pa.Array:
+    """The same for a comparison with the column, so that its index is used and nothing is rounded.
+
+    ENUM and SET by their numbers: a text is compared by its letters, other than the column is sorted, and OceanBase
+    refuses it (1210) where the column is in a primary key.
+    """
+    base = base_type(column_type)
+    if base in {"enum", "set"}:
+        return _numbers(values, members(column_type), several=base == "set")
     if pat.is_decimal(values.type) and values.type.scale > _PLAIN_SCALE:
         ends = pa.scalar(f" AS DECIMAL({values.type.precision},{values.type.scale}))".encode())
         return pc.binary_join_element_wise(pa.scalar(b"CAST("), literals(values), ends, _NOTHING)
     return literals(values)
+
+
+def _numbers(values: pa.Array, names: list[str], *, several: bool) -> pa.Array:
+    """`several`: of a SET. "" is no member: the error value of an ENUM, a SET without any."""
+    place = {name: 1 << at if several else at + 1 for at, name in enumerate(names)}
+    coded = values.cast(pa.string()).dictionary_encode()
+    parts = [(text.split(",") if several else [text]) if text else [] for text in coded.dictionary.to_pylist()]
+    numbers = pa.array([str(sum(place[name] for name in named)).encode() for named in parts], pa.binary())
+    return pc.fill_null(numbers.take(coded.indices), _NULL)
 
 
 def _written(values: pa.Array) -> pa.Array:
