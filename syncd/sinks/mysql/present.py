@@ -138,7 +138,9 @@ def _columns(of: Layout, present: Present) -> list[str]:
         generated = column.name in of.generated
         if there is None:
             found.append(f"column {column.name} is missing, {wanted} is wanted")
-        elif not (has_room(there, kind.name) if of.target.own else _same_type(there.type, wanted)):
+        elif not (
+            has_room(there, kind.name, key=column.name in of.key) if of.target.own else _same_type(there.type, wanted)
+        ):
             found.append(f"column {column.name} is {there.type}, {wanted} is wanted")
         elif kind.collation and column.name in of.key and there.collation != kind.collation:
             found.append(f"key column {column.name} is compared by {there.collation}, {kind.collation} is wanted")
@@ -151,16 +153,22 @@ def _columns(of: Layout, present: Present) -> list[str]:
     return found
 
 
-def has_room(there: PresentColumn, wanted: str) -> bool:
-    """Whether the column takes each value of the type, which may say its character set."""
+def has_room(there: PresentColumn, wanted: str, *, key: bool) -> bool:
+    """Whether the column takes each value of the type, which may say its character set. `key`: of a key column."""
     kind, charset = _parted(wanted)
-    return holds(there.type, kind, there.charset, charset)
+    return holds(there.type, kind, there.charset, charset) and not (key and _other_numbers(there.type, kind))
 
 
-def is_wider(wanted: str, there: PresentColumn) -> bool:
+def is_wider(wanted: str, there: PresentColumn, *, key: bool) -> bool:
     """Whether the type takes each value of the column."""
     kind, charset = _parted(wanted)
-    return holds(kind, there.type, charset, there.charset)
+    return holds(kind, there.type, charset, there.charset) and not (key and _other_numbers(kind, there.type))
+
+
+def _other_numbers(wide: str, narrow: str) -> bool:
+    """Members of an ENUM or SET are sorted by their numbers, and told by them in a key."""
+    names = members(narrow) if base_type(narrow) in {"enum", "set"} else []
+    return bool(names) and members(wide)[: len(names)] != names
 
 
 def _parted(wanted: str) -> tuple[str, str]:

@@ -98,9 +98,10 @@ class Shard:
         assert kind is not None, "refused before"
         if column.name in self._of.generated:
             return ""
-        if has_room(there, kind.name):
+        key = column.name in self._of.key
+        if has_room(there, kind.name, key=key):
             return _as_it_is(column.name, there, nullable=True) if column.nullable and not there.nullable else ""
-        if not is_wider(kind.name, there):
+        if not is_wider(kind.name, there, key=key):
             raise FatalError(
                 f"{self._target.schema.table}.{column.name} is {kind.name} now, {self._name} has {there.type} for it "
                 "and for other tables, and neither holds all values of the other",

@@ -295,7 +295,25 @@ def test_which_column_of_a_shared_target_takes_which_values(wide: str, narrow: s
 )
 def test_texts_of_a_shared_target_by_their_characters(collation: str, wanted: str, room: bool, wider: bool) -> None:
     there = PresentColumn("t", "varchar(9)", True, None, "", collation)
-    assert (has_room(there, wanted), is_wider(wanted, there)) == (room, wider)
+    assert (has_room(there, wanted, key=False), is_wider(wanted, there, key=False)) == (room, wider)
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "room", "wider"),
+    [
+        ("enum('a','b')", "enum('a','b')", True, True),
+        ("enum('a','b')", "enum('a')", True, False),
+        ("enum('a')", "enum('a','b')", False, True),
+        ("enum('b','a')", "enum('a')", False, False),
+        ("enum('a')", "enum('b','a')", False, False),
+        ("set('a','b','c')", "set('a','c')", False, False),
+        ("set('a','b','c')", "set('a','b')", True, False),
+    ],
+)
+def test_members_in_a_key_keep_their_numbers(there: str, wanted: str, *, room: bool, wider: bool) -> None:
+    """They are sorted by these, and told by them."""
+    column = PresentColumn("c", there, False, None, "", "utf8mb4_bin")
+    assert (has_room(column, wanted, key=True), is_wider(wanted, column, key=True)) == (room, wider)
 
 
 @given(st.lists(st.text("a,')\\\n\t\0%"), min_size=1))
