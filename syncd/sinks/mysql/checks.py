@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from syncd.drivers.mysql.connection import Connection, rows, variables
+import re
+
+from syncd.drivers.mysql.connection import Connection, Server, rows, variables
 from syncd.model import Finding
 from syncd.sinks.mysql.session import Limits
 
-OLDEST = {"mysql": (8, 0, 0), "mariadb": (10, 5, 0), "oceanbase": (5, 7, 0)}
+OLDEST = {"mysql": (8, 0, 0), "mariadb": (10, 5, 0), "oceanbase": (4, 0, 0), "seekdb": (1, 0, 0)}
+_OCEANBASE = re.compile(r"(seekdb)?-v(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
 _NAMES = {"mysql": "MySQL", "mariadb": "MariaDB", "oceanbase": "OceanBase"}
 _SMALL_PACKET = 4 << 20
 
@@ -28,10 +31,17 @@ def _version(connection: Connection, url: str, limits: Limits, wanted: str) -> F
     if (server.flavour == "oceanbase") != (wanted == "oceanbase"):
         right = "oceanbase" if server.flavour == "oceanbase" else "mysql"
         return Finding("error", url, f"this is {name}, not what the sink `{wanted}` is for", f"name the sink `{right}`")
-    if server.version < OLDEST[server.flavour]:
-        oldest = ".".join(map(str, OLDEST[server.flavour][:2]))
+    if oldest := too_old(server):
         return Finding("error", url, f"{name} is older than any that syncd writes to", f"take {oldest} or newer")
     return Finding("ok", url, name)
+
+
+def too_old(server: Server) -> str:
+    """The oldest version that is not, or "". OceanBase says a version of MySQL's first, then its own."""
+    kind, version = server.flavour, server.version
+    if kind == "oceanbase" and (own := _OCEANBASE.search(server.text)):
+        kind, version = own[1].lower() if own[1] else kind, (int(own[2]), int(own[3]), int(own[4]))
+    return ".".join(map(str, OLDEST[kind][:2])) if version < OLDEST[kind] else ""
 
 
 def _writable(connection: Connection, url: str) -> Finding:

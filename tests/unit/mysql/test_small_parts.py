@@ -23,6 +23,7 @@ from syncd.drivers.mysql.address import Tls
 from syncd.drivers.mysql.faults import translate
 from syncd.drivers.mysql.types import listed, members
 from syncd.errors import FatalError, PluginError, SyncdError, TransientError
+from syncd.sinks.mysql.checks import too_old
 from syncd.sinks.mysql.present import PresentColumn, has_room, is_wider
 from syncd.sinks.mysql.types import holds
 from syncd.sources.mysql.binlog.arrays import Views
@@ -326,3 +327,19 @@ def test_members_that_are_escaped() -> None:
     text = r"'c\\d','e\nf','q''r'"
     assert members(f"enum({text})") == ["c\\d", "e\nf", "q'r"]
     assert listed(["c\\d", "e\nf", "q'r"]) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "oldest"),
+    [
+        ("5.7.25-OceanBase_CE-v4.3.5.1", ""),
+        ("5.7.25-OceanBase-v3.1.4", "4.0"),
+        ("5.7.25-OceanBase seekdb-v1.4.0.0", ""),
+        ("5.7.44", "8.0"),
+        ("8.0.36", ""),
+        ("10.4.34-MariaDB", "10.5"),
+    ],
+)
+def test_servers_that_are_too_old_to_be_written_to(text: str, oldest: str) -> None:
+    """OceanBase by its own version, not by that of the MySQL that it stands in for."""
+    assert too_old(server_of(text)) == oldest
