@@ -20,7 +20,7 @@ from syncd.engine.build import Parts
 from syncd.ops import settle
 from syncd.ops.reconcile import Result
 from syncd.spi import Queue
-from syncd.state import Phase, State
+from syncd.state import Phase, State, TableRecord
 from tests import plugins
 
 SINKS = {
@@ -185,9 +185,11 @@ class Running:
         return {table: halt.reason for table, halt in control.status(self.service)[0].halted.items()}
 
     def phases(self) -> dict[str, Phase]:
-        if self.queue is None:
-            return {}
-        return {str(r.table): r.phase for r in State(self.queue, self.job.name).tables()}
+        """By table; at a job of several sinks, of the last of these."""
+        return {str(record.table): record.phase for record in self.records()}
+
+    def records(self) -> list[TableRecord]:
+        return [] if self.queue is None else State(self.queue, self.job.name).tables()
 
     def wait_for(self, what: Callable[[], object], seconds: float = 300.0, *, restart: bool = True) -> None:
         end = time.monotonic() + seconds
@@ -199,15 +201,15 @@ class Running:
             time.sleep(0.2)
 
     def wait_live(self, tables: int, seconds: float = 300.0) -> None:
-        """A table that stays HALTED fails at once, or nearly: it may be one that was told to go on."""
+        """`tables`: of all sinks. One that stays HALTED fails at once, or nearly: it may be told to go on."""
         fine = time.monotonic()
 
         def live() -> bool:
             nonlocal fine
-            phases = self.phases()
-            fine = fine if Phase.HALTED in phases.values() else time.monotonic()
-            assert time.monotonic() < fine + _HALTED_SECONDS, f"halted: {phases}\n{self.tail()}"
-            return len(phases) >= tables and all(phase is Phase.LIVE for phase in phases.values())
+            phases = [record.phase for record in self.records()]
+            fine = fine if Phase.HALTED in phases else time.monotonic()
+            assert time.monotonic() < fine + _HALTED_SECONDS, f"halted: {self.phases()}\n{self.tail()}"
+            return len(phases) >= tables and all(phase is Phase.LIVE for phase in phases)
 
         self.wait_for(live, seconds)
 
