@@ -144,7 +144,9 @@ class Collector:
         """
         behind = {lane: start for lane, (start, end) in idle.items() if start < end}
         share = max(self._config.batch.bytes // max(len(behind), 1), 1 << 16)
-        rows_share = max(self._config.batch.rows // max(len(behind), 1), 1)
+        # Lanes that share no write may each fill one: the more rows, the nearer their keys. Bytes bound what is held.
+        sharing = len(behind) if self._traits.versioned else 1
+        rows_share = max(self._config.batch.rows // max(sharing, 1), 1)
         polled = {}
         for lane, start in behind.items():
             self._opening.check_ahead(lane, idle[lane][1])
