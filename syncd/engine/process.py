@@ -105,8 +105,12 @@ class Link:
         self.stop = threading.Event()
 
     def send(self, word: object) -> None:
-        with self._sending:
-            self._pipe.send(word)
+        """A parent that is gone hears nothing, and sets `stop`: that is no fault of the table that is in hand."""
+        try:
+            with self._sending:
+                self._pipe.send(word)
+        except (BrokenPipeError, ConnectionResetError):
+            self.stop.set()
 
     def waits(self, reason: str, what: str = "") -> None:
         """The work (or `what` of it) waits for this reason; "": it goes on. Said again only when it changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -63,6 +64,16 @@ def test_a_step_that_hangs_is_told_before_a_third_heartbeat_has_passed(monkeypat
     assert link._tell_hanging(hanging) == set()
     now.now += 0.49 * 5 * beat
     assert link._tell_hanging(hanging) == {"following"}
+
+
+def test_a_daemon_that_is_gone_is_no_fault_of_the_table_in_hand() -> None:
+    """Nobody hears, and the process drains; the table would else be HALTED, and stay so with the next daemon."""
+    ours, daemons = multiprocessing.Pipe()
+    daemons.close()
+    link = process.Link(ours, careful=True)
+    with link.in_hand(NUMBERS.table):
+        link.waits("the sink is away")
+    assert link.stop.is_set()
 
 
 def first_waits(world: World) -> dict[str, Wait]:
