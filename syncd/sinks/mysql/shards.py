@@ -85,7 +85,8 @@ class Shard:
                 line = self._widened(column, there)
                 yield from [f"MODIFY COLUMN {line}"] if line else []
             elif was is not None:
-                yield f"CHANGE COLUMN {quoted(was.name)} {self._widened(column, was) or _as_it_is(column.name, was)}"
+                line = self._widened(column, was) or _as_it_is(column.name, was, nullable=True)
+                yield f"CHANGE COLUMN {quoted(was.name)} {line}"
             else:
                 yield self._added(column)
         for there in present.columns:
@@ -109,16 +110,21 @@ class Shard:
                 hint="give the column one type in all tables that go there, drop the target, and resync them all",
                 code="E155",
             )
-        return ddl.column_line(self._of, replace(column, nullable=column.nullable or there.nullable))
+        return self._line(replace(column, nullable=column.nullable or there.nullable))
 
-    def _added(self, column: Column) -> str:
-        """Other tables write rows without it."""
+    def _line(self, column: Column) -> str:
+        """Other tables may write rows without it."""
+        if column.name in self._of.key:
+            return ddl.column_line(self._of, column)
         if not ddl.has_default(self._of, column):
             column = replace(column, nullable=True)
+        return ddl.column_line(self._of, column, added=True)
+
+    def _added(self, column: Column) -> str:
         names = [c.name for c in self._of.columns]
         at = names.index(column.name)
         place = f"AFTER {quoted(names[at - 1])}" if at else "FIRST"
-        return f"ADD COLUMN {ddl.column_line(self._of, column, added=True)} {place}"
+        return f"ADD COLUMN {self._line(column)} {place}"
 
     def _fill(self, columns: list[Column], both: dict[str, str], seq: int) -> None:
         """The own rows hold what the source gave them; once, since later ones have values of their own."""

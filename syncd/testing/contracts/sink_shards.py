@@ -193,6 +193,24 @@ class Shards:
         assert there(sharing, two) == [(1, "b", 2)]
         assert len(there(sharing, after)) == 1
 
+    @pytest.mark.parametrize("how", ["renamed", "wider"])
+    def test_a_column_that_one_shard_has_changed_and_others_lack(self, sharing: Sink, how: str) -> None:
+        """It has no default at the source, and stands in nobody's way."""
+        one, two = shard("1"), shard("2")
+        for of in (one, two):
+            sharing.prepare(of)
+        size = Column("size", pa.int32(), nullable=False, source_type="int")
+        wide = replace(size, type=pa.int64(), source_type="bigint")
+        first = replace(one, schema=with_column(one.schema, size, 3))
+        later = replace(one, schema=with_column(one.schema, replace(size, name="n") if how == "renamed" else wide, 3))
+        sharing.apply(first, altered(one, first, 20), ACT)
+        writer(sharing, first).write((INSERT, 21, row(one, 1, "a", 1, 7)))
+        sharing.apply(later, altered(first, later, 30, *[("size", "n")] * (how == "renamed")), ACT)
+        writer(sharing, two).write((INSERT, 10, row(two, 1, "b", 1)))
+        writer(sharing, later, 1).write((INSERT, 31, row(one, 2, "c", 2, 8)))
+        assert there(sharing, later) == [(1, "a", 1, 7), (2, "c", 2, 8)]
+        assert there(sharing, two) == [(1, "b", 1)]
+
     def test_a_column_that_shards_drop_one_after_the_other(self, sharing: Sink) -> None:
         """It is kept until the last one has dropped it, and rows are written without it."""
         one, two = shard("1"), shard("2")
