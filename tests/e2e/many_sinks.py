@@ -50,7 +50,7 @@ class Size:
     queue: int
 
 
-SIZES = {"full": Size(50_000, 60.0, 300.0, 512), "small": Size(3_000, 6.0, 10.0, 16)}
+SIZES = {"full": Size(50_000, 60.0, 300.0, 128), "small": Size(3_000, 6.0, 10.0, 16)}
 
 
 @dataclass
