@@ -85,7 +85,9 @@ class Shard:
                 line = self._widened(column, there)
                 yield from [f"MODIFY COLUMN {line}"] if line else []
             elif was is not None:
-                line = self._widened(column, was) or _as_it_is(column.name, was, nullable=True)
+                line = self._widened(column, was) or _as_it_is(
+                    column.name, was, nullable=column.name not in self._of.key
+                )
                 yield f"CHANGE COLUMN {quoted(was.name)} {line}"
             else:
                 yield self._added(column)
