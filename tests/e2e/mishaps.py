@@ -125,9 +125,13 @@ class Mishaps:
 
     def _applied(self) -> None:
         """The writer rests; a queue that is put back alone knows no columns that the target got since."""
-        self.run.wait_for(lambda: self.workload.ddl.busy is None, PATIENCE)
+        self.run.wait_for(self._between_statements, PATIENCE)
         self.workload.limit = self.workload.changes
         self.run.wait_applied(PATIENCE)
+
+    def _between_statements(self) -> bool:
+        self.workload.check()
+        return self.workload.ddl.busy is None
 
     def _captured(self) -> None:
         """What is committed now: capture has said which tables are to be loaded anew."""

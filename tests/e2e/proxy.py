@@ -19,6 +19,8 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._others: dict[socket.socket, socket.socket] = {}
+        # From whom -> what the other end has no room for yet: until then no more is read, and nobody else waits.
+        self._late: dict[socket.socket, bytes] = {}
         self._swallowed: set[socket.socket] = set()
         self._words = b""
         self._held: tuple[socket.socket, bytes] | None = None
@@ -75,7 +77,11 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            for key, _ in self._selector.select(0.1):
+            ready = self._selector.select(0.005 if self._late else 0.1)
+            with self._lock:
+                for sock in [*self._late]:
+                    self._send(sock, self._late.pop(sock))
+            for key, _ in ready:
                 with self._lock:
                     if key.fileobj is self._listener:
                         self._accept()
@@ -105,11 +111,28 @@ class Proxy:
             self._hold_up(sock, data)
             return
         if data:
-            with suppress(OSError):
-                other.sendall(data)
-                return
+            self._send(sock, data)
+            return
         self._drop(sock)
         self._drop(other)
+
+    def _send(self, sock: socket.socket, data: bytes) -> None:
+        """What has come from `sock`, to the other end, as far as that has room."""
+        other = self._others[sock]
+        try:
+            left = data[other.send(data, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            left = data
+        except OSError:
+            self._drop(sock)
+            self._drop(other)
+            return
+        if left:
+            self._late[sock] = left
+            if sock in self._selector.get_map():
+                self._selector.unregister(sock)
+        elif sock not in self._selector.get_map():
+            self._selector.register(sock, selectors.EVENT_READ)
 
     def _hold_up(self, client: socket.socket, data: bytes) -> None:
         """The client is answered no more, and the server hears nothing of its end."""
@@ -121,7 +144,9 @@ class Proxy:
         self._words, self._held = b"", (server, data)
 
     def _drop(self, sock: socket.socket) -> None:
-        self._selector.unregister(sock)
+        if sock in self._selector.get_map():
+            self._selector.unregister(sock)
+        self._late.pop(sock, None)
         other = self._others.pop(sock)
         if sock in self._swallowed and other in self._others:
             self._others[other] = other  # what still comes from there goes nowhere
