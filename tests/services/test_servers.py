@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -114,7 +115,8 @@ def test_oceanbase_that_does_not_start_says_why(private_oceanbase: PrivateServer
     server = OceanBase(options=["--parameter", "log_disk_size=1G"])
     with pytest.raises(ServerUnavailable, match="ended at once") as caught, server:
         pytest.fail("it started")
-    assert "errcode=-4736" in str(caught.value)
+    # Its log is written by a thread: what it says last may be lost with it.
+    assert re.search(r"errcode=-4736|server_start \d+/\d+", str(caught.value))
 
 
 def test_closing_leaves_nothing(private_server: PrivateServer) -> None:

@@ -91,5 +91,6 @@ class OceanBase(Server):
     def last_words(self) -> list[str]:
         """What it says on its way, and the errors in its own log."""
         own = self.data / "log" / "seekdb.log"
-        errors = own.read_text(errors="replace").splitlines()[-4:] if own.exists() else []
-        return [*super().last_words(), *(line[:300] for line in errors)]
+        lines = own.read_text(errors="replace").splitlines() if own.exists() else []
+        errors = [line for line in lines if "errcode=" in line] or lines
+        return [*super().last_words(), *(line[:300] for line in errors[-4:])]
