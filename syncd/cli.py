@@ -29,7 +29,7 @@ from syncd.errors import ConfigError, PluginError, SyncdError, TransientError
 from syncd.model import Finding
 from syncd.ops import look
 from syncd.ops import status as ops_status
-from syncd.ops.reconcile import Result, Verdict, verdict
+from syncd.ops.reconcile import SAMPLES, Result, Verdict, verdict
 from syncd.printing import err, grid_of, out, print_results, show
 from syncd.progress import Progress
 from syncd.spi import Found
@@ -491,6 +491,7 @@ def reconcile(
     job: JobName,
     full: Annotated[bool, typer.Option("--full", help="Every value of every row, at both ends.")] = False,
     tables: Annotated[list[str] | None, typer.Option("--table", help="Only these.")] = None,
+    show: Annotated[int, typer.Option("--show", min=0, help="Rows of each kind that are named.")] = SAMPLES,
     repair: Annotated[bool, typer.Option("--repair", help="Read rows that differ again, and write them.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what a repair would do.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -503,7 +504,7 @@ def reconcile(
         raise ConfigError("reconcile by digests is not there yet", hint="give --full", code="C130")
     loaded = _service(service, data)
     saved = control.saved_job(loaded, job)
-    results = control.reconcile(loaded, saved, tables or [], keep=repair)
+    results = control.reconcile(loaded, saved, tables or [], keep=repair, samples=show)
     print_results(results, as_json)
     left_out = control.left_out(loaded, saved, tables or [])
     for table, reason in left_out.items():

@@ -368,9 +368,10 @@ def reconcile(
     settle_seconds: float = 60.0,
     *,
     keep: bool = False,
+    samples: int = ops_reconcile.SAMPLES,
 ) -> list[Result]:
     """Compare every value of every table at both ends; `said` hears each table's result as it comes. `keep`: the keys
-    of all rows that differ, for `repair`.
+    of all rows that differ, for `repair`. `samples`: so many rows of each kind are told.
 
     Tables that stand still are compared as they are, and their results say so. See also `left_out`.
     """
@@ -388,7 +389,7 @@ def reconcile(
                         if tables and str(record.table) not in tables:
                             continue
                         end = End(queue, state, parts, source, record)
-                        result = _compared(source, sink, end, settle_seconds, keep=keep)
+                        result = _compared(source, sink, end, settle_seconds, keep, samples)
                         said(result)
                         results.append(result)
         finally:
@@ -396,7 +397,7 @@ def reconcile(
     return results
 
 
-def _compared(source: Source, sink: Sink, end: End, settle_seconds: float, *, keep: bool) -> Result:
+def _compared(source: Source, sink: Sink, end: End, settle_seconds: float, keep: bool, samples: int) -> Result:
     record, parts = end.record, end.parts
     versions = end.state.schemas(record.table)[record.table]
     pair = versions[max(versions)]
@@ -412,6 +413,7 @@ def _compared(source: Source, sink: Sink, end: End, settle_seconds: float, *, ke
             partial(end.settled, settle_seconds),
             sink_filter=parts.sink_filter(record.sink, pair.published),
             keep=keep,
+            samples=samples,
         )
     except ConfigError as error:  # the sink's own filter does not fit this version of the table
         return Result(record.table, record.sink, unsettled="; ".join(filter(None, [end.stands(), str(error)])))

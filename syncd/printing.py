@@ -61,6 +61,9 @@ def print_results(results: Iterable[Result], as_json: bool = False) -> None:
                 out.print(
                     f"{result.table} {_key(sample.key)} {column}: source {value(left)}, {result.sink} {value(right)}"
                 )
+        if result.unnamed:
+            more = f"{result.unnamed:,} more rows differ; --show N names N of each kind"
+            out.print(f"{result.table} at {result.sink}: {more}")
 
 
 def _key(key: tuple[object, ...]) -> str:

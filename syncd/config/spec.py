@@ -205,7 +205,6 @@ class SinkBlock(Block):
 
 Followed = Annotated[Literal["apply", "ignore", "halt-table"], word("apply", "ignore", "halt-table")]
 FollowedOrHalted = Annotated[Literal["apply", "halt-table"], word("apply", "halt-table")]
-LeftOrHalted = Annotated[Literal["ignore", "halt-table"], word("ignore", "halt-table")]
 
 
 class DdlPolicy(Section):
@@ -231,8 +230,10 @@ class DdlPolicy(Section):
     drop_table: Followed = "halt-table"
     """DROP TABLE. `apply`: the rows go from the sinks as by TRUNCATE, the empty table stays; when the source makes the
     table again, it follows. `ignore`: the sinks keep the rows."""
-    rename_table: LeftOrHalted = "halt-table"
-    """RENAME TABLE, away from a name that is copied. The sinks keep the rows under the name that they have."""
+    rename_table: Followed = "halt-table"
+    """RENAME TABLE, away from a name that is copied. `apply`: the rows go from the old name's copy as by TRUNCATE, and
+    where the new name is copied, too, they are loaded there (`reload`). `ignore`: the sinks keep the rows under the old
+    name."""
     reload: Annotated[Literal["resnapshot", "halt-table"], word("resnapshot", "halt-table")] = "resnapshot"
     """A change after which all rows have to be read anew: another key, a type that does not hold the values of the one
     before, values that the statement may have changed, a table that comes with its rows by RENAME. `resnapshot`: the

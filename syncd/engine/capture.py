@@ -360,8 +360,8 @@ class Capture:
                 published = self._created(change, record)
             case Ddl.ALTER:
                 published = self._altered(change)
-            case Ddl.DROP:
-                published = replace(change, kind=Ddl.TRUNCATE)
+            case Ddl.DROP | Ddl.RENAME:
+                published = replace(change, kind=Ddl.TRUNCATE, to=None)
         self._to_all_lanes(replace(published, schema=self._pairs[change.table].published))
 
     def _to_all_lanes(self, change: SchemaChange) -> None:

@@ -44,9 +44,9 @@ _servers = multiprocessing.get_context("forkserver")
 
 ALIVE_SECONDS = 1.0
 _KILL_SECONDS = 10.0
-_LONGEST = 85
 _FILES = 16
 """A worker's start opens fewer. One that stops in the middle is the end of the server, and of all workers."""
+_LONGEST = 85
 """Bytes of a folder's path: with a name in it, a socket's path has at most 107."""
 PATIENCE = 2.5
 """Heartbeats that a step may take: so what hangs is named within three of them."""

@@ -67,6 +67,12 @@ class Result:
         return bool(self.missing or self.extra or self.different)
 
     @property
+    def unnamed(self) -> int:
+        """Rows that differ and are not among the samples."""
+        named = len(self.missing_keys) + len(self.extra_keys) + len(self.samples)
+        return self.missing + self.extra + self.different - named
+
+    @property
     def right(self) -> bool:
         """Compared to the end, and nothing differs."""
         return not (self.differs or self.unsettled)
@@ -118,20 +124,22 @@ def reconcile(
     *,
     sink_filter: SinkFilter | None = None,
     keep: bool = False,
+    samples: int = SAMPLES,
 ) -> Result:
     """Compare one table. `settle` waits until what is committed now has been applied; it answers why it cannot be.
-    `sink_filter`: the sink's own filter. `keep`: the result has all keys that differ."""
+    `sink_filter`: the sink's own filter. `keep`: the result has all keys that differ. `samples`: so many rows of each
+    kind are told."""
     published = _published(transform, sink_filter)
     result = Result(schema.table, sink_name)
     if not target.schema.key:
         found, result.unsettled = _counted(source, sink, schema, published, target, settle)
-        _add(result, found)
+        _add(result, found, samples)
         return result
     moving: set[Key] = set()
     for left, right in _ends(source, sink, schema, transform, published, target, chunk_bytes):
         found, moved, result.unsettled = _looked_at(target, left, right, result.unsettled, settle)
         moving |= moved
-        _add(result, found)
+        _add(result, found, samples)
         result.keys += found.keys if keep else ()
     if moving and not result.unsettled:
         some = ", ".join(map(str, sorted(moving, key=repr)[:SAMPLES]))
@@ -297,15 +305,15 @@ def surplus(one: pa.Table, other: pa.Table) -> list[Key]:
     ]
 
 
-def _add(total: Result, part: Comparison) -> None:
+def _add(total: Result, part: Comparison, samples: int) -> None:
     total.rows += part.rows
     total.missing += len(part.missing)
     total.extra += len(part.extra)
     total.different += len(part.different)
     total.kept += part.kept
-    total.missing_keys += part.missing[: SAMPLES - len(total.missing_keys)]
-    total.extra_keys += part.extra[: SAMPLES - len(total.extra_keys)]
-    total.samples += part.different[: SAMPLES - len(total.samples)]
+    total.missing_keys += part.missing[: samples - len(total.missing_keys)]
+    total.extra_keys += part.extra[: samples - len(total.extra_keys)]
+    total.samples += part.different[: samples - len(total.samples)]
 
 
 def _judged(target: Target, found: Comparison) -> Comparison:

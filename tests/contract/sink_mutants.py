@@ -30,6 +30,15 @@ class IgnoresDeletes(VersionedSink):
         super().write(target, batch.take(np.flatnonzero(batch.op != Op.DELETE)), ticket)
 
 
+class FillsGapsOnly(ArrivalSink):
+    """What is read is for rows that are not there."""
+
+    def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
+        there = {row["id"] for part in self.scan(target, None, None) for row in part.to_pylist()}
+        known = np.array([key in there for key in batch.rows.column("id").to_pylist()])
+        super().write(target, batch.take(np.flatnonzero((batch.op != Op.READ) | ~known)), ticket)
+
+
 class TurnsTheOrder(ArrivalSink):
     def write(self, target: Target, batch: ChangeBatch, ticket: Ticket) -> None:
         super().write(target, batch.take(np.arange(len(batch))[::-1]), ticket)
@@ -257,6 +266,7 @@ def _suite(mutant: type[SqliteSink]) -> type[SqliteContract]:
 CAUGHT_BY: dict[type[SqliteSink], str] = {
     DropsTheLastRow: "test_every_row_of_a_batch",
     IgnoresDeletes: "test_insert_update_delete_and_insert_again",
+    FillsGapsOnly: "test_rows_that_are_read_again",
     TurnsTheOrder: "test_several_changes_of_a_key_in_one_batch",
     SwallowsRefusals: "test_refused_rows_are_named_and_the_others_written",
     RefusesTheWholeBatch: "test_refused_rows_are_named_and_the_others_written",

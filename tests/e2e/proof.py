@@ -72,7 +72,7 @@ SIZES = {
 SEEN = ("log_changed", "table_swapped", "sink_set_back")
 """Events that tell what has come of mishaps."""
 MISHAPS = ("resync", "range", "resync", "failover", "both")
-POLICY = "policy: {ddl: {drop_table: apply, rename_table: ignore}}\n"
+POLICY = "policy: {ddl: {drop_table: apply, rename_table: apply}}\n"
 VERSIONED = ("clickhouse", "parquet", "versioned")
 """These keep no marks: a queue that is put back alone changes nothing, a target alone is not noticed."""
 FILES = {"clickhouse": "ch", "parquet": "files"}

@@ -79,8 +79,9 @@ class Proxy:
         while not self._ended.is_set():
             ready = self._selector.select(0.005 if self._late else 0.1)
             with self._lock:
-                for sock in [*self._late]:
-                    self._send(sock, self._late.pop(sock))
+                for sock, data in [*self._late.items()]:
+                    if self._late.pop(sock, None) is not None:  # a neighbour's end may have dropped it
+                        self._send(sock, data)
             for key, _ in ready:
                 with self._lock:
                     if key.fileobj is self._listener:
@@ -129,23 +130,25 @@ class Proxy:
             return
         if left:
             self._late[sock] = left
-            if sock in self._selector.get_map():
-                self._selector.unregister(sock)
+            self._unheard(sock)
         elif sock not in self._selector.get_map():
             self._selector.register(sock, selectors.EVENT_READ)
+
+    def _unheard(self, sock: socket.socket) -> None:
+        if sock in self._selector.get_map():
+            self._selector.unregister(sock)
 
     def _hold_up(self, client: socket.socket, data: bytes) -> None:
         """The client is answered no more, and the server hears nothing of its end."""
         server = self._others.pop(client)
-        self._selector.unregister(server)
+        self._unheard(server)
         del self._others[server]
         self._others[client] = client
         self._swallowed.add(client)
         self._words, self._held = b"", (server, data)
 
     def _drop(self, sock: socket.socket) -> None:
-        if sock in self._selector.get_map():
-            self._selector.unregister(sock)
+        self._unheard(sock)
         self._late.pop(sock, None)
         other = self._others.pop(sock)
         if sock in self._swallowed and other in self._others:

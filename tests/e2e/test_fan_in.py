@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from syncd import control
 from syncd.config import load_job
-from syncd.state import Phase
+from syncd.engine.build import Parts
+from syncd.ops import settle
+from syncd.state import Phase, State
+from tests.e2e.harness import Running
 from tests.e2e.test_change import Changed
 from tests.services.database import Database
 
@@ -145,3 +149,109 @@ def test_several_tables_into_one(mariadb_database: Database, tmp_path: Path) -> 
     finally:
         run.close()
         shards.shop.execute(f"DROP DATABASE IF EXISTS {shards.all}")
+
+
+class Sites:
+    """One daemon with two jobs: each copies the table `orders` of the databases NAME_N of a source into a common table
+    at the same two sinks, which are the servers of the sources."""
+
+    def __init__(self, folder: Path, *sources: Database) -> None:
+        self.sources, self.all, self.made = sources, f"{sources[0].name}_all", set[tuple[Database, str]]()
+        self.run = Running(folder, sources[0].port, "none", "arrival")
+        self.run.path = folder / "jobs"
+        self.run.path.mkdir()
+        sinks = "".join(
+            f'  at_{n}: {{mysql: {{url: "mysql://root@127.0.0.1:{sink.port}"}}}}\n' for n, sink in enumerate(sources)
+        )
+        for n, source in enumerate(sources):
+            (self.run.path / f"site_{n}.yaml").write_text(
+                f"""job: site_{n}
+source: {{mysql: {{url: "mysql://root@127.0.0.1:{source.port}", heartbeat: 0.5}}}}
+tables:
+  '{source.name}_(\\d+).orders': {{to: {self.all}.orders, add: {{shard: '\\1'}}, key: [shard, id]}}
+policy: {{ddl: {{drop_table: apply}}}}
+queue: {{queues: 2, embedded: {{}}}}
+snapshot: {{chunk_bytes: 4000}}
+sinks:
+{sinks}"""
+            )
+        self.jobs = control.jobs([self.run.path], self.run.service)
+
+    def make(self, source: Database, *shards: int) -> None:
+        for n in shards:
+            name = f"{source.name}_{n}"
+            self.made.add((source, name))
+            source.execute(
+                f"CREATE DATABASE {name}",
+                f"CREATE TABLE {name}.orders (id INT PRIMARY KEY, v VARCHAR(20), UNIQUE (v))",
+                f"INSERT INTO {name}.orders WITH RECURSIVE s (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM s "
+                f"WHERE id < {99 + n}) SELECT id, CONCAT('v', id) FROM s",
+            )
+
+    def live(self, *counts: int) -> bool:
+        """So many copies of each job are LIVE, and no others are there."""
+        queue = self.run.queue
+        if queue is None:
+            return False
+        found = [[record.phase for record in State(queue, job.name).tables()] for job in self.jobs]
+        return found == [[Phase.LIVE] * count for count in counts]
+
+    def check(self, *copies: int) -> None:
+        """So many copies of each job are LIVE, also of dropped tables; all rows are at both sinks, and no others."""
+        self.run.wait_for(lambda: self.live(*copies), 60)
+        queue = self.run.queue
+        assert queue is not None
+        there = {name for _, name in self.made}
+        for job in self.jobs:
+            parts = Parts(job, self.run.service)
+            head = settle.source_head(parts, queue)
+            self.run.wait_for(partial(settle.applied, parts, queue, head), 60)
+            results = [r for r in control.reconcile(self.run.service, job) if r.table.database in there]
+            assert results
+            assert all(result.right for result in results), results
+        wanted = sorted(
+            row
+            for source, name in self.made
+            for row in source.query(f"SELECT '{name.rpartition('_')[2]}', id, v FROM {name}.orders")
+        )
+        for sink in self.sources:
+            assert sink.query(f"SELECT shard, id, v FROM {self.all}.orders ORDER BY BINARY shard, id") == wanted
+
+    def close(self) -> None:
+        self.run.close()
+        for source, name in self.made:
+            source.execute(f"DROP DATABASE IF EXISTS {name}")
+        for sink in self.sources:
+            sink.execute(f"DROP DATABASE IF EXISTS {self.all}")
+
+
+@pytest.mark.mysql9
+def test_databases_of_two_sources_into_one(
+    mariadb_database: Database, mysql9_database: Database, tmp_path: Path
+) -> None:
+    """A database comes, one goes, one is emptied and one is loaded anew: the others' rows stay, and the other job's."""
+    maria, mysql = mariadb_database, mysql9_database
+    sites = Sites(tmp_path, maria, mysql)
+    try:
+        sites.make(maria, 1, 2)
+        sites.make(mysql, 3, 14)
+        sites.run.start()
+        sites.check(4, 4)
+        sites.run.die_at({"barrier.acted": 2})
+        sites.make(maria, 25)
+        sites.make(mysql, 4)
+        maria.execute(f"UPDATE {maria.name}_1.orders SET v = CONCAT(v, '!') WHERE id % 3 = 0")
+        mysql.execute(
+            f"TRUNCATE TABLE {mysql.name}_3.orders",
+            f"INSERT INTO {mysql.name}_3.orders VALUES (7, 'v8')",
+            f"UPDATE {mysql.name}_14.orders SET id = id + 1000 WHERE id < 9",
+        )
+        maria.execute(f"DROP DATABASE {maria.name}_2")
+        sites.made.remove((maria, f"{maria.name}_2"))
+        maria.execute(f"DELETE FROM {sites.all}.orders WHERE shard = '14' AND id < 20")
+        control.resync(sites.run.service, "site_1", f"{mysql.name}_14.orders")
+        sites.run.wait_for(lambda: not sites.run.deaths_to_come(), 60)
+        sites.check(6, 6)
+        assert sites.run.terminate() == 0
+    finally:
+        sites.close()

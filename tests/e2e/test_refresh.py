@@ -77,6 +77,9 @@ def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None
         said = f"{run.database}.a at copy: 3 rows are read again: 1 written, 1 deleted, 1 replaced, as they are then"
         assert (shown.returncode, said in shown.stdout.replace("\n", " ")) == (1, True), shown.stdout
         assert asked(run) == {}
+        assert "more rows differ" not in shown.stdout
+        fewer = syncd(*words, "--dry-run", "--show", "0", "--table", f"{run.database}.a").stdout
+        assert (f"{run.database}.a at copy: 3 more rows differ" in fewer, "replaced" in fewer) == (True, True), fewer
         assert "saved: 5 rows" in syncd(*words, "--yes").stdout
         run.wait_for(lambda: asked(run) == {}, 60)
         right(run)

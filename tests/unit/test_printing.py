@@ -51,6 +51,15 @@ def test_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
             assert f"shop.{name} {part}" in said
 
 
+def test_rows_that_are_not_named_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    table = TableId("shop", "orders")
+    whole = Result(table, "olap", 9, missing=1, extra=1, missing_keys=[(1,)], extra_keys=[(2,)])
+    printing.print_results([whole])
+    assert "more rows" not in capsys.readouterr().out
+    printing.print_results([Result(table, "olap", 9, missing=1200, extra=1, missing_keys=[(1,)], extra_keys=[(2,)])])
+    assert "shop.orders at olap: 1,199 more rows differ; --show N" in capsys.readouterr().out
+
+
 def test_a_table_of_which_nothing_was_compared_has_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     empty, begun, never = (TableId("shop", name) for name in ("empty", "begun", "never"))
     results = [Result(empty, "olap"), Result(begun, "olap", rows=7, unsettled="the server has gone")]

@@ -90,7 +90,7 @@ def _remembers(name: str, full: str) -> bool:
 
 
 def _bare(expression: str) -> str:
-    return "".join(c for c in expression if c not in "`() ")
+    return "".join(c for c in expression if c not in "\\`() ")
 
 
 def differences(target: Target, present: Present, making: Making) -> list[str]:

@@ -116,8 +116,9 @@ class ClickHouseSink:
             return
         there = present.describe(self._client, target) if target.own else None
         known = {column.name for column in target.schema.columns} | {VERSION, DELETED}
-        others = [c.name for c in there.columns if c.name not in known] if there is not None else []
-        self._run(ddl.create_view(target, [name for name in others if not name.startswith(ddl.FILLING)]), target)
+        names = [column.name for column in there.columns] if there is not None else []
+        others = [name for name in names if name not in known and not name.startswith(ddl.FILLING)]
+        self._run(ddl.create_view(target, others), target)
 
     def _run(self, sql: str, target: Target) -> None:
         self._client.command(sql, doing=f"creating {ddl.full_name(target)}", table=str(target.schema.table))

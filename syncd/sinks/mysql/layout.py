@@ -163,10 +163,8 @@ def remarks(of: Layout) -> list[Finding]:
 
 
 def _unique(of: Layout, index: Index) -> Finding:
-    name, others = (
-        full_name(of.target),
-        {c.name for c in of.columns if c.collation and not same_collation(c, of.limits)},
-    )
+    name = full_name(of.target)
+    others = {c.name for c in of.columns if c.collation and not same_collation(c, of.limits)}
     if of.relaxed:
         text = f"unique index {index.name} is made as a plain one, to be made unique at the cut-over: {of.relaxed}"
         return Finding("ok", name, text)

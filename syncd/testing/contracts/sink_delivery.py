@@ -81,6 +81,25 @@ class Delivery:
         sink.write(items, batch(ITEMS, changes), ticket)
         assert live(sink, items) == {2: ("b", 2)}
 
+    def test_rows_that_are_read_again(self, sink: Sink, items: Target) -> None:
+        """REFRESH: READs and DELETEs of one seq, of keys that the sink has or not; once more; then newer changes."""
+        writer = Writer(sink, items)
+        writer.write((INSERT, 10, (1, "a", 1)), (INSERT, 11, (2, "b", 2)), (DELETE, 12, gone(ITEMS, (3, "", 0))))
+        read: list[Change] = [
+            (READ, 20, (1, "as it is", None)),
+            (DELETE, 20, gone(ITEMS, (2, "", 0))),
+            (READ, 20, (3, "is back", 3)),
+            (DELETE, 20, gone(ITEMS, (4, "", 0))),
+        ]
+        ticket = writer.write(*read)
+        assert live(sink, items) == {1: ("as it is", None), 3: ("is back", 3)}
+        sink.write(items, batch(ITEMS, read), ticket)
+        assert live(sink, items) == {1: ("as it is", None), 3: ("is back", 3)}
+        writer.write(
+            (UPDATE, 21, (1, "newer", 1)), (INSERT, 22, (2, "again", 2)), (DELETE, 23, gone(ITEMS, (3, "", 0)))
+        )
+        assert live(sink, items) == {1: ("newer", 1), 2: ("again", 2)}
+
     def test_a_replay_from_an_older_place_ends_where_it_was(self, sink: Sink, items: Target) -> None:
         """A row may step back for a moment, with the borders of batches elsewhere; in the end all is as before."""
         log: list[Change] = [

@@ -73,6 +73,19 @@ class Schema:
             row = {number: tuple(f"{number} {name}" for name in names)}
             assert live(sink, of) == (row if number else {}), of.name
 
+    def test_key_columns_with_names_of_every_kind(self, sink: Sink) -> None:
+        """Found again as they were made."""
+        names = tuple(self.names())
+        columns = tuple(Column(name, pa.int64(), nullable=False) for name in names)
+        of = Target(TableSchema(TableId("shop", "keys"), 1, columns, names, "primary"), "shop", "keys")
+        for _ in range(2):
+            sink.prepare(of)
+        row = tuple(range(len(names)))
+        writer = Writer(sink, of)
+        writer.write((INSERT, 10, row), (INSERT, 11, row[::-1]))
+        writer.write((DELETE, 12, row[::-1]))
+        assert rows(sink, of) == [row]
+
     def test_prepare_twice(self, sink: Sink, items: Target) -> None:
         Writer(sink, items).write((INSERT, 10, (1, "a", 1)))
         sink.prepare(items)
