@@ -130,7 +130,7 @@ class Writing:
             part = texts.slice(start, stop - start)
             offsets = pa.array([0, len(part)], pa.int32())
             body = pc.binary_join(pa.ListArray.from_arrays(offsets, part), pa.scalar(between))
-            yield Statement(head + body[0].as_py() + tail, index[start:stop])
+            yield Statement(b"".join((head, body[0].as_buffer(), tail)), index[start:stop])
             start = stop
 
 

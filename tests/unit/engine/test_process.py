@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -78,6 +79,7 @@ def test_workers_are_forks_of_a_process_of_one_thread(tmp_path: Path) -> None:
     assert server == heard_of(two) != os.getpid()
     assert [*Path(f"/proc/{server}/task").iterdir()] == [Path(f"/proc/{server}/task/{server}")]
     assert (comm(server), comm(one.pid), comm(two.pid)) == ("syncd workers", "capture shop", "deliver/copy sh")
+    assert re.search(r"^THP_enabled:\s*0$", Path(f"/proc/{one.pid}/status").read_text(), re.MULTILINE)
     opened = {os.readlink(fd) for fd in Path(f"/proc/{server}/fd").iterdir()}
     assert not {name for name in opened if name.startswith("/") and not name.startswith(("/dev/", "/proc/"))} - {
         os.readlink(f"/proc/self/fd/{number}") for number in range(3)
