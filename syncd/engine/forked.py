@@ -34,8 +34,8 @@ def die_with_parent(of: signal.Signals = signal.SIGKILL) -> None:
 
 
 def without_huge_pages() -> None:
-    """A huge page is cleared whole when its first byte is touched. What workers take for a batch they give back soon, so
-    that clearing was a quarter of their time."""
+    """A huge page is cleared whole at its first byte; what workers take for a batch they soon give back, so that a
+    quarter of their time could be that."""
     _libc.prctl(_PR_SET_THP_DISABLE, *map(ctypes.c_ulong, (1, 0, 0, 0)))
 
 
