@@ -204,6 +204,10 @@ def test_a_date_that_the_server_would_change_is_refused(opened: Opened) -> None:
     assert set(caught.value.rows) == {1, 3, 4}
     assert "shop.dated.t: 1899-12-31 23:59:59.999999" in caught.value.rows[4]
     assert set(live(sink, of)) == {1, 3}
+    mended = Writer(sink, of, number=1)
+    mended.write((DELETE, 15, (2, date(1899, 12, 31), good)), (DELETE, 16, (5, None, t)), (INSERT, 17, (6, None, good)))
+    assert live(sink, of)[6] == (None, good)
+    assert set(live(sink, of)) == {1, 3, 6}
 
 
 def test_this_engine_holds_the_years_1_to_9999(opened: Opened) -> None:
