@@ -90,3 +90,17 @@ def test_a_unique_index_over_texts_that_the_server_compares_otherwise_is_warned_
     schema = replace(ITEMS, columns=(*ITEMS.columns, text), indexes=indexes, dialect="mysql")
     told = {f.text.split()[2]: f.level for f in remarks(layout(target(schema), limits("oceanbase")))}
     assert told == {"m": "warning", "q": "ok"}
+
+
+def test_indexes_whose_names_oceanbase_misreads_are_left_out_and_named() -> None:
+    indexes = (Index("good", (IndexPart("qty"),)), Index("odd", (IndexPart("a`b"),)))
+    schema = replace(ITEMS, columns=(*ITEMS.columns, Column("a`b", pa.int64(), True, "bigint")), indexes=indexes)
+
+    def made(flavour: str, name: str = "items") -> tuple[list[str], list[str]]:
+        of = layout(replace(target(schema), name=name), limits(flavour))
+        left_out = [f.text.rpartition(": ")[2] for f in remarks(of) if f.text.startswith("indexes that")]
+        return [index.name for index in of.indexes], left_out
+
+    assert made("mysql", "it`s") == (["good", "odd"], [])
+    assert made("oceanbase") == (["good"], ["odd"])
+    assert made("oceanbase", "it`s") == ([], ["good, odd"])
