@@ -37,7 +37,7 @@ from syncd.ops.repair import requests
 from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
-from syncd.state import SOURCE, Answer, Phase, State, TableRecord, Wish, job_names, paused_part
+from syncd.state import SOURCE, Answer, Items, Phase, State, TableRecord, Wish, job_names, paused_part
 
 if TYPE_CHECKING:
     from syncd.ops.span import Span
@@ -487,23 +487,30 @@ def read_again(service: Service, job: Job, span: Span) -> int:
 
 
 def _read_again(service: Service, job: Job, asked: Mapping[TableId, Collection[ops_reconcile.Key]]) -> int:
-    parts = Parts(job, service)
-    with _changing(service, job.name) as (queue, state, lease):
-        record = state.source()
-        if record is None or not parts.captures:
-            raise StateError(f"job {job.name} does not follow changes", hint="`syncd jobs resync` loads a table anew")
-        source = parts.make_source()
-        source.open()
-        try:
-            for table, keys in asked.items():
-                versions = state.schemas(table)[table]
-                pair = versions[max(versions)]
-                some = requests(source, pair, parts.transform_of(pair), sorted(keys, key=repr), record.epoch)
-                for batch in some:
-                    queue.put(lease, state.refresh_item(f"refresh/{uuid.uuid4().hex}", table, batch))
-        finally:
-            source.close()
+    """All of them are saved, or none. Nobody waits while they are looked up at the source."""
+    with opened_queue(service) as queue:
+        items = _refreshes(Parts(job, service), _known_state(service, queue, job.name), asked)
+    with _changing(service, job.name) as (queue, _, lease):
+        queue.put(lease, items)
     return sum(map(len, asked.values()))
+
+
+def _refreshes(parts: Parts, state: State, asked: Mapping[TableId, Collection[ops_reconcile.Key]]) -> Items:
+    record = state.source()
+    if record is None or not parts.captures:
+        raise StateError(f"job {parts.job.name} does not follow changes", hint="`syncd jobs resync` loads a table anew")
+    items: Items = {}
+    source = parts.make_source()
+    source.open()
+    try:
+        for table, keys in asked.items():
+            versions = state.schemas(table)[table]
+            pair = versions[max(versions)]
+            for batch in requests(source, pair, parts.transform_of(pair), sorted(keys, key=repr), record.epoch):
+                items |= state.refresh_item(f"refresh/{uuid.uuid4().hex}", table, batch)
+    finally:
+        source.close()
+    return items
 
 
 def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str, str]:
