@@ -474,11 +474,18 @@ def _with_lanes(state: State, job: Job, table: TableId) -> list[TableRecord]:
     if (halt := state.halts().get(table)) is not None:
         raise FatalError(f"{table} is HALTED at capture: {halt.reason}", hint=_ALL_OF_IT, code="E155")
     there = [record for record in state.tables() if record.table == table]
-    records = [record for record in there if record.phase is not Phase.NEEDS_RESYNC]
+    records = [record for record in there if record.phase is not Phase.NEEDS_RESYNC and not _first_load(record)]
     if not records:
-        why = "; ".join(f"{record.phase} at {record.sink}: {record.reason}" for record in there)
+        why = "; ".join(f"{r.phase} at {r.sink}{f': {r.reason}' if r.reason else ''}" for r in there)
+        if all(map(_first_load, there)):
+            raise FatalError(f"{table} is {why}", hint="its load reads all of its rows: wait until it is LIVE")
         raise FatalError(f"{table} is {why}", hint=_ALL_OF_IT, code="E158")
     return records
+
+
+def _first_load(record: TableRecord) -> bool:
+    """Whether the table may not be there at the sink yet."""
+    return (record.resume or record.phase) in {Phase.NEW, Phase.SNAPSHOT} and not record.shadow
 
 
 def read_again(service: Service, job: Job, span: Span) -> int:
