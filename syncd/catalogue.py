@@ -496,8 +496,9 @@ _ENTRIES: Final = (
     Entry(
         "E187",
         "A value that cannot be taken",
-        "A date that no calendar has, or a key value that cannot bound a chunk.",
-        "Mend the row, or set `policy.zero_date`.",
+        "A date that no calendar has, at the source or in a row that somebody else has written at a target, or a key "
+        "value that cannot bound a chunk.",
+        "Mend the row, or set `policy.zero_date`, which is about the source.",
     ),
     Entry(
         "E188",

@@ -58,7 +58,20 @@ ServicePath = Annotated[Path | None, typer.Option("--service", help="The service
 DataPath = Annotated[Path | None, typer.Option("--data", help="The data directory, before the service file's.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 JobFile = Annotated[Path, typer.Argument(help="A job file.")]
-JobName = Annotated[str, typer.Argument(help="A job's name.")]
+
+
+def _text(value: str) -> str:
+    """ConfigError: bytes that are no UTF-8, which Python takes in as halves of characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        shown = value.encode(errors="backslashreplace").decode()
+        hint = "type it in a terminal that speaks UTF-8"
+        raise ConfigError(f"'{shown}' is no text in UTF-8", hint=hint, code="C109") from error
+    return value
+
+
+JobName = Annotated[str, typer.Argument(help="A job's name.", callback=_text)]
 
 
 def main() -> None:
@@ -345,7 +358,7 @@ def _not_empty(context: typer.Context, option: typer.CallbackParam, value: str) 
     source = context.get_parameter_source(str(option.name))
     if not value and source is not None and source.name == "COMMANDLINE":
         raise ConfigError(f"{option.opts[0]} is empty", hint="give it a value, or leave it out", code="C109")
-    return value
+    return _text(value)
 
 
 TableOption = Annotated[str, typer.Option("--table", callback=_not_empty, help="database.table")]

@@ -37,7 +37,7 @@ from syncd.ops.repair import requests
 from syncd.ops.settle import End, daemon_runs, opened_sink
 from syncd.ops.status import JobStatus
 from syncd.spi import Lease, Queue, Sink, Source
-from syncd.state import SOURCE, Answer, Phase, State, TableRecord, Wish, job_names, paused_part
+from syncd.state import SOURCE, Answer, Items, Phase, State, TableRecord, Wish, job_names, paused_part
 
 if TYPE_CHECKING:
     from syncd.ops.span import Span
@@ -476,11 +476,18 @@ def _with_lanes(state: State, job: Job, table: TableId) -> list[TableRecord]:
     if (halt := state.halts().get(table)) is not None:
         raise FatalError(f"{table} is HALTED at capture: {halt.reason}", hint=_ALL_OF_IT, code="E155")
     there = [record for record in state.tables() if record.table == table]
-    records = [record for record in there if record.phase is not Phase.NEEDS_RESYNC]
+    records = [record for record in there if record.phase is not Phase.NEEDS_RESYNC and not _first_load(record)]
     if not records:
-        why = "; ".join(f"{record.phase} at {record.sink}: {record.reason}" for record in there)
+        why = "; ".join(f"{r.phase} at {r.sink}{f': {r.reason}' if r.reason else ''}" for r in there)
+        if all(map(_first_load, there)):
+            raise FatalError(f"{table} is {why}", hint="its load reads all of its rows: wait until it is LIVE")
         raise FatalError(f"{table} is {why}", hint=_ALL_OF_IT, code="E158")
     return records
+
+
+def _first_load(record: TableRecord) -> bool:
+    """Whether the table may not be there at the sink yet."""
+    return (record.resume or record.phase) in {Phase.NEW, Phase.SNAPSHOT} and not record.shadow
 
 
 def read_again(service: Service, job: Job, span: Span) -> int:
@@ -489,23 +496,30 @@ def read_again(service: Service, job: Job, span: Span) -> int:
 
 
 def _read_again(service: Service, job: Job, asked: Mapping[TableId, Collection[ops_reconcile.Key]]) -> int:
-    parts = Parts(job, service)
-    with _changing(service, job.name) as (queue, state, lease):
-        record = state.source()
-        if record is None or not parts.captures:
-            raise StateError(f"job {job.name} does not follow changes", hint="`syncd jobs resync` loads a table anew")
-        source = parts.make_source()
-        source.open()
-        try:
-            for table, keys in asked.items():
-                versions = state.schemas(table)[table]
-                pair = versions[max(versions)]
-                some = requests(source, pair, parts.transform_of(pair), sorted(keys, key=repr), record.epoch)
-                for batch in some:
-                    queue.put(lease, state.refresh_item(f"refresh/{uuid.uuid4().hex}", table, batch))
-        finally:
-            source.close()
+    """All of them are saved, or none. Nobody waits while they are looked up at the source."""
+    with opened_queue(service) as queue:
+        items = _refreshes(Parts(job, service), _known_state(service, queue, job.name), asked)
+    with _changing(service, job.name) as (queue, _, lease):
+        queue.put(lease, items)
     return sum(map(len, asked.values()))
+
+
+def _refreshes(parts: Parts, state: State, asked: Mapping[TableId, Collection[ops_reconcile.Key]]) -> Items:
+    record = state.source()
+    if record is None or not parts.captures:
+        raise StateError(f"job {parts.job.name} does not follow changes", hint="`syncd jobs resync` loads a table anew")
+    items: Items = {}
+    source = parts.make_source()
+    source.open()
+    try:
+        for table, keys in asked.items():
+            versions = state.schemas(table)[table]
+            pair = versions[max(versions)]
+            for batch in requests(source, pair, parts.transform_of(pair), sorted(keys, key=repr), record.epoch):
+                items |= state.refresh_item(f"refresh/{uuid.uuid4().hex}", table, batch)
+    finally:
+        source.close()
+    return items
 
 
 def left_out(service: Service, job: Job, tables: Sequence[str] = ()) -> dict[str, str]:

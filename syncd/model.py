@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -25,6 +25,35 @@ Position = NewType("Position", str)
 
 KeyValue = int | float | str | bytes | Decimal | date | datetime | timedelta
 """One key column's value as a bound of a chunk."""
+
+
+def plain(value: pa.Scalar) -> Any:
+    """The value as Python has it; a date of the year 0, which it has not, as a text."""
+    try:
+        return value.as_py()
+    except OverflowError:
+        return value.cast(pa.string()).as_py()
+
+
+def plain_rows(columns: Sequence[pa.Array | pa.ChunkedArray]) -> list[tuple[Any, ...]]:
+    """The values of each row, as `plain` has them."""
+    return [*zip(*(_plain_column(column) for column in columns), strict=True)]
+
+
+def _plain_column(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except OverflowError:
+        values = [plain(value) for value in column]
+    return values
+
+
+def column_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """The way back from `plain`."""
+    if pa.types.is_temporal(kind) and any(isinstance(value, str) for value in values):
+        texts = [pa.string() if isinstance(value, str) else kind for value in values]
+        return pa.concat_arrays([pa.array([v], text).cast(kind) for v, text in zip(values, texts, strict=True)])
+    return pa.array(values, kind)
 
 
 class Op(IntEnum):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.errors import BatchError, FatalError
-from syncd.model import ChangeBatch, TableSchema, Target
+from syncd.model import ChangeBatch, TableSchema, Target, plain
 from syncd.spi import Sink
 from syncd.state import TableRecord
 
@@ -34,7 +34,7 @@ def join(schema: TableSchema, parts: Sequence[ChangeBatch]) -> ChangeBatch:
 def refused(batch: ChangeBatch, key: Sequence[str], error: BatchError) -> FatalError:
     """What halts the table: how many rows of `batch` a sink has refused, and of the first its key and the reason."""
     index, reason = min(error.rows.items())
-    at = ", ".join(f"{name}={batch.rows.column(name)[index].as_py()!r}" for name in key) or f"number {index}"
+    at = ", ".join(f"{name}={plain(batch.rows.column(name)[index])!r}" for name in key) or f"number {index}"
     return FatalError(
         f"{batch.table}: {len(error.rows)} of {len(batch)} rows refused, the first ({at}): {reason}",
         table=str(batch.table),

@@ -299,7 +299,8 @@ class Parts:
         return found
 
     def transform(self, schema: TableSchema) -> transforms.Transform:
-        return transforms.build(self.rule(schema.table), schema)
+        zero_is_null = self.job.policy.zero_date == "null"
+        return transforms.build(self.rule(schema.table), schema, zero_is_null=zero_is_null)
 
     def transform_of(self, pair: SchemaPair) -> transforms.Transform:
         """The transform to what is published of a version of a table: not always what the rule alone would make of it,

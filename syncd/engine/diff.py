@@ -132,6 +132,8 @@ def _effect(key: Key, before: str, after: str) -> tuple[Effect, str]:
         case ("tables", _):
             if after and not before:
                 return "restart", "tables that fit it and are not copied yet get a load of their own"
+        case ("policy", "zero_date"):
+            return "restart", "in full for tables loaded from then on: resync those with dates"
         case ("policy", *_):
             return "restart", "for what comes from then on"
     return "restart", ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from syncd import codec, partition
 from syncd.engine.build import Parts
 from syncd.errors import FatalError
-from syncd.model import ChangeBatch, Hop, Kind, Lane, Op, Stored, TableId, TableSchema
+from syncd.model import ChangeBatch, Hop, Kind, Lane, Op, Stored, TableId, TableSchema, column_of, plain, plain_rows
 from syncd.spi import Queue
 from syncd.state import State
 
@@ -78,9 +78,9 @@ def _holding(
 def _equal(rows: pa.RecordBatch, wanted: pa.RecordBatch) -> NDArray[np.bool_]:
     """Which rows have the values of the one row `wanted`, in its columns."""
     hits = np.ones(rows.num_rows, bool)
-    for name, value in wanted.to_pylist()[0].items():
-        column = rows.column(name)
-        same = pc.fill_null(pc.equal(column, pa.scalar(value, column.type)), fill_value=False)
+    for name in wanted.schema.names:
+        column, value = rows.column(name), column_of([plain(wanted.column(name)[0])], rows.column(name).type)[0]
+        same = pc.fill_null(pc.equal(column, value), fill_value=False)
         hits &= np.asarray(same, dtype=bool)
     return hits
 
@@ -97,6 +97,6 @@ def _change(parts: Parts, queue: Queue, item: Stored, change: ChangeBatch, lane:
         item.message.trace,
         item.message.time,
         item.message.captured,
-        change.rows.to_pylist()[0],
+        dict(zip(change.rows.schema.names, *plain_rows(change.rows.columns), strict=True)),
         hops,
     )

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from syncd.model import Bound, ChangeBatch, Chunk, KeyValue, TableId, TableSchema, Target
+from syncd.model import Bound, ChangeBatch, Chunk, KeyValue, TableId, TableSchema, Target, plain, plain_rows
 from syncd.spi import Sink, Source
 from syncd.transforms import SinkFilter, Transform
 
@@ -300,9 +300,8 @@ def surplus(one: pa.Table, other: pa.Table) -> list[Key]:
     )
     counts = both.group_by(names).aggregate([("", "sum")])
     more = counts.filter(pc.greater(counts.column("_sum"), 0))
-    return [
-        tuple(row[name] for name in names) for row in sorted(more.to_pylist(), key=repr) for _ in range(row["_sum"])
-    ]
+    rows = zip(plain_rows([more.column(name) for name in names]), more.column("_sum").to_pylist(), strict=True)
+    return [row for row, times in sorted(rows, key=repr) for _ in range(times)]
 
 
 def _add(total: Result, part: Comparison, samples: int) -> None:
@@ -358,7 +357,7 @@ def _without_twins(schema: TableSchema, sinks: pa.Table) -> TableSchema:
 
 
 def _keys(schema: TableSchema, rows: pa.Table) -> list[Key]:
-    return [tuple(row.values()) for row in rows.select(list(schema.key)).to_pylist()]
+    return plain_rows([rows.column(name) for name in schema.key])
 
 
 def _different(schema: TableSchema, left: pa.Table, right: pa.Table) -> list[Different]:
@@ -372,9 +371,9 @@ def _different(schema: TableSchema, left: pa.Table, right: pa.Table) -> list[Dif
         differs |= columns[name]
     found = []
     for row in np.flatnonzero(differs):
-        key = tuple(left.column(name)[int(row)].as_py() for name in schema.key)
+        key = tuple(plain(left.column(name)[int(row)]) for name in schema.key)
         values = {
-            name: (left.column(name)[int(row)].as_py(), right.column(name)[int(row)].as_py())
+            name: (plain(left.column(name)[int(row)]), plain(right.column(name)[int(row)]))
             for name, wrong in columns.items()
             if wrong[row]
         }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from syncd.model import column_of
 from syncd.ops.reconcile import Key
 from syncd.spi import Source
 from syncd.state import SchemaPair
@@ -30,7 +31,7 @@ def _asked(pair: SchemaPair, transform: Transform, keys: Sequence[Key]) -> pa.Re
     names = {step.column.name: step.source for step in transform.steps}
     places = {names.get(name, name): place for place, name in enumerate(pair.published.key)}
     columns = [pair.source.column(name) for name in pair.source.key]
-    arrays = [pa.array([key[places[c.name]] for key in keys], _plain(c.type)).cast(c.type) for c in columns]
+    arrays = [column_of([key[places[c.name]] for key in keys], _plain(c.type)).cast(c.type) for c in columns]
     return pa.RecordBatch.from_arrays(arrays, names=[c.name for c in columns])
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from syncd.errors import ConfigError
-from syncd.model import Bound, Chunk, Column, TableId, TableSchema, Target
+from syncd.model import Bound, Chunk, Column, TableId, TableSchema, Target, plain_rows
 from syncd.ops.reconcile import Key, bounds, compare_rows, table_of
 from syncd.spi import Sink, Source
 from syncd.state import SchemaPair
@@ -112,7 +112,7 @@ def span(asked: Asked, source: Source, sinks: Iterator[tuple[str, Sink, Target]]
     """`sinks`: each is open until the next one is asked for."""
     rows = asked.at_source(source, chunk_bytes)
     extra = {name: compare_rows(asked.schema, rows, asked.at_sink(sink, target)).extra for name, sink, target in sinks}
-    keys = [tuple(row.values()) for row in rows.select(list(asked.schema.key)).to_pylist()]
+    keys = plain_rows([rows.column(name) for name in asked.schema.key])
     return Span(asked.pair.source.table, keys, extra)
 
 

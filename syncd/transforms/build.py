@@ -45,8 +45,11 @@ class Rule(Protocol):
     def salt(self) -> SecretStr | None: ...
 
 
-def build(rule: Rule, schema: TableSchema) -> Transform:
-    """The transform of one table under one schema version. ConfigError: the first setting that does not fit."""
+def build(rule: Rule, schema: TableSchema, *, zero_is_null: bool = False) -> Transform:
+    """The transform of one table under one schema version. ConfigError: the first setting that does not fit.
+
+    `zero_is_null`: the source's zero dates become NULL (`policy.zero_date`).
+    """
     builder = _Builder(rule, schema)
     kept = builder.kept()
     steps = tuple(builder.step(column) for column in kept)
@@ -62,10 +65,22 @@ def build(rule: Rule, schema: TableSchema) -> Transform:
     out = replace(schema, columns=columns, key=key, key_from=key_from)
     if out != schema or rule.compute:
         out = builder.in_own_words(out)
+    if zero_is_null:
+        out = _as_computed(out)
     if out == schema and not rule.mask and not rule.compute:
         out = schema
     constants = tuple(value for _, value in added)
     return Transform(schema, out, steps, constants, computed, builder.filter(), builder.salt, out.arrow())
+
+
+def _as_computed(schema: TableSchema) -> TableSchema:
+    """What the source computes of a date goes along as it is: of a NULL a sink would compute something else."""
+    odd = {c.name.lower() for c in schema.columns if pa.types.is_date(c.type) or pa.types.is_timestamp(c.type)}
+    generated = [c for c in schema.columns if c.generated]
+    for _ in generated:  # one may be computed of another one
+        odd |= {c.name.lower() for c in generated if any(name in c.generated.lower() for name in odd)}
+    columns = (replace(c, generated="") if c.generated and c.name.lower() in odd else c for c in schema.columns)
+    return replace(schema, columns=tuple(columns))
 
 
 def unknown_columns(rule: Rule, schema: TableSchema) -> Iterator[ConfigError]:

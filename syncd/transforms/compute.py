@@ -25,7 +25,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType  # type: ignore[attr-defined, unused-ignore]
 
 from syncd.errors import Unsupported
-from syncd.model import Column, TableSchema
+from syncd.model import Column, TableSchema, plain
 from syncd.transforms import cast, functions, numbers, text
 from syncd.transforms.operand import Operand, Run, kind_of, nearest, refused
 from syncd.transforms.where import FILTERS, Compiler, Subset, Tree, check, near
@@ -209,7 +209,7 @@ class Computed:
 
 
 def _listed(row: pa.RecordBatch, names: Sequence[str]) -> str:
-    given = {name: row.column(name)[0].as_py() for name in names}
+    given = {name: plain(row.column(name)[0]) for name in names}
     return ", ".join(f"{n} = {v if isinstance(v, int | float) else repr(str(v))}" for n, v in given.items())
 
 

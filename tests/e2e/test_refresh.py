@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,6 +13,7 @@ from syncd import control
 from syncd.engine import refresh
 from syncd.errors import ConfigError
 from syncd.model import TableId
+from syncd.ops.repair import requests
 from syncd.state import State
 from tests.e2e.harness import Running, running
 from tests.e2e.test_bad_days import ROWS, fill, right
@@ -39,7 +42,7 @@ def asked(run: Running) -> dict[str, object]:
 
 
 @pytest.mark.mariadb
-def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None:
+def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies when it has read them; a row that is gone is deleted, as is one that does not match any more."""
     fill(mariadb_database)
     mariadb_database.execute(
@@ -105,6 +108,17 @@ def test_rows_are_read_again(mariadb_database: Database, tmp_path: Path) -> None
         rows = mariadb_database.query(f"SELECT COUNT(*) FROM a WHERE ({where[1]}) AND v <> 'hidden'")[0][0]
         said = f"{table} at copy: {rows} rows are read again and written; 3 rows that meet the condition there only"
         assert (said in span, "[C109]" in refused.stderr, asked(run)) == (True, True, {}), span
+
+        def held() -> bool:
+            assert run.queue is not None
+            return any(state.live for state in run.queue.leases(f"job/{run.job.name}/wish"))
+
+        def nobody_waits(*given: Any) -> Iterator[pa.RecordBatch]:
+            assert not held()
+            yield from requests(*given)
+            assert asked(run) == {}, "all are saved at once"
+
+        monkeypatch.setattr(control, "requests", nobody_waits)
         run.die_at({"refresh.read": 1})
         assert control.read_again(run.service, run.job, control.span(run.service, run.job, table, where[1])) == rows + 3
         run.wait_for(lambda: asked(run) == {} and not run.deaths_to_come(), 60)

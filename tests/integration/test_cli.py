@@ -77,6 +77,8 @@ def syncd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         ("jobs pause shop --sink ''", "--sink is empty; give it a value, or leave it out", "C109"),
         ("jobs resync shop --table ''", "--table is empty; give it a value, or leave it out", "C109"),
         ("jobs resync shop --table a.b --where ''", "--where is empty; give it a value, or leave it out", "C109"),
+        ("jobs pause sh\udce4p", r"'sh\udce4p' is no text in UTF-8", "C109"),
+        ("jobs resync shop --table a.b --where n='\udce4'", r"'n=\udce4' is no text in UTF-8", "C109"),
         ("trace shop shop.users 1", "holds no syncd data", "E166"),
         ("run right.yaml --data bad.yaml", "bad.yaml: File exists; syncd keeps its data there; name another", "C129"),
         ("run right.yaml --data bad.yaml/x", "bad.yaml/x: Not a directory; syncd keeps its data there", "C129"),

@@ -27,6 +27,7 @@ from syncd.testing.contracts.sink_kit import (
     ITEMS,
     KEYLESS,
     Writer,
+    altered,
     change,
     gone,
     live,
@@ -204,6 +205,10 @@ def test_a_date_that_the_server_would_change_is_refused(opened: Opened) -> None:
     assert set(caught.value.rows) == {1, 3, 4}
     assert "shop.dated.t: 1899-12-31 23:59:59.999999" in caught.value.rows[4]
     assert set(live(sink, of)) == {1, 3}
+    mended = Writer(sink, of, number=1)
+    mended.write((DELETE, 15, (2, date(1899, 12, 31), good)), (DELETE, 16, (5, None, t)), (INSERT, 17, (6, None, good)))
+    assert live(sink, of)[6] == (None, good)
+    assert set(live(sink, of)) == {1, 3, 6}
 
 
 def test_this_engine_holds_the_years_1_to_9999(opened: Opened) -> None:
@@ -212,6 +217,26 @@ def test_this_engine_holds_the_years_1_to_9999(opened: Opened) -> None:
     first, last = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
     Writer(sink, of).write((INSERT, 10, (1, first.date(), first)), (INSERT, 11, (2, last.date(), last)))
     assert live(sink, of) == {1: (first.date(), first), 2: (last.date(), last)}
+
+
+def test_names_of_any_characters(opened: Opened) -> None:
+    """In the key too, whose names the server writes with escapes; one that no file can have is refused."""
+    sink = opened()
+    names = ("a`b", "back\\slash", "new\nline", "(a, b)", "tab\t'")
+    columns = tuple(Column(name, pa.string(), nullable=False) for name in names)
+    of = replace(target(DATED), schema=replace(DATED, columns=columns, key=names), name="it's `a`.\\b")
+    for number in range(2):
+        sink.prepare(of)
+        assert not [f for f in sink.plan(of).findings if f.level == "error"]
+        Writer(sink, of, number=number).write((INSERT, 10 + number, tuple("abcde")))
+    assert [part.to_pylist() for part in sink.scan(of, None, None)] == [[dict(zip(names, "abcde", strict=True))]]
+    dotted = replace(of, name="dotted", schema=replace(of.schema, columns=(*columns, Column("a.b", pa.int64()))))
+    sink.prepare(dotted)
+    after = replace(dotted, schema=replace(dotted.schema, columns=(*columns, Column("c.d", pa.int64())), version=5))
+    with pytest.raises(FatalError, match="`syncd jobs resync` the table"):
+        sink.apply(after, altered(dotted, after, 20, ("a.b", "c.d")), ACT)
+    with pytest.raises(FatalError, match="give the table a shorter name"):
+        sink.prepare(replace(of, name="ü" * 63))
 
 
 def test_zero_dates_that_become_null_make_columns_nullable(opened: Opened) -> None:
@@ -234,7 +259,7 @@ def test_a_null_where_none_may_be_is_refused_by_name(opened: Opened) -> None:
     [
         ("ENGINE = MergeTree ORDER BY id", "the engine is MergeTree"),
         ("ENGINE = ReplacingMergeTree(_version) ORDER BY id", r"the engine is ReplacingMergeTree\(_version\)"),
-        ("ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY (id, name)", r"ORDER BY is \(id,name\)"),
+        ("ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY (id, name)", r"ORDER BY is \(id, name\)"),
         ("ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY id PARTITION BY name", "PARTITION BY uses name"),
     ],
 )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from syncd.model import Op, TableSchema
+from syncd.model import Op, TableSchema, column_of, plain_rows
 from tests.integration.mysql_tools import opened, schema_of
 from tests.services.database import Database
 
 
 def keys_of(schema: TableSchema, *columns: list[object]) -> pa.RecordBatch:
     fields = [schema.arrow().field(name) for name in schema.key]
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
+    arrays = [column_of(values, field.type) for values, field in zip(columns, fields, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
@@ -22,19 +22,22 @@ def test_rows_and_absences(database: Database, tmp_path: Path) -> None:
     database.execute(
         "CREATE TABLE t (a INT, b DATETIME(6), v VARCHAR(9), e ENUM('x','y') NOT NULL, PRIMARY KEY (a, b))",
         "INSERT INTO t VALUES (1, '2024-01-01', 'one', 'y'), (1, '2024-01-02 03:04:05.000006', 'two', 'x')",
-        "INSERT INTO t VALUES (2, '2024-01-01', 'no', 'x')",
+        "INSERT INTO t VALUES (2, '2024-01-01', 'no', 'x'), (3, '0000-05-06', 'old', 'x')",
     )
+    old = "0000-05-06 00:00:00.000000"  # a year that Python has not
     first, second = (datetime.fromisoformat(t) for t in ("2024-01-01", "2024-01-02T03:04:05.000006"))
     with opened(database, tmp_path) as source:
         schema = schema_of(source, database)
         head = source.head(3)
         database.execute("INSERT INTO t VALUES (9, '2024-01-01', 'new', 'x')")
-        batch = source.read(schema, keys_of(schema, [1, 1, 7, 9, 1], [first, second, first, first, first]), 3)
+        batch = source.read(schema, keys_of(schema, [1, 1, 7, 9, 1, 3], [first, second, first, first, first, old]), 3)
     assert batch.rows.schema.names == ["a", "b", "v", "e"]
-    got = sorted(zip(batch.op.tolist(), *(batch.rows.column(n).to_pylist() for n in range(4)), strict=True), key=str)
+    rows = zip(batch.op.tolist(), plain_rows(batch.rows.columns), strict=True)
+    got = sorted(((op, *row) for op, row in rows), key=str)
     assert got == [
         (Op.READ, 1, first, "one", "y"),
         (Op.READ, 1, second, "two", "x"),
+        (Op.READ, 3, old, "old", "x"),
         (Op.READ, 9, first, "new", "x"),
         (Op.DELETE, 7, first, None, None),
     ]

@@ -13,7 +13,7 @@ from syncd.model import Index, IndexPart, TableId, TableSchema
 from syncd.sources.mysql.binlog.seq import file_number, make
 from syncd.sources.mysql.place import log_end
 from syncd.spi import Later, Named
-from tests.integration.mysql_tools import found, opened, schema_of
+from tests.integration.mysql_tools import found, opened, schema_of, whole
 from tests.services.database import Database
 
 
@@ -284,3 +284,22 @@ def test_the_version_is_a_head_with_no_ddl_after_it(database: Database, tmp_path
 def test_system_tables_are_not_offered(database: Database, tmp_path: Path) -> None:
     with opened(database, tmp_path) as source:
         assert {f.schema.table.database for f in source.tables(lambda t: "mysql" in t.database)} == set()
+
+
+@pytest.mark.mariadb
+def test_a_table_beside_one_whose_name_differs_in_its_case_alone(mariadb_database: Database, tmp_path: Path) -> None:
+    """MariaDB's information_schema takes their names for one."""
+    database = mariadb_database
+    database.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY)",
+        "CREATE TABLE T (Id BIGINT, x INT, PRIMARY KEY (Id, x))",
+        "CREATE TABLE other (id INT PRIMARY KEY)",
+    )
+    with opened(database, tmp_path) as source:
+        for name in "tT":
+            names = {name, "other"}
+            one, two = source.tables(lambda t: t.database == database.name and t.name in names)  # noqa: B023
+            assert {one.schema.table.name, two.schema.table.name} == names
+        assert {len(schema_of(source, database, name).columns) for name in ("t", "other")} == {1}
+        assert [*schema_of(source, database, "T").key] == ["Id", "x"]
+        assert whole(source, schema_of(source, database)).num_rows == 0

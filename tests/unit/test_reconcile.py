@@ -51,6 +51,19 @@ def test_floats_are_compared_by_their_bits() -> None:
     assert surplus(left, right) == [(2, "y", 0.0, None)]
 
 
+def test_dates_of_the_year_0_are_named() -> None:
+    schema = replace(SCHEMA, columns=(Column("k", pa.date32(), False), Column("d", pa.date32())), key=("k",))
+    days = pa.array([-719_528, -719_527], pa.int32()).cast(pa.date32())
+    left = pa.Table.from_arrays([days, days], schema=schema.arrow())
+    right = pa.Table.from_arrays([days[:1], days[1:]], schema=schema.arrow())
+    result = compare_rows(schema, left, right)
+    assert result.missing == [("0000-01-02",)]
+    assert {each.key: each.columns for each in result.different} == {
+        ("0000-01-01",): {"d": ("0000-01-01", "0000-01-02")}
+    }
+    assert surplus(left, right) == [("0000-01-01", "0000-01-01"), ("0000-01-02", "0000-01-02")]
+
+
 def test_each_kind_of_difference_is_named() -> None:
     left = rows((1, "only left", 1.0, None), (2, "both", 1.0, Decimal("1.00")), (3, "null", None, None))
     right = rows((9, "only right", 1.0, None), (2, "both", 1.0, Decimal("1.01")), (3, "null", 0.0, None))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from syncd.errors import ConfigError
-from syncd.model import Bound, ChangeBatch, Chunk, Column, TableId, TableSchema, Target
+from syncd import control
+from syncd.errors import ConfigError, FatalError
+from syncd.model import Bound, ChangeBatch, Chunk, Column, Head, Position, TableId, TableSchema, Target
 from syncd.ops.span import Asked, limits, span
 from syncd.spi import Sink, Source
-from syncd.state import SchemaPair
+from syncd.state import Phase, SchemaPair, TableRecord
 from syncd.transforms import build
 from syncd.transforms.where import parse
 from tests.unit.transforms.tables import rule
@@ -110,3 +112,21 @@ def test_under_other_names_and_hidden_ones() -> None:
 def test_rows_that_the_job_leaves_out_are_not_read() -> None:
     source, sink = Ends(SCHEMA, {5: (1, 8), 6: (1, 9)}), Ends(replace(SCHEMA), {5: (1, 8), 6: (1, 9)})
     assert named("v = 1", source, sink, where="secret = 8") == ([(5,)], [(6,)])
+
+
+def test_a_table_that_is_not_there_yet_is_not_looked_at() -> None:
+    """Where another sink has it already, that one is."""
+    head = Head(Position("log:1"), 1)
+    new, begun = (TableRecord(SCHEMA.table, "a", phase, head) for phase in (Phase.NEW, Phase.SNAPSHOT))
+    live, anew = replace(new, sink="b", phase=Phase.LIVE), replace(begun, sink="c", shadow="_syncd_2")
+
+    def asked(*records: TableRecord) -> list[str]:
+        state = SimpleNamespace(tables=lambda: [*records], halts=dict)
+        found = control._with_lanes(cast("Any", state), cast("Any", SimpleNamespace(name="shop")), SCHEMA.table)
+        return [record.sink for record in found]
+
+    assert asked(new, live, anew) == ["b", "c"]
+    with pytest.raises(FatalError, match="NEW at a; HALTED at d: why; its load reads all of its rows"):
+        asked(new, replace(begun, sink="d").halted("why", 1))
+    with pytest.raises(FatalError, match="NEEDS_RESYNC at b; `syncd jobs resync` without --where"):
+        asked(replace(live, phase=Phase.NEEDS_RESYNC))

@@ -46,6 +46,10 @@ _CHANGED = {
     81: "the database is gone",
     349: "a column does not take NULL",
 }
+_NAMES = {
+    (36, "nested name"): "the server renames no column with a dot in its name: `syncd jobs resync` the table",
+    (69, "length of table name"): "give the table a shorter name (`to`), without letters beyond ASCII",
+}
 CHANGED_CODES = frozenset(_CHANGED)
 
 _PROXY = re.compile(r"HTTP status (408|425|429|5\d\d)\b")
@@ -72,6 +76,9 @@ def mapped(error: Exception, doing: str, table: str | None) -> SyncdError:
         return TransientError(text, retry_after=2, hint="is the server up, and the url right?")
     if code is None and _PROXY.search(first):
         return TransientError(text, retry_after=2, hint="is the server behind the proxy up?")
+    for (number, words), hint in _NAMES.items():
+        if code == number and words in first:
+            return FatalError(text, table=table, hint=hint)
     return FatalError(text, table=table, hint="an error that syncd does not know: nothing was acknowledged")
 
 

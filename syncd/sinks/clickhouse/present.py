@@ -15,6 +15,10 @@ from syncd.sinks.clickhouse.rows import DELETED, VERSION
 from syncd.sinks.clickhouse.syntax import text
 from syncd.sinks.clickhouse.types import Making, held, holds
 
+_LISTED = re.compile(r"`((?:[^`\\]|\\.)*)`|([^`(), ]+)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
 
 @dataclass(frozen=True, slots=True)
 class PresentColumn:
@@ -26,13 +30,13 @@ class PresentColumn:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """`engine` with its arguments; `sorting` the names of ORDER BY as the server writes them.
+    """`engine` with its arguments; `sorting`: the names of ORDER BY.
 
     `remembers`: inserts that are repeated are known again.
     """
 
     engine: str
-    sorting: str
+    sorting: tuple[str, ...]
     columns: tuple[PresentColumn, ...]
     remembers: bool
 
@@ -62,7 +66,7 @@ def describe(client: Client, target: Target) -> Present | None:
     columns = [json.loads(line) for line in listed.splitlines()]
     return Present(
         engine=_engine(name, full),
-        sorting=_bare(sorting),
+        sorting=_names(sorting),
         columns=tuple(PresentColumn(n, t, d, bool(p)) for n, t, d, p in columns),
         remembers=_remembers(name, full),
     )
@@ -89,8 +93,13 @@ def _remembers(name: str, full: str) -> bool:
     return int(found[1]) > 0 if found else not plain
 
 
-def _bare(expression: str) -> str:
-    return "".join(c for c in expression if c not in "\\`() ")
+def _names(sorting: str) -> tuple[str, ...]:
+    """The names in a list, of which the odd ones are quoted."""
+    return tuple(plain or _ESCAPED.sub(_meant, quoted) for quoted, plain in _LISTED.findall(sorting))
+
+
+def _meant(escape: re.Match[str]) -> str:
+    return _CONTROLS.get(escape[1], escape[1])
 
 
 def differences(target: Target, present: Present, making: Making) -> list[str]:
@@ -132,9 +141,9 @@ def keys(target: Target, present: Present) -> list[str]:
         if not present.remembers:
             found.append("it has no non_replicated_deduplication_window: a repeated insert would add its rows twice")
         return found
-    order = ",".join(_bare(name) for name in target.schema.identity)
-    if present.sorting != order:
-        found.append(f"ORDER BY is ({present.sorting}), ({order}) is wanted")
+    if present.sorting != target.schema.identity:
+        there, wanted = ", ".join(present.sorting), ", ".join(target.schema.identity)
+        found.append(f"ORDER BY is ({there}), ({wanted}) is wanted")
     outside = [c.name for c in present.columns if c.in_partition and c.name not in target.schema.identity]
     if outside:
         found.append(f"PARTITION BY uses {', '.join(outside)}: two versions of a row could lie in two partitions")

@@ -73,20 +73,20 @@ def _column(
         raise FatalError(f"{target.schema.table}: the batch has no column {column.name}", table=str(batch.table))
     values = batch.rows.column(at)
     key = column.name in target.schema.identity
+    # A tombstone needs its key alone: the source may leave the other columns out, or have had there what is not held.
+    asked = np.ones(len(batch), np.bool_) if key or target.deletes == "soft" else ~deleted
     if values.null_count and not nullable(column, key, making):
-        # A tombstone needs its key alone: the source may leave the other columns out.
         missing = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), dtype=np.bool_)
-        if not key and target.deletes != "soft":
-            missing = missing & ~deleted
-        _refuse(refused, missing, f"{target.schema.table}.{column.name}: NULL in a column that has none")
+        _refuse(refused, missing & asked, f"{target.schema.table}.{column.name}: NULL in a column that has none")
         values = _filled(values)
     wrong = outside(values, limits)
     if wrong is not None:
         bounds = limits.of(values.type)
         assert bounds is not None
-        for row in np.flatnonzero(wrong):
+        for row in np.flatnonzero(wrong & asked):
             text = f"{target.schema.table}.{column.name}: {values[int(row)].cast(pa.string()).as_py()} is outside of "
             refused.setdefault(int(row), f"{text}what the server holds, {shown(values.type, bounds)}")
+        values = pc.if_else(pa.array(wrong), _zero(values.type), values)
     return _sent(values)
 
 
@@ -106,7 +106,11 @@ def _filled(values: pa.Array) -> pa.Array:
         return pc.fill_null(values, pa.scalar(b"", kind))
     if pa.types.is_decimal(kind):
         return pc.fill_null(values, pa.scalar(Decimal(0), kind))
-    return pc.fill_null(values, pa.scalar(0, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind))
+    return pc.fill_null(values, _zero(kind))
+
+
+def _zero(kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(0, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)
 
 
 def _sent(values: pa.Array) -> pa.Array:

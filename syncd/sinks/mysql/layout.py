@@ -90,7 +90,10 @@ class Layout:
 
     def takes(self, index: Index) -> bool:
         words = any(part.expression or (part.length and part.column in self.generated) for part in index.parts)
-        return not (self.limits.oceanbase and (index.kind in _NOT_AT_OCEANBASE or words))
+        # OceanBase fills an index by statements of its own, in which it quotes these names wrongly.
+        names = (self.target.name, *self.key, *(part.column for part in index.parts))
+        misread = any("`" in name for name in names)
+        return not (self.limits.oceanbase and (index.kind in _NOT_AT_OCEANBASE or words or misread))
 
 
 def layout(target: Target, limits: Limits) -> Layout:

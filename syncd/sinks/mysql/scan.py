@@ -15,7 +15,7 @@ from syncd.drivers.mysql.connection import Connection, place, quoted
 from syncd.drivers.mysql.faults import mapped
 from syncd.drivers.mysql.types import base_type
 from syncd.errors import FatalError
-from syncd.model import Column, KeyValue
+from syncd.model import Column, KeyValue, column_of, plain
 from syncd.sinks.mysql.layout import Layout
 from syncd.sinks.mysql.values import key_literals
 from syncd.sinks.mysql.words import DELETED, full_name
@@ -98,7 +98,7 @@ def _bound(of: Layout, key: Key, sign: str, last: str) -> str:
 
 def _literal(column: Column, value: KeyValue) -> str:
     kind = column.type.value_type if pat.is_dictionary(column.type) else column.type
-    written = key_literals(pa.array([value], kind), column.source_type)[0].as_py()
+    written = key_literals(column_of([value], kind), column.source_type)[0].as_py()
     # Any byte may stand in the bound of a binary key: as a text it is written in hex.
     return f"x'{bytes(value).hex()}'" if isinstance(value, bytes) else str(written.decode())
 
@@ -106,7 +106,7 @@ def _literal(column: Column, value: KeyValue) -> str:
 def _key_of(of: Layout, row: tuple[Any, ...]) -> Key:
     places = {c.name: at for at, c in enumerate(of.columns)}
     columns = {c.name: c for c in of.columns}
-    return tuple(_array(columns[name], [row[places[name]]])[0].as_py() for name in of.key)
+    return tuple(plain(_array(columns[name], [row[places[name]]])[0]) for name in of.key)
 
 
 def _batch(of: Layout, found: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
@@ -114,10 +114,25 @@ def _batch(of: Layout, found: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
     by_name = dict(zip((c.name for c in of.columns), zip(*found, strict=True), strict=True))
     columns = {c.name: c for c in of.columns}
     arrays = [
-        _array(columns[field.name], by_name[field.name]) if field.name in by_name else pa.nulls(len(found), field.type)
+        read(of, columns[field.name], by_name[field.name])
+        if field.name in by_name
+        else pa.nulls(len(found), field.type)
         for field in schema
     ]
     return pa.RecordBatch.from_arrays([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
+
+
+def read(of: Layout, column: Column, values: Sequence[Any]) -> pa.Array:
+    """FatalError: a value that no source has, as a zero date, and that somebody else has written."""
+    try:
+        return _array(column, values)
+    except pa.ArrowInvalid as error:
+        raise FatalError(
+            f"{full_name(of.target)}, column {column.name}: {error}",
+            table=str(of.target.schema.table),
+            hint="mend or remove the row at the target",
+            code="E187",
+        ) from error
 
 
 def _array(column: Column, values: Sequence[Any]) -> pa.Array:

@@ -79,8 +79,11 @@ def connect(options: Options, *, address: Address | None = None) -> Connection:
 
 
 def per_table(connection: Connection, sql: str, tables: Sequence[TableId]) -> Iterator[Row]:
-    """Rows of an information_schema query with `{where}`, a few hundred tables at a time."""
+    """Rows of an information_schema query with `{where}`, a few hundred tables at a time. Database and table are its
+    first columns: MariaDB answers with those of other tables, too, whose names differ in their case alone."""
     for start in range(0, len(tables), 200):
         part = tables[start : start + 200]
         where = " OR ".join(["(table_schema = %s AND table_name = %s)"] * len(part))
-        yield from rows(connection, sql.format(where=where), [word for table in part for word in table])
+        found = rows(connection, sql.format(where=where), [word for table in part for word in table])
+        asked = {*part}
+        yield from (row for row in found if row[:2] in asked)

@@ -84,7 +84,8 @@ def state(tmp_path: Path, made: Made) -> Iterator[State]:
         ("lake: {", "lake: {where: 'id > 1', ", "8:10 sinks.lake.where: nothing -> id > 1: restart"),
         ("lake: {", "lake: {where: 'id > 1', ", "sinks.lake.where: resnapshot, shop.items is loaded anew at lake"),
         ("lake: {", "lake: {where: {'shop.u*': 'id > 1'}, ", "resnapshot, shop.users is loaded anew at lake under"),
-        ("job: shop", "job: shop\npolicy: {zero_date: 'null'}", "policy.zero_date: nothing -> null: restart, for what"),
+        ("job: shop", "job: shop\npolicy: {zero_date: 'null'}", "policy.zero_date: nothing -> null: restart, in full"),
+        ("job: shop", "job: shop\npolicy: {cascades: ignore}", "policy.cascades: nothing -> ignore: restart, for what"),
     ],
 )  # fmt: skip
 def test_each_change_says_what_it_asks_for(made: Made, state: State, before: str, after: str, says: str) -> None:

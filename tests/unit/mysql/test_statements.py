@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 
 from syncd.drivers.mysql.connection import Server
+from syncd.errors import FatalError
 from syncd.model import Column, Index, IndexPart
 from syncd.sinks.mysql import ddl
 from syncd.sinks.mysql.layout import layout, remarks
+from syncd.sinks.mysql.scan import read
 from syncd.sinks.mysql.session import Limits
 from syncd.sinks.mysql.statements import Writing
 from syncd.sinks.mysql.values import literals
@@ -90,3 +92,24 @@ def test_a_unique_index_over_texts_that_the_server_compares_otherwise_is_warned_
     schema = replace(ITEMS, columns=(*ITEMS.columns, text), indexes=indexes, dialect="mysql")
     told = {f.text.split()[2]: f.level for f in remarks(layout(target(schema), limits("oceanbase")))}
     assert told == {"m": "warning", "q": "ok"}
+
+
+def test_indexes_whose_names_oceanbase_misreads_are_left_out_and_named() -> None:
+    indexes = (Index("good", (IndexPart("qty"),)), Index("odd", (IndexPart("a`b"),)))
+    schema = replace(ITEMS, columns=(*ITEMS.columns, Column("a`b", pa.int64(), True, "bigint")), indexes=indexes)
+
+    def made(flavour: str, name: str = "items") -> tuple[list[str], list[str]]:
+        of = layout(replace(target(schema), name=name), limits(flavour))
+        left_out = [f.text.rpartition(": ")[2] for f in remarks(of) if f.text.startswith("indexes that")]
+        return [index.name for index in of.indexes], left_out
+
+    assert made("mysql", "it`s") == (["good", "odd"], [])
+    assert made("oceanbase") == (["good"], ["odd"])
+    assert made("oceanbase", "it`s") == ([], ["good, odd"])
+
+
+def test_a_value_of_the_target_that_no_source_has_is_named() -> None:
+    column = Column("day", pa.date32(), True, "date")
+    with pytest.raises(FatalError, match=r"`items`, column day: .*'0000-00-00'.*; mend or remove the row") as caught:
+        read(layout(target(), limits("mysql")), column, ["2024-01-01", "0000-00-00"])
+    assert caught.value.table == "shop.items"

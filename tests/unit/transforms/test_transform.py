@@ -157,6 +157,18 @@ def test_indexes_follow_their_columns_and_words_go_where_names_have_changed() ->
     assert out(add={"shard": 7}, key=("shard", "id"))[0][0] == ("u", ("email", "shard"))
 
 
+def test_what_is_computed_of_dates_goes_along_as_it_is_where_zero_dates_become_null() -> None:
+    """A sink would compute something else of a NULL."""
+    words = {"price": "(year(`born`)) VIRTUAL", "small": "(`price` + 1) STORED", "big": "(length(`raw`)) STORED"}
+    columns = tuple(replace(c, generated=words.get(c.name, "")) for c in SCHEMA.columns)
+    schema = replace(SCHEMA, columns=columns)
+    made = build(rule(), schema, zero_is_null=True)
+    assert {c.name: c.generated for c in made.schema.columns if c.generated} == {"big": words["big"]}
+    assert made.apply(replace(batch([{}]), schema=schema)).schema is made.schema
+    assert build(rule(), schema).is_identity
+    assert build(rule(), SCHEMA, zero_is_null=True).is_identity
+
+
 def test_the_key_of_a_job() -> None:
     sharded = build(rule(key=("shard", "id"), add={"shard": "7"}), SCHEMA).schema
     assert (sharded.key, sharded.key_from) == (("shard", "id"), "job")

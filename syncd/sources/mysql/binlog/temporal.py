@@ -53,7 +53,7 @@ class ZeroDates:
         if self._policy != "null":
             raise self._place.unsupported(
                 "a date that is none: a zero date (0000-00-00, 2024-02-31 or alike)",
-                hint="mend the rows, or set `policy: {zero_date: 'null'}` (not possible in a key)",
+                hint="mend the rows, or set `policy: {zero_date: 'null'}` and resync the table (not possible in a key)",
             )
         return zero if null is None else zero | null
 

@@ -104,6 +104,9 @@ def _checked(schema: TableSchema, key: Sequence[str], values: Sequence[object]) 
         ):
             table = str(schema.table)
             raise Unsupported(
-                f"table {table}, key column {name}: {value!r} cannot bound a chunk", table=table, code="E187"
+                f"table {table}, key column {name}: {value!r} cannot bound a chunk",
+                table=table,
+                hint="mend the row, then `syncd jobs resume`",
+                code="E187",
             )
         yield value

@@ -160,7 +160,7 @@ class Decoder:
             raise Unsupported(
                 f"table {table}, column {column.name}: a date that is none (0000-00-00 or alike)",
                 table=table,
-                hint="mend the rows, or set `policy: {zero_date: 'null'}` (not possible in a key)",
+                hint="mend the rows, or set `policy: {zero_date: 'null'}` and resync the table (not possible in a key)",
                 code="E187",
             )
         return wrong if null is None else null | wrong

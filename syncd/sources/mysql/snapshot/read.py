@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from syncd.drivers.mysql.faults import mapped
 from syncd.errors import TransientError, Unfollowed
-from syncd.model import ChangeBatch, Chunk, Column, Head, Op, TableSchema
+from syncd.model import ChangeBatch, Chunk, Column, Head, Op, TableSchema, plain_rows
 from syncd.sources.mysql import types
 from syncd.sources.mysql.connect import Connection, close, quoted, rows
 from syncd.sources.mysql.indexes import Indexes, indexes
@@ -122,8 +122,9 @@ class Reader:
         parts = [pa.RecordBatch.from_pylist([], schema=schema.arrow())]
         texts = list(wanted)
         for start in range(0, len(texts), KEYS_AT_ONCE):
-            some = [keys.slice(wanted[text], 1).to_pylist()[0] for text in texts[start : start + KEYS_AT_ONCE]]
-            where = " OR ".join(f"({equal(schema.key, [row[name] for name in schema.key])})" for row in some)
+            places = pa.array([wanted[text] for text in texts[start : start + KEYS_AT_ONCE]], pa.int64())
+            some = plain_rows([keys.column(name).take(places) for name in schema.key])
+            where = " OR ".join(f"({equal(schema.key, row)})" for row in some)
             parts += self.select(schema, where)
         found = _one(parts)
         there = _by_identity(found, schema)
@@ -152,8 +153,7 @@ def _named(schema: TableSchema, keys: pa.RecordBatch, normalise: Normalise) -> p
 
 def _by_identity(rows_: pa.RecordBatch, schema: TableSchema) -> dict[tuple[object, ...], int]:
     """Identity -> number of its (last) row. An object a key is bearable: a refresh is small."""
-    columns = [rows_.column(name).to_pylist() for name in schema.identity]
-    return {key: number for number, key in enumerate(zip(*columns, strict=True))}
+    return {key: number for number, key in enumerate(plain_rows([rows_.column(name) for name in schema.identity]))}
 
 
 def _absent(schema: TableSchema, keys: pa.RecordBatch) -> pa.RecordBatch:
