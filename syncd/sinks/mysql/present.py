@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from syncd.drivers.mysql.connection import Connection, quoted, rows
 from syncd.drivers.mysql.types import arguments, base_type, listed, members
+from syncd.errors import FatalError
 from syncd.model import Target
 from syncd.sinks.mysql.layout import Layout
 from syncd.sinks.mysql.types import canonical, holds
@@ -61,7 +62,27 @@ class Present:
 
 
 def describe(connection: Connection, target: Target) -> Present | None:
-    """None when there is no such table."""
+    """None when there is no such table.
+
+    In the last moment of an ALTER, MariaDB's information_schema lacks the table, or parts of it; SHOW CREATE TABLE waits.
+    """
+    while (before := _statement(connection, target)) is not None:
+        found = _described(connection, target)
+        if found is not None and _statement(connection, target) == before:
+            return found
+    return None
+
+
+def _statement(connection: Connection, target: Target) -> str | None:
+    try:
+        return fingerprint(connection, target)
+    except FatalError as error:
+        if error.code == "E183":
+            return None
+        raise
+
+
+def _described(connection: Connection, target: Target) -> Present | None:
     place = [target.database, target.name]
     where, table = "table_schema = %s AND table_name = %s", str(target.schema.table)
     found = rows(connection, f"SELECT engine FROM information_schema.tables WHERE {where}", place, table=table)
