@@ -498,7 +498,7 @@ _ENTRIES: Final = (
         "A value that cannot be taken",
         "A date that no calendar has, at the source or in a row that somebody else has written at a target, or a key "
         "value that cannot bound a chunk.",
-        "Mend the row, or set `policy.zero_date`, which is about the source.",
+        "Mend the row; or set `policy.zero_date`, which is about the source, and resync the table.",
     ),
     Entry(
         "E188",
