@@ -189,12 +189,15 @@ sinks:
             )
 
     def live(self, *counts: int) -> bool:
-        """So many copies of each job are LIVE, and no others are there."""
+        """So many copies of each job are LIVE, and no others are there; no table is to be loaded anew."""
         queue = self.run.queue
         if queue is None:
             return False
-        found = [[record.phase for record in State(queue, job.name).tables()] for job in self.jobs]
-        return found == [[Phase.LIVE] * count for count in counts]
+        states = [State(queue, job.name) for job in self.jobs]
+        if any(state.resyncs() for state in states):
+            return False
+        found = [[(record.phase, record.shadow) for record in state.tables()] for state in states]
+        return found == [[(Phase.LIVE, "")] * count for count in counts]
 
     def check(self, *copies: int) -> None:
         """So many copies of each job are LIVE, also of dropped tables; all rows are at both sinks, and no others."""

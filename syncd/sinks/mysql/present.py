@@ -64,7 +64,7 @@ class Present:
 def describe(connection: Connection, target: Target) -> Present | None:
     """None when there is no such table.
 
-    In the last moment of an ALTER, MariaDB's information_schema lacks the table, or parts of it; SHOW CREATE TABLE waits.
+    In the last moment of an ALTER MariaDB's information_schema lacks it, or parts of it; SHOW CREATE TABLE waits.
     """
     while (before := _statement(connection, target)) is not None:
         found = _described(connection, target)
