@@ -15,6 +15,8 @@ from syncd.sinks.mysql.types import canonical, holds
 from syncd.sinks.mysql.words import DELETED
 
 _BETWEEN = "','"
+_LOOKS = 10
+"""So many ALTERs in a row may come in between; each look waits for the one that is on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,15 @@ def describe(connection: Connection, target: Target) -> Present | None:
 
     In the last moment of an ALTER MariaDB's information_schema lacks it, or parts of it; SHOW CREATE TABLE waits.
     """
-    while (before := _statement(connection, target)) is not None:
+    found = None
+    for _ in range(_LOOKS):
+        before = _statement(connection, target)
+        if before is None:
+            return None
         found = _described(connection, target)
         if found is not None and _statement(connection, target) == before:
-            return found
-    return None
+            break
+    return found
 
 
 def _statement(connection: Connection, target: Target) -> str | None:
